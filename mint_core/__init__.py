@@ -1,0 +1,53 @@
+"""mint: a multimodal teacher's preferences align a unimodal student.
+
+    import mint_core as mint
+
+    result = mint.run(teacher="plip", aligner="orpo")
+    print(result.metrics["rows"])
+
+Importing this package imports neither torch nor any plugin.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mint_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from mint_core.errors import MintError
+    from mint_core.runs.observer import Observer
+    from mint_core.runs.pipeline import RunResult, run
+    from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Prompt, Ranking, Sample, TaskData
+
+_WHERE = {
+    "run": "mint_core.runs.pipeline",
+    "RunResult": "mint_core.runs.pipeline",
+    "Observer": "mint_core.runs.observer",
+    "MintError": "mint_core.errors",
+    **dict.fromkeys(
+        ("LabelSpace", "Prediction", "PreferenceGroup", "Prompt", "Ranking", "Sample", "TaskData"), "mint_core.types"
+    ),
+}
+
+__all__ = [
+    "LabelSpace",
+    "MintError",
+    "Observer",
+    "Prediction",
+    "PreferenceGroup",
+    "Prompt",
+    "Ranking",
+    "RunResult",
+    "Sample",
+    "TaskData",
+    "hookimpl",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'mint_core' has no attribute '{name}'")

@@ -1,0 +1,1 @@
+"""Aligners: (student, preference groups) -> adapter."""

@@ -1,0 +1,106 @@
+"""The losses, as pure functions of tensors.
+
+All take average log-probabilities per token in fp32, as ORPO (Hong et al. 2024, section 4.1) does:
+log p(y|x) = 1/|y| * sum_t log p(y_t | x, y_<t).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MAX_LOG_PROB = -1e-6
+"""Log-probabilities nearer to 0 than this count as this: p = 1 has infinite odds."""
+
+
+class ResponseLogProbs(NamedTuple):
+    """What the losses need of each response."""
+
+    average: Tensor
+    """(rows,) fp32: mean log-probability per response token."""
+    total: Tensor
+    """(rows,) fp32: sum over the response tokens."""
+    tokens: Tensor
+    """(rows,) int64: response tokens."""
+
+
+def response_log_probs(logits: Tensor, labels: Tensor) -> ResponseLogProbs:
+    """Log-probabilities of the tokens that `labels` marks.
+
+    Args:
+        logits: (rows, length, vocabulary), any precision; position t predicts token t + 1.
+        labels: (rows, length): token ids where they count, -100 elsewhere.
+
+    Returns:
+        Sums and means over the marked tokens, computed in fp32.
+
+    Raises:
+        ValueError: A row has no marked token: an empty response has no probability.
+    """
+    targets = labels[:, 1:]  # (rows, length - 1)
+    marked = targets != -100
+    tokens = marked.sum(dim=1)
+    if not bool((tokens > 0).all()):
+        raise ValueError("a response is empty")
+    rows, positions = marked.nonzero(as_tuple=True)
+    log_probs = -F.cross_entropy(logits[rows, positions].float(), targets[rows, positions], reduction="none")
+    total = torch.zeros(len(labels), device=logits.device).index_add(0, rows, log_probs)
+    return ResponseLogProbs(total / tokens, total, tokens)
+
+
+class _LogOdds(torch.autograd.Function):
+    """log p - log(1 - p) from x = log p, with value and gradient finite up to p = 1.
+
+    The gradient is -1 / expm1(x). Differentiating log(1 - exp(x)) through `torch.where` gives NaN near 0, because both
+    branches are differentiated.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_p: Tensor) -> Tensor:
+        clamped = log_p.clamp(max=MAX_LOG_PROB)
+        ctx.save_for_backward(clamped)
+        return clamped - torch.log(-torch.expm1(clamped))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (clamped,) = ctx.saved_tensors
+        return gradients[0] * (-1 / torch.expm1(clamped))
+
+
+def log_odds(log_p: Tensor) -> Tensor:
+    """log(p / (1 - p)) from log p.
+
+    Args:
+        log_p: Natural logarithms, at most 0, any shape.
+
+    Returns:
+        Same shape; at most 13.8 (p = 1 - 1e-6).
+    """
+    return cast(Tensor, _LogOdds.apply(log_p))
+
+
+class OrpoLoss(NamedTuple):
+    """The parts of ORPO, one value per pair."""
+
+    loss: Tensor
+    nll: Tensor
+    odds_ratio: Tensor
+    """-log sigmoid(log odds(y_w) - log odds(y_l))."""
+
+
+def orpo_loss(chosen: Tensor, rejected: Tensor, nll: Tensor, weight: float) -> OrpoLoss:
+    """ORPO: L = L_SFT + lambda * -log sigmoid(log odds(y_w) - log odds(y_l)), odds(y) = p(y) / (1 - p(y)).
+
+    Source: Hong et al. 2024, equations 6 and 7; MINT, section "Align".
+
+    Args:
+        chosen: (pairs,) mean log-probability per token of the chosen response.
+        rejected: (pairs,) the same of the rejected response.
+        nll: (pairs,) the SFT term: mean negative log-likelihood per token.
+        weight: lambda.
+    """
+    odds_ratio = -F.logsigmoid(log_odds(chosen) - log_odds(rejected))
+    return OrpoLoss(nll + weight * odds_ratio, nll, odds_ratio)

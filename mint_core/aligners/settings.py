@@ -1,0 +1,100 @@
+"""Training options that all aligners share, and the presets of the sources (design, section 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mint_core.interfaces import ComponentConfig
+
+PresetName = Literal["icml", "arxiv", "scripts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The hyperparameters of one source."""
+
+    orpo_weight: float
+    learning_rate: float
+    warmup: float
+    """Steps where it is 1 or more, share of all steps below 1."""
+    clip: float
+    epochs: float
+    lora_targets: Literal["attention", "all-linear"]
+    large_rank_below: float
+    """Students with fewer parameters get rank 256 / alpha 128, larger ones 128 / 64."""
+
+
+PRESETS: dict[PresetName, Preset] = {
+    # Workshop paper: 256 / 128 for the 1B student, 128 / 64 for 3B and 11B.
+    "icml": Preset(1.0, 5e-5, 500, 1.0, 5, "attention", 2e9),
+    # Preprint: 256 / 128 for 1B to 3B, 128 / 64 from 8B on; the optimiser is that of the workshop paper.
+    "arxiv": Preset(1.0, 5e-5, 500, 1.0, 5, "attention", 5e9),
+    # Published scripts: all linear layers, no rank given for small students; rank 128 / alpha 64 throughout.
+    "scripts": Preset(0.1, 3e-5, 0.1, 0.3, 10, "all-linear", 0),
+}
+
+
+class TrainingConfig(ComponentConfig):
+    """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
+
+    preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the preference groups.")
+    learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")
+    warmup: float | None = Field(None, ge=0, description="Warm-up: steps from 1 on, share of all steps below 1.")
+    clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
+    batch_size: int = Field(8, ge=1, description="Preference groups per device and forward pass.")
+    accumulation: int = Field(1, ge=1, description="Forward passes per optimiser step.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
+    lora_rank: int | None = Field(None, ge=1, description="LoRA rank r.")
+    lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha.")
+    lora_dropout: float = Field(0.05, ge=0, lt=1, description="LoRA dropout.")
+    lora_targets: Literal["attention", "all-linear"] | None = Field(
+        None, description="attention = query, key, value and output projections; all-linear = every linear layer."
+    )
+    lora_vision: bool = Field(False, description="Adapt the vision tower and the projector too.")
+    save_steps: int = Field(200, ge=1, description="Steps between checkpoints, from which an interrupted run goes on.")
+    log_steps: int = Field(10, ge=1, description="Steps between two lines of the training history.")
+    report_to: tuple[str, ...] = Field(
+        (), description="Trackers of transformers' Trainer, for example tensorboard; none."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """A TrainingConfig with its preset filled in."""
+
+    epochs: float
+    learning_rate: float
+    warmup: float
+    clip: float
+    lora_rank: int
+    lora_alpha: float
+    lora_targets: Literal["attention", "all-linear"]
+
+
+def settle(config: TrainingConfig, parameters: int) -> TrainingSettings:
+    """Fills a config's gaps from its preset.
+
+    Args:
+        config: What the user asked for.
+        parameters: Size of the student; it decides the rank.
+    """
+    preset = PRESETS[config.preset]
+    rank, alpha = (256, 128.0) if parameters < preset.large_rank_below else (128, 64.0)
+
+    def pick(value: Any, default: Any) -> Any:
+        return default if value is None else value
+
+    return TrainingSettings(
+        epochs=pick(config.epochs, preset.epochs),
+        learning_rate=pick(config.learning_rate, preset.learning_rate),
+        warmup=pick(config.warmup, preset.warmup),
+        clip=pick(config.clip, preset.clip),
+        lora_rank=pick(config.lora_rank, rank),
+        lora_alpha=pick(config.lora_alpha, alpha if config.lora_rank is None else config.lora_rank / 2),
+        lora_targets=pick(config.lora_targets, preset.lora_targets),
+    )

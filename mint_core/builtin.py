@@ -1,0 +1,22 @@
+"""What mint-core itself registers, through the same hooks as any other plugin."""
+
+from __future__ import annotations
+
+from mint_core.hookspecs import hookimpl
+from mint_core.interfaces import Aligner, PreferenceStrategy
+
+
+@hookimpl
+def mint_strategies() -> list[type[PreferenceStrategy]]:
+    """The built-in preference strategies."""
+    from mint_core.preferences.listwise import Listwise
+
+    return [Listwise]
+
+
+@hookimpl
+def mint_aligners() -> list[type[Aligner]]:
+    """The built-in aligners."""
+    from mint_core.aligners.orpo import Orpo
+
+    return [Orpo]

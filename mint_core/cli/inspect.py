@@ -1,0 +1,102 @@
+"""`mint plugins` and `mint config show`: what is installed, and what a config means."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from mint_core.cli.run import config_options, gather
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, with every config field.")
+def plugins(as_json: bool) -> None:
+    """List components, their distributions and whether they work.
+
+    Exit code 3 where a plugin is broken or a name is claimed twice; what works is listed all the same.
+    """
+    from mint_core.plugins import registry
+
+    found = registry()
+    problems = [f"{b.distribution}: {b.reason}" for b in found.broken] + found.duplicates()
+    claimed = {(k, n) for (k, n), count in _count(found.all()).items() if count > 1}
+    records = [
+        {
+            "component": r.component.name,
+            "kind": r.component.kind,
+            "distribution": r.distribution,
+            "version": r.distribution_version,
+            "status": "claimed twice" if (r.component.kind, r.component.name) in claimed else "ok",
+            "fields": [
+                {"name": name, "default": _plain_default(field), "description": field.description}
+                for name, field in r.component.Config.model_fields.items()
+            ],
+        }
+        for r in found.all()
+    ]
+    broken = [
+        {"distribution": b.distribution, "version": b.distribution_version, "status": b.reason} for b in found.broken
+    ]
+    if as_json:
+        click.echo(json.dumps({"components": records, "broken": broken}, indent=2))
+    else:
+        _print_tables(records, broken)
+    if problems:
+        from mint_core.errors import PluginError
+
+        raise PluginError("; ".join(problems))
+
+
+def _count(all_registered: list[Any]) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for registered in all_registered:
+        key = (registered.component.kind, registered.component.name)
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def _plain_default(field: Any) -> Any:
+    from pydantic_core import PydanticUndefined
+
+    if field.default is PydanticUndefined:
+        return None
+    return json.loads(json.dumps(field.default, default=str))
+
+
+def _print_tables(records: list[dict[str, Any]], broken: list[dict[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    table = Table()
+    for column in ("kind", "component", "distribution", "version", "status"):
+        table.add_column(column)
+    for record in records:
+        table.add_row(*(str(record[key]) for key in ("kind", "component", "distribution", "version", "status")))
+    for plugin in broken:
+        table.add_row("-", "-", plugin["distribution"], plugin["version"], f"broken: {plugin['status']}")
+    console.print(table)
+
+
+@click.group()
+def config() -> None:
+    """Look at configs."""
+
+
+@config.command()
+@click.option("--resolved", is_flag=True, help="With all defaults, as a run would use it.")
+@config_options
+def show(resolved: bool, **options: Any) -> None:
+    """Print the config as YAML; `mint run --config` takes it back."""
+    import yaml
+
+    from mint_core.config import resolve
+    from mint_core.plugins import registry
+
+    given = gather(**options)
+    whole = resolve(given, registry())
+    click.echo(yaml.safe_dump(whole.dump() if resolved else given, sort_keys=False, allow_unicode=True), nl=False)

@@ -1,0 +1,117 @@
+"""What a person sees while a run works: bars with ETA on a terminal, a line now and then elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mint_core.runs.observer import Observer
+
+if TYPE_CHECKING:
+    from mint_core.runs.pipeline import RunResult
+
+_LINE_EVERY = 20.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Terminal(Observer):
+    """Draws a run's progress.
+
+    Args:
+        quiet: Say nothing before the result.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.out = Console(highlight=False, width=None if Console().is_terminal else 140)
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+        self.name = ""
+        self.begin = self.last_line = time.monotonic()
+
+    def __enter__(self) -> Terminal:
+        _hush_libraries()
+        if self.console.is_terminal and not self.console.quiet:
+            self.bar = Progress(
+                TextColumn("{task.description:<9}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}"),
+                TimeElapsedColumn(),
+                TextColumn("eta"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def message(self, text: str) -> None:
+        """Prints one sentence."""
+        self.console.print(text, markup=False)
+
+    def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
+        """Announces a stage."""
+        self.name, self.begin, self.last_line = name, time.monotonic(), time.monotonic()
+        if reused:
+            self.message(f"{name:<9} complete, reused")
+            return
+        if self.bar is not None:
+            self.task = self.bar.add_task(name, total=None, unit="", figures=reason)
+        else:
+            self.message(f"{name:<9} …{f' ({reason})' if reason else ''}")
+
+    def progress(self, done: int, total: int, unit: str, figures: Mapping[str, float] | None = None) -> None:
+        """Moves the bar, or prints a line when the last one is old."""
+        shown = "  ".join(f"{key} {value:.3f}" for key, value in (figures or {}).items() if key in ("loss", "margin"))
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=done, total=total, unit=unit, figures=shown)
+            return
+        now = time.monotonic()
+        if now - self.last_line > _LINE_EVERY and done < total:
+            self.last_line = now
+            left = (now - self.begin) / max(done, 1) * (total - done)
+            self.message(f"{self.name:<9} {done}/{total} {unit}, about {left:.0f} s left  {shown}")
+
+    def finished(self, name: str, seconds: float) -> None:
+        """Says how long a stage took."""
+        if self.bar is not None and self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
+        self.message(f"{name:<9} done in {seconds:.1f} s")
+
+    def conclude(self, result: RunResult) -> None:
+        """Prints the table, or the run folder, on stdout."""
+        if result.metrics is not None:
+            from mint_core.report.table import result_table
+
+            self.out.print(result_table(result.metrics))
+        self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
+        self.out.print(f"run: {result.path}", markup=False, soft_wrap=True)
+
+
+def _hush_libraries() -> None:
+    """Progress bars and advice of the libraries below stay out of the way; they are no use to the person who waits."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate)(\..*)?$")

@@ -1,0 +1,101 @@
+"""`mint run` and the six stages as commands of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+STAGE_HELP = {
+    "label": "Let the teacher rank all labels for every sample.",
+    "prefer": "Turn rankings into preference groups.",
+    "align": "Train the adapter on the preference groups.",
+    "predict": "Let the student answer.",
+    "evaluate": "Judge the answers with the metrics.",
+    "report": "Write report.html.",
+}
+
+
+def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that make a config; shared by `run`, the stages and `config show`."""
+    options = [
+        click.option(
+            "--config", "-c", "config_file", type=click.Path(path_type=Path), help="YAML config, or a run.json."
+        ),
+        click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one key; may be repeated."),
+        click.option("--task", help="What to predict."),
+        click.option("--teacher", help="Who ranks the labels."),
+        click.option("--teacher-model", help="The teacher's weights: hub id or path (teacher.model)."),
+        click.option("--strategy", help="How rankings become preferences."),
+        click.option("--aligner", help="How the student is aligned."),
+        click.option("--retriever", help="What puts passages into the prompt."),
+        click.option("--metric", "metrics", multiple=True, help="A metric; may be repeated. Default: all installed."),
+        click.option("--student", help="Hugging Face id, local folder, or `embedded`."),
+        click.option("--source", help="The task's data source (task.source)."),
+        click.option("--data", type=click.Path(path_type=Path), help="Folder or file of the source (task.data)."),
+        click.option("--seed", type=int, help="Seed of everything that is drawn."),
+        click.option("--device", help="auto, cpu, cuda, cuda:1, mps (student.device)."),
+        click.option("--name", help="Name of the run folder."),
+        click.option("--out", type=click.Path(path_type=Path), help="Folder that holds the run folders [runs]."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def gather(config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -> dict[str, Any]:
+    """The user's config: file, then --set, then flags."""
+    from mint_core.config import merge, parse_override, read_config
+
+    metrics = flags.pop("metrics", ())
+    inner = {"teacher_model": "teacher.model", "source": "task.source", "data": "task.data", "device": "student.device"}
+    layer: dict[str, Any] = {}
+    for flag, value in flags.items():
+        if value is None:
+            continue
+        plain = str(value) if isinstance(value, Path) else value
+        outer, _, key = inner.get(flag, flag).partition(".")
+        layer = merge(layer, {outer: {key: plain} if key else plain})
+    if metrics:
+        layer["metrics"] = list(metrics)
+    return merge(read_config(config_file) if config_file else {}, *map(parse_override, overrides), layer)
+
+
+def _execute(until: str, quiet: bool, config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
+    from mint_core.cli.progress import Terminal
+    from mint_core.config import resolve
+    from mint_core.plugins import registry
+    from mint_core.runs.pipeline import run_resolved
+
+    resolved = resolve(gather(config_file, overrides, **flags), registry())
+    with Terminal(quiet=quiet) as terminal:
+        result = run_resolved(resolved, until=until, observer=terminal)
+    terminal.conclude(result)
+
+
+@click.command()
+@click.option("--until", default="report", show_default=True, help="Last stage to run.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+@config_options
+def run(until: str, quiet: bool, **options: Any) -> None:
+    """Make a whole run: label, prefer, align, predict, evaluate, report.
+
+    Complete stages are reused; the same command again resumes. With nothing but a teacher and an aligner it runs on the
+    embedded default: simulated data, a small student, no network.
+    """
+    _execute(until, quiet, **options)
+
+
+def _stage_command(stage: str) -> click.Command:
+    @click.command(name=stage, help=f"{STAGE_HELP[stage]} Runs the stages before it where they are not complete.")
+    @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+    @config_options
+    def command(quiet: bool, **options: Any) -> None:
+        _execute(stage, quiet, **options)
+
+    return command
+
+
+stage_commands = tuple(_stage_command(stage) for stage in STAGE_HELP)

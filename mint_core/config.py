@@ -1,0 +1,316 @@
+"""One config: a YAML file, `--set a.b=c` overrides and flags, resolved against the installed components."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from mint_core.errors import ConfigError, did_you_mean
+from mint_core.interfaces import ComponentConfig, Task
+from mint_core.plugins import Registered, Registry
+
+M = TypeVar("M", bound=BaseModel)
+Choice = dict[str, Any]
+EMBEDDED = "embedded"
+
+
+class StudentConfig(ComponentConfig):
+    """The model that is aligned."""
+
+    model: str = Field(
+        EMBEDDED, description="Hugging Face id, local folder, or `embedded`: the small student that the task brings."
+    )
+    revision: str | None = Field(None, description="Commit, tag or branch of a Hugging Face id.")
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Precision of the weights; auto = bf16 on a GPU, fp32 on a CPU."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps …")
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        "auto", description="Attention implementation; auto = what transformers chooses."
+    )
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Off for good reason."
+    )
+
+
+class PredictConfig(ComponentConfig):
+    """How the student answers."""
+
+    decode: Literal["free"] = Field("free", description="free = greedy generation without constraints.")
+    batch_size: int = Field(32, ge=1, description="Prompts per generation batch.")
+    max_new_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Length limit of a response in tokens; null = the longest list of labels, and half again.",
+    )
+    base: bool = Field(True, description="Also let the student answer before alignment.")
+    shuffled: bool = Field(
+        True,
+        description="Image students: also let the aligned student answer with another sample's image, as a control.",
+    )
+
+
+class EvaluateConfig(ComponentConfig):
+    """How predictions are judged."""
+
+    split: Literal["auto", "train", "val", "test"] = Field(
+        "auto", description="Split to report; auto = test where there is one, else val."
+    )
+    bootstrap: int = Field(2000, ge=100, description="Bootstrap draws behind every interval.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+
+
+class RunConfig(ComponentConfig):
+    """Everything that decides a run's result, and where it goes."""
+
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run folder; null = task, teacher, aligner and a hash of the config.",
+    )
+    out: Path = Field(Path("runs"), description="Folder that holds the run folders and their cache.")
+    seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
+    task: Choice = Field(description="Task: a name, or `name` and its options.")
+    teacher: Choice = Field(description="Teacher: a name, or `name` and its options.")
+    strategy: Choice = Field(description="Preference strategy: a name, or `name` and its options.")
+    aligner: Choice = Field(description="Aligner: a name, or `name` and its options.")
+    retriever: Choice | None = Field(None, description="Retriever: a name, or `name` and its options; null = none.")
+    metrics: tuple[Choice, ...] = Field(description="Metrics: names, or `name` and options; default: all installed.")
+    student: StudentConfig = Field(StudentConfig(), description="The model that is aligned.")
+    predict: PredictConfig = Field(PredictConfig(), description="How the student answers.")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="How predictions are judged.")
+
+
+DEFAULT_STRATEGY = "listwise"
+DEFAULT_ALIGNER = "orpo"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A component with its validated config."""
+
+    registered: Registered
+    config: Any
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What identifies it in stage keys and in run.json."""
+        return {
+            "name": self.registered.component.name,
+            "version": self.registered.component.version,
+            "distribution": self.registered.distribution,
+            "distribution_version": self.registered.distribution_version,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A config whose components are all known, validated and complete."""
+
+    config: RunConfig
+    task: Chosen
+    teacher: Chosen
+    strategy: Chosen
+    aligner: Chosen
+    retriever: Chosen | None
+    metrics: tuple[Chosen, ...]
+
+    def chosen(self) -> Iterable[Chosen]:
+        """All components of the run."""
+        yield from (self.task, self.teacher, self.strategy, self.aligner)
+        if self.retriever:
+            yield self.retriever
+        yield from self.metrics
+
+    def dump(self) -> dict[str, Any]:
+        """The whole config as plain data: `mint run --config` accepts it and makes the same run again."""
+        plain: dict[str, Any] = self.config.model_dump(mode="json")
+        for key in ("task", "teacher", "strategy", "aligner", "retriever"):
+            one = getattr(self, key)
+            plain[key] = None if one is None else {"name": one.registered.component.name, **one.record["config"]}
+        plain["metrics"] = [{"name": m.registered.component.name, **m.record["config"]} for m in self.metrics]
+        return plain
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a YAML config, or the `config` of a run.json.
+
+    Raises:
+        ConfigError: The file cannot be read or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"The config {path} cannot be read ({error.strerror}); check the path.") from None
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"The config {path} is not valid {path.suffix.lstrip('.') or 'YAML'}{where}.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"The config {path} must be a mapping of keys to values.")
+    if path.suffix == ".json" and "config" in content:
+        content = content["config"]
+    return dict(content)
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`teacher.head=probe` -> `{"teacher": {"head": "probe"}}`; the value is read as YAML.
+
+    Raises:
+        ConfigError: There is no `=` or a key is empty.
+    """
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set takes a.b=c, not '{text}'; for example --set aligner.learning_rate=1e-4.")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"The value of --set {path}=… is not valid YAML; put it in quotes.") from None
+    for key in reversed(keys):
+        nested = {key: nested}
+    return dict(nested)
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge: later layers win; a component given by name alone keeps the options of earlier layers."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if key in _SHORT_FORMS and isinstance(value, str):
+                value = {_SHORT_FORMS[key]: value}  # noqa: PLW2901 - `teacher: plip`, `student: folder`
+            old = merged.get(key)
+            if isinstance(value, Mapping) and isinstance(old, Mapping):
+                renamed = "name" in value and "name" in old and value["name"] != old["name"]
+                merged[key] = dict(value) if renamed else merge(old, value)
+            else:
+                merged[key] = dict(value) if isinstance(value, Mapping) else value
+    return merged
+
+
+_SHORT_FORMS = {
+    **dict.fromkeys(("task", "teacher", "strategy", "aligner", "retriever"), "name"),
+    "student": "model",
+}
+
+
+def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
+    """Completes and validates a config.
+
+    Layers, later ones win: mint's defaults, what the embedded student needs, what suits the task's source, and the
+    user's config.
+
+    Args:
+        user: The user's config: YAML, overrides and flags merged.
+        components: What is installed.
+
+    Raises:
+        ConfigError: A key, value or name is unknown or missing.
+        PluginError: Two distributions claim a component that is used.
+    """
+    user = merge(user)
+    _refuse_unknown(RunConfig, user, "the config")
+    for key in (key for key in _SHORT_FORMS if key in user):
+        if not isinstance(user[key], Mapping) and not (key == "retriever" and user[key] is None):
+            raise ConfigError(f"`{key}` must be a name or a mapping; leave the key out for the default.")
+    task_name, teacher_name = _task_and_teacher(user, components)
+    user = merge(user, {"task": {"name": task_name}, "teacher": {"name": teacher_name}})
+    task = _choose("task", user["task"], components)
+    assert issubclass(task.registered.component, Task)  # noqa: S101 - the loader has checked it
+    instance = task.registered.component(task.config)
+    student = _validate(StudentConfig, user.get("student", {}), "student")
+    embedded = instance.embedded_student() if student.model == EMBEDDED else None
+    if student.model == EMBEDDED and embedded is None:
+        raise ConfigError(f"The task '{task_name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
+    overrides = embedded.overrides if embedded else {}
+    if "task" in overrides:
+        task = _choose("task", merge({"task": overrides["task"]}, user)["task"], components)
+        instance = cast(Task, task.registered.component(task.config))
+    base = {
+        "strategy": {"name": user.get("strategy", {}).get("name", DEFAULT_STRATEGY)},
+        "aligner": {"name": user.get("aligner", {}).get("name", DEFAULT_ALIGNER)},
+        "metrics": [registered.component.name for registered in components.in_order("metric")],
+    }
+    complete = merge(base, overrides, instance.defaults(), user)
+    metrics = complete["metrics"]
+    if not isinstance(metrics, list | tuple) or not metrics:
+        raise ConfigError("`metrics` must be a list with at least one metric; install mint-metrics or name one.")
+    complete["metrics"] = [{"name": m} if isinstance(m, str) else m for m in metrics]
+    config = _validate(RunConfig, complete, "the config")
+    return Resolved(
+        config=config,
+        task=task,
+        teacher=_choose("teacher", config.teacher, components),
+        strategy=_choose("strategy", config.strategy, components),
+        aligner=_choose("aligner", config.aligner, components),
+        retriever=_choose("retriever", config.retriever, components) if config.retriever else None,
+        metrics=tuple(_choose("metric", metric, components) for metric in config.metrics),
+    )
+
+
+def _task_and_teacher(user: Mapping[str, Any], components: Registry) -> tuple[str, str]:
+    """The names of both; one follows from the other, and from nothing where only one task is installed."""
+    task, teacher = (user.get(key, {}).get("name") for key in ("task", "teacher"))
+    tasks = components.names("task")
+    if teacher is not None:
+        components.get("teacher", teacher)
+    if task is None:
+        fitting = tasks
+        if teacher is not None:
+            fitting = [
+                t for t in tasks if getattr(components.get("task", t).component, "default_teacher", None) == teacher
+            ]
+        if len(fitting) != 1:
+            raise ConfigError(
+                f"Which task? Give --task (available: {', '.join(tasks) or 'none; pip install mint-plip'})."
+            )
+        task = fitting[0]
+    if teacher is None:
+        component = components.get("task", task).component
+        assert issubclass(component, Task)  # noqa: S101 - the loader has checked it
+        teacher = component.default_teacher
+    return task, teacher
+
+
+def _choose(kind: str, choice: Mapping[str, Any], components: Registry) -> Chosen:
+    name = choice.get("name")
+    if not isinstance(name, str):
+        raise ConfigError(f"The {kind} needs a `name`{did_you_mean('', components.names(kind))}.")
+    registered = components.get(kind, name)
+    options = {key: value for key, value in choice.items() if key != "name"}
+    return Chosen(registered, _validate(registered.component.Config, options, f"{kind} '{name}'"))
+
+
+def _refuse_unknown(model: type[BaseModel], data: Mapping[str, Any], where: str) -> None:
+    for key in data:
+        if key not in model.model_fields:
+            raise ConfigError(f"Unknown key '{key}' in {where}{did_you_mean(str(key), model.model_fields)}.")
+
+
+def _validate(model: type[M], data: Any, where: str) -> M:
+    """Validates with sentences a person can act on."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where} must be a mapping of keys to values.")
+    _refuse_unknown(model, data, where)
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        path = [str(part) for part in first["loc"]]
+        field = model.model_fields.get(path[0]) if path else None
+        if first["type"] == "extra_forbidden" and field is not None and len(path) > 1:
+            inner = field.annotation
+            known = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
+            raise ConfigError(f"Unknown key '{path[-1]}' in {path[0]}{did_you_mean(path[-1], known)}.") from None
+        about = f" ({field.description})" if field is not None and field.description else ""
+        raise ConfigError(f"{where}: {'.'.join(path)}: {first['msg']}{about}.".replace("..", ".")) from None

@@ -1,0 +1,1 @@
+"""Evaluation: from predictions to numbers with intervals."""

@@ -1,0 +1,354 @@
+"""The one place that opens images: every file is suspect until its header has been read.
+
+An image is named by its content, and is decoded only when it is needed. Formats are limited to plain raster formats:
+Pillow would hand others (EPS, for example) to outside programs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mint_core.errors import DataError
+from mint_core.types import ImageRef
+
+MAX_PIXELS = 50_000_000
+"""Images with more pixels are refused from their header, unless the user raises the limit."""
+PIXEL_CEILING = 89_478_485
+"""The highest limit that can be set: above it Pillow itself suspects a decompression bomb."""
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2"})
+"""How the names of image files end, in lower case."""
+
+_NPY_MAGIC = b"\x93NUMPY"
+_BLOCK = 4096
+_BLOCKS = 64
+
+
+class StoredImage(ImageRef):
+    """An image on disk, with a cheap way to prove that two images differ."""
+
+    @property
+    @abstractmethod
+    def quick_key(self) -> str:
+        """Costs next to nothing. Two different quick keys prove two different contents; equal ones prove nothing."""
+
+    @property
+    @abstractmethod
+    def content_key(self) -> str:
+        """A hash of the whole content. Equal exactly where the stored bytes are equal."""
+
+
+class FileImage(StoredImage):
+    """An image file.
+
+    Its key is a hash of the file's bytes, read once when it is first asked for.
+
+    Args:
+        path: The file.
+        key: The content hash where it is already known.
+        max_pixels: Larger images are refused.
+    """
+
+    def __init__(self, path: Path | str, key: str | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        self._path = str(path)
+        self._key = key
+        self._max_pixels = max_pixels
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return Path(self._path)
+
+    @property
+    def key(self) -> str:
+        """A blake2b hash of the file.
+
+        Raises:
+            DataError: The file is missing or cannot be read.
+        """
+        if self._key is None:
+            try:
+                with self.path.open("rb") as file:
+                    self._key = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            except OSError as error:
+                raise _unreadable(self.path, error) from error
+        return self._key
+
+    @property
+    def content_key(self) -> str:
+        """The same as `key`."""
+        return self.key
+
+    @property
+    def quick_key(self) -> str:
+        """The size of the file.
+
+        Raises:
+            DataError: The file is missing.
+        """
+        try:
+            return str(self.path.stat().st_size)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+    def open(self) -> Image.Image:
+        """See `open_image`."""
+        return open_image(self.path, self._max_pixels)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FileImage):
+            return NotImplemented
+        return (self._path, self._max_pixels) == (other._path, other._max_pixels)
+
+    def __hash__(self) -> int:
+        return hash(self._path)
+
+    def __repr__(self) -> str:
+        return f"FileImage({self._path!r})"
+
+
+class ArrayFile:
+    """A `.npy` file that is memory-mapped, never unpickled, and never read as a whole.
+
+    Crossing a process boundary costs a path: the copy maps the file anew.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: It is missing, cut short, no `.npy` file, or holds Python objects.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _check_file(path, "Array")
+        self.fingerprint = self._fingerprint()
+        self.array  # noqa: B018  a file that cannot be mapped is reported here, not in the middle of a run
+
+    @cached_property
+    def array(self) -> NDArray[Any]:
+        """The mapped array, read-only."""
+        with self.path.open("rb") as file:
+            head = file.read(256)
+        if not head.startswith(_NPY_MAGIC):
+            raise DataError(f"{self.path} is not a .npy file; fetch it again or write it with numpy.save.")
+        if b"'|O" in head:
+            raise DataError(
+                f"{self.path} holds Python objects, which mint never unpickles; if you trust the file, convert it once "
+                "with numpy: `np.save(path, np.load(path, allow_pickle=True).astype(str))`."
+            )
+        try:
+            array: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{self.path} is damaged or cut short; fetch it again.") from error
+        return array
+
+    def _fingerprint(self) -> str:
+        """A hash of size, time of change and blocks spread over the file; small files are hashed whole."""
+        about = self.path.stat()
+        digest = hashlib.blake2b(f"{about.st_size} {about.st_mtime_ns}".encode(), digest_size=16)
+        with self.path.open("rb") as file:
+            for start in range(0, about.st_size, max(_BLOCK, about.st_size // _BLOCKS)):
+                file.seek(start)
+                digest.update(file.read(_BLOCK))
+        return digest.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "fingerprint": self.fingerprint}
+
+
+class ArrayImage(StoredImage):
+    """One row of a memory-mapped array of patches.
+
+    Its key is made of the file's fingerprint (size, time of change, sampled blocks) and the row, so that naming
+    gigabytes of patches reads next to nothing.
+
+    Args:
+        file: Array of shape (n, height, width, 3), uint8 or float with values in 0..255.
+        row: Which patch.
+    """
+
+    def __init__(self, file: ArrayFile, row: int) -> None:
+        self._file = file
+        self._row = row
+
+    @property
+    def key(self) -> str:
+        """The file's fingerprint and the row."""
+        return f"{self._file.fingerprint}-{self._row}"
+
+    @property
+    def quick_key(self) -> str:
+        """A hash of the eight lines in the middle."""
+        pixels = self._file.array[self._row]
+        middle = len(pixels) // 2
+        return _hash_pixels(pixels[max(middle - 4, 0) : middle + 4])
+
+    @property
+    def content_key(self) -> str:
+        """A hash of all pixels."""
+        return _hash_pixels(self._file.array[self._row])
+
+    def open(self) -> Image.Image:
+        """Returns the patch as RGB, floats rounded.
+
+        Raises:
+            DataError: A value lies outside 0..255.
+        """
+        pixels = self._file.array[self._row]
+        if pixels.dtype != np.uint8:
+            if not (pixels.min() >= 0 and pixels.max() <= 255):  # also true of NaN
+                raise DataError(
+                    f"{self._file.path}, row {self._row}: pixel values outside 0..255; fetch the file again."
+                )
+            pixels = np.rint(pixels).astype(np.uint8)
+        return Image.fromarray(np.array(pixels))
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == other.key if isinstance(other, ArrayImage) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"ArrayImage({str(self._file.path)!r}, row={self._row})"
+
+
+def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes an image file to RGB.
+
+    Grey values of 16 bits are scaled to 8, transparency is laid over white, the EXIF orientation is applied, and of
+    several frames or pages the first counts.
+
+    Args:
+        path: The file.
+        max_pixels: Width x height that is still accepted; checked on the header, before anything is decoded.
+
+    Returns:
+        An RGB image of its own, not tied to the file.
+
+    Raises:
+        DataError: The file is missing, empty, not an image, too large, truncated or damaged.
+    """
+    path = Path(path)
+    with _opened(path, max_pixels) as image:
+        try:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image), image.format, path)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
+            raise _damaged(path, error) from error
+
+
+def check_image_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
+    """Makes sure, without decoding, that a file is an image of acceptable size.
+
+    A file that passes may still be truncated: only decoding shows that.
+
+    Args:
+        path: The file.
+        max_pixels: Width x height that is still accepted.
+
+    Raises:
+        DataError: The file is missing, empty, not an image or too large.
+    """
+    with _opened(Path(path), max_pixels):
+        pass
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """The image with its header read and its size accepted."""
+    _check_file(path, "Image")
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path, f"more than {PIXEL_CEILING:,}", max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise _not_an_image(path) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # see open_image
+        raise _damaged(path, error) from error
+    with image:
+        if image.width * image.height > max_pixels:
+            raise _too_large(path, f"{image.width} x {image.height}", max_pixels)
+        yield image
+
+
+def _check_file(path: Path, what: str) -> None:
+    try:
+        about = path.stat()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not stat.S_ISREG(about.st_mode):  # a pipe would block for ever
+        raise DataError(f"{what} {path} is not a file; name a file instead.")
+    if about.st_size == 0:
+        raise DataError(f"{what} {path} is empty; fetch it again or take it out of the data.")
+
+
+def _to_rgb(image: Image.Image, file_format: str | None, path: Path) -> Image.Image:
+    mode = image.mode
+    if mode == "F" or (mode == "I" and file_format != "PNG"):
+        raise DataError(f"Image {path} has 32-bit pixels of unknown range; save it with 8 bits per channel.")
+    if mode.startswith("I"):
+        grey = (np.asarray(image).astype(np.int64) + 128) // 257
+        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+    try:
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        return image.convert("RGB")
+    except ValueError as error:
+        raise DataError(f"Image {path} has colours that mint cannot convert (mode {mode}); save it as RGB.") from error
+
+
+def _not_an_image(path: Path) -> DataError:
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return DataError(f"Image {path} is a web page, not an image: a download failed; fetch it again.")
+    if head.startswith(b"version https://git-lfs"):
+        return DataError(f"Image {path} is a Git LFS pointer, not an image; run `git lfs pull`.")
+    return DataError(
+        f"Image {path} is not an image that mint reads ({', '.join(FORMATS)}); convert it or take it out of the data."
+    )
+
+
+def _too_large(path: Path, size: str, max_pixels: int) -> DataError:
+    return DataError(
+        f"Image {path} declares {size} pixels, more than the limit of {max_pixels:,}; cut it into patches, or raise "
+        f"task.max_pixels (at most {PIXEL_CEILING:,}) if you trust the file."
+    )
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    state = "truncated" if "truncated" in str(error).lower() else "damaged"
+    return DataError(f"Image {path} is {state} and cannot be decoded; fetch it again or take it out of the data.")
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return DataError(f"File {path} does not exist; check the path.")
+    if isinstance(error, PermissionError):
+        return DataError(f"File {path} may not be read by this user; change its permissions.")
+    reason = (error.strerror if isinstance(error, OSError) else None) or "bad name or damaged content"
+    return DataError(f"File {path} cannot be read ({reason}); fetch it again or check the disk.")
+
+
+def _hash_pixels(pixels: NDArray[Any]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()

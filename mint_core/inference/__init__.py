@@ -1,0 +1,1 @@
+"""Inference: from prompts to predictions."""

@@ -1,0 +1,27 @@
+"""One abstract base class per seam, torch-free."""
+
+from mint_core.interfaces.aligner import Aligner, AlignmentJob, AlignmentResult
+from mint_core.interfaces.component import Component, ComponentConfig
+from mint_core.interfaces.metric import EvaluationSample, Metric
+from mint_core.interfaces.retriever import Passage, Retriever
+from mint_core.interfaces.strategy import PreferenceStrategy
+from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig
+from mint_core.interfaces.teacher import Teacher, TeacherContext
+
+__all__ = [
+    "Aligner",
+    "AlignmentJob",
+    "AlignmentResult",
+    "Component",
+    "ComponentConfig",
+    "EmbeddedStudent",
+    "EvaluationSample",
+    "Metric",
+    "Passage",
+    "PreferenceStrategy",
+    "Retriever",
+    "Task",
+    "TaskConfig",
+    "Teacher",
+    "TeacherContext",
+]

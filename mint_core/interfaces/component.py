@@ -1,0 +1,39 @@
+"""What all components share: a name, a typed config, a version."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ComponentConfig(BaseModel):
+    """Base of every component's nested `Config`: frozen, no unknown keys, and errors never quote the input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+C = TypeVar("C", bound=ComponentConfig)
+
+
+class Component(ABC, Generic[C]):
+    """Base of the six seams.
+
+    A component is a class with `name`, a nested `Config` whose fields all carry a description, and a docstring.
+    Importing its module must not import torch: heavy imports stand inside the methods.
+
+    Args:
+        config: A validated `Config`; its defaults where absent.
+    """
+
+    name: ClassVar[str]
+    """What the user writes: lower case, words joined by hyphens."""
+    kind: ClassVar[str]
+    """The seam: task, teacher, strategy, aligner, retriever or metric."""
+    version: ClassVar[str] = "1"
+    """Raise it when the same input gives another output: stages that used the old one run again."""
+    Config: ClassVar[type[Any]] = ComponentConfig
+
+    def __init__(self, config: C | None = None) -> None:
+        self.config: C = self.Config() if config is None else config

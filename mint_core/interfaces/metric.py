@@ -1,0 +1,54 @@
+"""Seam 6: judges predictions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+
+from mint_core.interfaces.component import Component, ComponentConfig
+from mint_core.types import LabelSpace, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSample:
+    """All that a metric may look at for one test sample."""
+
+    prediction: Prediction
+    truth: str
+    """Canonical name of the true label."""
+    top: tuple[str, ...] = field(repr=False)
+    """T_i: the teacher's top-k, with the truth placed as in training; empty where no teacher ranked the sample."""
+    bottom: tuple[str, ...] = field(repr=False)
+    """B_i: the teacher's bottom-q; empty where no teacher ranked the sample."""
+    n: int
+    """How many labels were asked for (N)."""
+    labels: LabelSpace = field(repr=False)
+
+
+class Metric(Component[ComponentConfig]):
+    """Per-sample values; the core aggregates them as a mean with a clustered bootstrap interval.
+
+    Clauses (checked by `mint_core.testing.METRIC_CHECKS`):
+        1. `score` returns a value in [0, 1], or None where the sample cannot be scored (counted, but not as zero).
+        2. It is deterministic and does not change its input.
+        3. An empty response is scored, not raised on.
+        4. `title` with the options in force says what a reader of the report needs.
+    """
+
+    kind = "metric"
+
+    @abstractmethod
+    def score(self, sample: EvaluationSample) -> float | None:
+        """The value of one sample, or None where it cannot be scored."""
+
+    def title(self, n: int) -> str:
+        """Column heading, for example `Top-5`.
+
+        Args:
+            n: How many labels were asked for (N).
+        """
+        return self.name
+
+    def rule(self) -> str:
+        """One sentence on how the number is computed; printed in the report."""
+        return ""

@@ -1,0 +1,53 @@
+"""Seam 3: from a ranking to preference groups."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from mint_core.interfaces.component import Component, ComponentConfig
+from mint_core.types import LabelSpace, PreferenceGroup, Ranking
+
+
+class PreferenceStrategy(Component[ComponentConfig]):
+    """Turns one ranking into preference groups.
+
+    Clauses (checked by `mint_core.testing.STRATEGY_CHECKS`):
+        1. Every group has at least one chosen and one rejected response, none of them empty.
+        2. No label stands both in a chosen and in a rejected response of one group.
+        3. A known true label is in the first chosen response and in no rejected one.
+        4. `top` and `bottom` are disjoint, and `top` contains a known true label.
+        5. The constructor refuses sizes that the label space cannot hold.
+
+    Args:
+        config: A validated `Config`.
+        labels: The label space.
+        n: How many labels the student lists at inference (N).
+
+    Raises:
+        ConfigError: The options do not fit the label space, for example k + q is larger.
+    """
+
+    kind = "strategy"
+
+    def __init__(self, config: Any, labels: LabelSpace, n: int) -> None:
+        super().__init__(config)
+        self.labels = labels
+        self.n = n
+
+    @abstractmethod
+    def groups(self, ranking: Ranking, truth: str | None) -> list[PreferenceGroup]:
+        """The preference groups of one training sample.
+
+        Args:
+            ranking: The teacher's order of all labels.
+            truth: The true label, or None where it is unknown.
+        """
+
+    @abstractmethod
+    def top(self, ranking: Ranking, truth: str | None) -> tuple[str, ...]:
+        """T_i of CAR: the k preferred labels, with the truth placed as in training."""
+
+    @abstractmethod
+    def bottom(self, ranking: Ranking, truth: str | None) -> tuple[str, ...]:
+        """B_i of CAR: the q labels to avoid."""

@@ -1,0 +1,88 @@
+"""Seam 1: what is to be predicted, from which data, and with which words."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mint_core.interfaces.component import Component, ComponentConfig
+from mint_core.types import Prompt, Sample, TaskData
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedStudent:
+    """A small student that comes with a task, so that a run works without network."""
+
+    path: Path
+    """A folder as `save_pretrained` writes it."""
+    description: str
+    """What it is and how it was built; stands in the banner, the report and the adapter's card."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Config (nested, as in YAML) for which this student is too small or too fast; a user's own config wins."""
+
+
+class TaskConfig(ComponentConfig):
+    """The options that every task has."""
+
+    source: str = Field("simulated", description="Data source: one of the task's readers.")
+    data: Path | None = Field(None, description="Folder or file that the source reads; unused by `simulated`.")
+    n: int | None = Field(None, ge=1, description="Labels that the student lists (N); null = the task's default.")
+
+
+class Task(Component[TaskConfig]):
+    """Label space, data sources, prompts.
+
+    Clauses (checked by `mint_core.testing.TASK_CHECKS`):
+        1. `load` returns at least one sample; ids are unique; every label is in the label space.
+        2. No group has samples in two splits.
+        3. `load` is deterministic: two calls give the same samples in the same order.
+        4. Both prompts of one sample carry what the student's modality needs: the image or the text.
+        5. `header` is one line and ends with a colon.
+    """
+
+    kind = "task"
+    Config: ClassVar[type[Any]] = TaskConfig
+    header: ClassVar[str]
+    """First line of a response, for example `MOST_LIKELY_TISSUE:`."""
+    modality: ClassVar[Literal["text", "image"]]
+    """What the student reads."""
+    default_teacher: ClassVar[str]
+    sources: ClassVar[tuple[str, ...]]
+    """The readers that `config.source` can name."""
+
+    @abstractmethod
+    def load(self) -> TaskData:
+        """Reads the data source named by the config.
+
+        Raises:
+            DataError: It cannot be read, or it breaks a clause.
+        """
+
+    @abstractmethod
+    def list_length(self, n_labels: int) -> int:
+        """How many labels the student lists (N) where the config does not say.
+
+        Args:
+            n_labels: Size of the label space.
+        """
+
+    @abstractmethod
+    def training_prompt(self, sample: Sample, n: int) -> Prompt:
+        """The short prompt of the training phase."""
+
+    @abstractmethod
+    def inference_prompt(self, sample: Sample, n: int) -> Prompt:
+        """The prompt of the inference phase, with the whole demand on the format."""
+
+    def embedded_student(self) -> EmbeddedStudent | None:
+        """The student that is used when the user names none; None where the task brings none."""
+        return None
+
+    def defaults(self) -> Mapping[str, Any]:
+        """Config (nested, as in YAML) that suits the chosen source; a user's own config wins."""
+        return {}

@@ -1,0 +1,75 @@
+"""Seam 2: a multimodal model that ranks all labels for a sample."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mint_core.interfaces.component import Component, ComponentConfig
+from mint_core.types import LabelSpace, Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherContext:
+    """What a teacher is given to work with."""
+
+    labels: LabelSpace
+    seed: int
+    device: str
+    """A torch device string: `cpu`, `cuda`, `mps`."""
+    cache: Path
+    """A folder that lives longer than the run; what lies there must be named by content."""
+    advance: Callable[[int], None]
+    """Call it with the number of samples just done."""
+
+
+class Teacher(Component[ComponentConfig]):
+    """Optional `fit`, then log-probabilities over all labels.
+
+    Clauses (1 to 3 checked by `mint_core.testing.TEACHER_CHECKS`):
+        1. `log_probs` returns shape (n_samples, n_labels), float32, in the order of the samples and of the label space.
+        2. Every value is finite or -inf, and every row's exponentials sum to 1 (1e-3).
+        3. It is deterministic, and a sample's row does not depend on the samples beside it (1e-2).
+        4. `fit` never sees a sample outside the training split.
+    """
+
+    kind = "teacher"
+
+    def __init__(self, config: Any, context: TeacherContext) -> None:
+        super().__init__(config)
+        self.context = context
+
+    def fit(self, samples: Sequence[Sample]) -> None:
+        """Learns from the training split. Teachers that need no training leave it out.
+
+        Args:
+            samples: The training split; some labels may be None.
+        """
+
+    @abstractmethod
+    def log_probs(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        """Natural logarithms of p(label | sample), shape (n_samples, n_labels).
+
+        Raises:
+            DataError: A sample cannot be read or lacks what the teacher needs.
+        """
+
+    @classmethod
+    def fingerprint(cls, config: Any) -> str:
+        """What identifies the weights that a config names, so that other weights run the stage again. Torch-free.
+
+        Args:
+            config: A validated `Config`.
+        """
+        return ""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the run record: weights, their fingerprint, precision."""
+        return {}

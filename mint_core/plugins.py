@@ -1,0 +1,185 @@
+"""Finds plugins and their components: isolated, sorted, strict.
+
+One broken plugin is reported and never takes the others down. Two components of one name are an error that names both
+distributions. `MINT_PLUGINS` is the one switch: unset = all, empty = none, a comma-separated list of distributions =
+just these (mint-core's own components are always there).
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from mint_core import hookspecs
+from mint_core.errors import ConfigError, PluginError, did_you_mean
+from mint_core.interfaces import Aligner, Component, Metric, PreferenceStrategy, Retriever, Task, Teacher
+
+CORE = "mint-core"
+SEAMS: dict[str, tuple[str, type[Component[Any]]]] = {
+    "task": ("mint_tasks", Task),
+    "teacher": ("mint_teachers", Teacher),
+    "strategy": ("mint_strategies", PreferenceStrategy),
+    "aligner": ("mint_aligners", Aligner),
+    "retriever": ("mint_retrievers", Retriever),
+    "metric": ("mint_metrics", Metric),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A component and where it comes from."""
+
+    component: type[Component[Any]]
+    distribution: str
+    distribution_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """A plugin that could not be used, and why."""
+
+    distribution: str
+    distribution_version: str
+    reason: str
+
+
+class Registry:
+    """All components that were found.
+
+    Attributes:
+        broken: Plugins that could not be used.
+    """
+
+    def __init__(self) -> None:
+        self.broken: list[BrokenPlugin] = []
+        self._found: dict[tuple[str, str], list[Registered]] = {}
+
+    def add(self, registered: Registered) -> None:
+        """Adds one component; a second one of the same name is kept aside until someone asks for it."""
+        key = (registered.component.kind, registered.component.name)
+        self._found.setdefault(key, []).append(registered)
+
+    def all(self, kind: str | None = None) -> list[Registered]:
+        """All components, sorted by pipeline order and name; those of one seam where `kind` is given."""
+        order = list(SEAMS)
+        found = [one for many in self._found.values() for one in many if kind in (None, one.component.kind)]
+        return sorted(found, key=lambda r: (order.index(r.component.kind), r.component.name, r.distribution))
+
+    def in_order(self, kind: str) -> list[Registered]:
+        """The components of one seam in the order in which their plugins return them."""
+        return [one for (found_kind, _), many in self._found.items() for one in many if found_kind == kind]
+
+    def duplicates(self) -> list[str]:
+        """One sentence per name that two distributions claim."""
+        return [self._duplicate_message(key, many) for key, many in sorted(self._found.items()) if len(many) > 1]
+
+    def names(self, kind: str) -> list[str]:
+        """The names of one seam, sorted."""
+        return sorted({name for found_kind, name in self._found if found_kind == kind})
+
+    def get(self, kind: str, name: str) -> Registered:
+        """The component of one seam and name.
+
+        Raises:
+            ConfigError: There is none of that name.
+            PluginError: Two distributions claim it.
+        """
+        many = self._found.get((kind, name), [])
+        if len(many) > 1:
+            raise PluginError(self._duplicate_message((kind, name), many))
+        if not many:
+            hint = "; run `mint plugins` to see what is installed"
+            if self.broken:
+                hint += f" ({', '.join(b.distribution for b in self.broken)} could not be loaded)"
+            raise ConfigError(f"There is no {kind} '{name}'{did_you_mean(name, self.names(kind))}{hint}.")
+        return many[0]
+
+    @staticmethod
+    def _duplicate_message(key: tuple[str, str], many: list[Registered]) -> str:
+        owners = " and ".join(one.distribution for one in many)
+        return f"The {key[0]} '{key[1]}' is registered by {owners}; uninstall one, or choose with MINT_PLUGINS."
+
+
+@lru_cache(maxsize=1)
+def registry() -> Registry:
+    """The components of all installed plugins, discovered once per process."""
+    return discover(entry_points(group=hookspecs.GROUP), os.environ.get("MINT_PLUGINS"))
+
+
+def canonical(distribution: str) -> str:
+    """A distribution's name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def discover(points: Iterable[EntryPoint], switch: str | None) -> Registry:
+    """Loads plugins from entry points.
+
+    Args:
+        points: Entry points of the group `mint`.
+        switch: The value of MINT_PLUGINS, or None where it is unset.
+    """
+    found = Registry()
+    wanted = None if switch is None else {canonical(name.strip()) for name in switch.split(",") if name.strip()}
+    seen: set[tuple[str, str]] = set()
+    for point in sorted(points, key=lambda p: (_owner(p)[0], p.name)):
+        distribution, version = _owner(point)
+        if wanted is not None and distribution not in wanted | {CORE}:
+            continue
+        if (distribution, point.value) in seen:
+            continue
+        seen.add((distribution, point.value))
+        try:
+            for component in _components(point):
+                found.add(Registered(component, distribution, version))
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a stranger's import may raise anything, and must not take the others down
+            found.broken.append(BrokenPlugin(distribution, version, f"{type(error).__name__}: {error}"))
+    if wanted is not None:
+        for missing in sorted(wanted - {distribution for distribution, _ in seen}):
+            found.broken.append(BrokenPlugin(missing, "", "named in MINT_PLUGINS, but no such plugin is installed"))
+    return found
+
+
+def _owner(point: EntryPoint) -> tuple[str, str]:
+    return (canonical(point.dist.name), point.dist.version) if point.dist else ("unknown", "")
+
+
+def _components(point: EntryPoint) -> list[type[Component[Any]]]:
+    """Loads one plugin in a manager of its own, so that its mistakes stay its own."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(point.load(), point.name)
+    manager.check_pending()
+    components: list[type[Component[Any]]] = []
+    for kind, (hook, base) in SEAMS.items():
+        for returned in getattr(manager.hook, hook)():
+            for component in returned:
+                _check_component(component, kind, hook, base)
+                components.append(component)
+    if not components:
+        raise PluginError(f"{point.value} has no function marked @hookimpl that returns a component")
+    return components
+
+
+def _check_component(component: Any, kind: str, hook: str, base: type[Component[Any]]) -> None:
+    if not (inspect.isclass(component) and issubclass(component, base)):
+        raise PluginError(f"{hook} returned {component!r}, which is no subclass of {base.__name__}")
+    if inspect.isabstract(component):
+        missing = ", ".join(sorted(component.__abstractmethods__))
+        raise PluginError(f"{component.__name__} does not implement {missing}")
+    name = getattr(component, "name", None)
+    if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)):
+        raise PluginError(f"{component.__name__}.name must be lower-case words joined by hyphens")
+    for field_name, field in component.Config.model_fields.items():
+        if not field.description:
+            raise PluginError(f"{kind} '{name}': the config field '{field_name}' has no description")

@@ -1,0 +1,1 @@
+"""Reports: the table on the terminal and the HTML page."""

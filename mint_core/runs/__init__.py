@@ -1,0 +1,1 @@
+"""Runs: the folder, the stages, and the one function that makes a run."""

@@ -1,0 +1,205 @@
+"""The one file that talks to the run folder.
+
+A stage works in `.work/<stage>-<key>/` and its outputs become visible together: they are moved into place and the stage's
+manifest is written last, atomically. Without a manifest whose key fits, the stage counts as not done. What lies in the
+working folder of an interrupted stage (checkpoints, predictions so far) is found again when the same key runs next.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from filelock import FileLock, Timeout
+
+from mint_core.errors import DataError, StorageError
+
+STAGES = ("label", "prefer", "align", "predict", "evaluate", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a complete stage says of itself."""
+
+    stage: str
+    key: str
+    inputs: Mapping[str, Any]
+    """What the key was computed from; a diff of two of them tells why a stage ran again."""
+    outputs: Mapping[str, str]
+    """Digest of every output, a file or a folder."""
+    seconds: float
+    peak_memory_bytes: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def digest_of(data: Any) -> str:
+    """Digest of plain data, independent of the order of keys."""
+    text = json.dumps(data, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest_of_path(path: Path) -> str:
+    """Digest of a file's bytes, or of the names and bytes of all files in a folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode())
+        with file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals into one sentence.
+
+    Raises:
+        StorageError: The disk is full, or the folder is not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"The disk that holds {path} is full; free some space and give the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                f"{path} cannot be written ({error.strerror}); choose another folder with --out."
+            ) from error
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file that is complete or not there."""
+    temporary = path.with_name(path.name + ".tmp")
+    with storage_errors(path), temporary.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=2, ensure_ascii=False, default=str)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of the run folder."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_line(stream: TextIO, record: Mapping[str, Any]) -> None:
+    """Appends one JSON line and hands it to the operating system."""
+    stream.write(json.dumps(record) + "\n")
+    stream.flush()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads JSON lines; a last line that was cut off by an interruption is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")  # not splitlines: an answer may hold any other line separator
+    records = []
+    for position, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            if position < len(lines):
+                raise DataError(f"Line {position} of {path} is damaged; delete the file and run the stage again.") from None
+    return records
+
+
+class RunFolder:
+    """One run's folder. Use it as a context manager: it holds a lock, so that two processes cannot share it.
+
+    Args:
+        path: Where it is, or will be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / ".lock")
+
+    def __enter__(self) -> RunFolder:
+        with storage_errors(self.path):
+            (self.path / "stages").mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise StorageError(
+                    f"Another process is working in {self.path}; wait for it, or choose another --name."
+                ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """The manifest of a stage that was completed, whatever its key; None where it is missing or unreadable."""
+        try:
+            return Manifest(**read_json(self.path / "stages" / f"{stage}.json"))
+        except (OSError, json.JSONDecodeError, TypeError):
+            return None
+
+    def complete(self, stage: str, key: str) -> Manifest | None:
+        """The manifest of a stage whose key fits and whose outputs are all as they were written; else None."""
+        manifest = self.manifest(stage)
+        if manifest is None or manifest.key != key:
+            return None
+        for name, digest in manifest.outputs.items():
+            if not (self.path / name).exists() or digest_of_path(self.path / name) != digest:
+                return None
+        return manifest
+
+    def workspace(self, stage: str, key: str) -> Path:
+        """The working folder of a stage; it survives an interruption. Those of other keys are removed."""
+        work = self.path / ".work"
+        with storage_errors(work):
+            for other in work.glob(f"{stage}-*"):
+                if other.name != f"{stage}-{key[:16]}":
+                    shutil.rmtree(other)
+            (work / f"{stage}-{key[:16]}" / "out").mkdir(parents=True, exist_ok=True)
+        return work / f"{stage}-{key[:16]}"
+
+    def commit(
+        self, stage: str, key: str, inputs: Mapping[str, Any], *, seconds: float, peak: int, facts: Mapping[str, Any]
+    ) -> Manifest:
+        """Makes the outputs in `<workspace>/out` visible; the manifest comes last."""
+        workspace = self.workspace(stage, key)
+        outputs = sorted((workspace / "out").iterdir())
+        with storage_errors(self.path):
+            digests = {path.name: digest_of_path(path) for path in outputs}
+            (self.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
+            for path in outputs:
+                self._replace(path, self.path / path.name)
+            manifest = Manifest(stage, key, dict(inputs), digests, round(seconds, 3), peak, dict(facts))
+            write_json(self.path / "stages" / f"{stage}.json", asdict(manifest))
+            shutil.rmtree(workspace)
+        return manifest
+
+    @staticmethod
+    def _replace(new: Path, old: Path) -> None:
+        if old.is_dir():
+            shutil.rmtree(old)
+        new.replace(old)
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Appends to log.jsonl. Facts are counts, names and times, never patients' text."""
+        with storage_errors(self.path), (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
+            write_line(stream, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
+
+
+def describe_change(old: Manifest | None, inputs: Mapping[str, Any]) -> Sequence[str]:
+    """The top-level inputs that differ from those of the last complete stage; says why a stage runs again."""
+    if old is None:
+        return ()
+    return sorted(key for key in {*old.inputs, *inputs} if digest_of(old.inputs.get(key)) != digest_of(inputs.get(key)))

@@ -1,0 +1,372 @@
+"""The six stages as straight-line functions: each reads the run folder, and writes its outputs into `out`."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from mint_core.config import EMBEDDED, Resolved
+from mint_core.errors import ContractError, DataError
+from mint_core.interfaces import (
+    Aligner,
+    AlignmentJob,
+    EmbeddedStudent,
+    EvaluationSample,
+    Metric,
+    PreferenceStrategy,
+    Retriever,
+    Task,
+    Teacher,
+    TeacherContext,
+)
+from mint_core.runs.folder import RunFolder, digest_of, read_json, read_lines, storage_errors, write_json, write_line
+from mint_core.runs.observer import Observer
+from mint_core.runs.tables import read_preferences, read_rankings, write_per_sample, write_preferences, write_rankings
+from mint_core.splits import check_samples
+from mint_core.students.prompts import parse_response, with_passages
+from mint_core.types import Prediction, Prompt, Ranking, Sample, Split, TaskData
+
+RANKINGS = Path("rankings", "rankings.parquet")
+PREFERENCES = Path("preferences", "preferences.parquet")
+
+
+@dataclass
+class Context:
+    """What every stage needs: the resolved config, the task and its data, the run folder, an observer."""
+
+    resolved: Resolved
+    folder: RunFolder
+    observer: Observer
+    cache: Path
+
+    @cached_property
+    def task(self) -> Task:
+        """The task."""
+        return cast(Task, self.resolved.task.registered.component(self.resolved.task.config))
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The samples and labels, checked for leaks."""
+        data = self.task.load()
+        check_samples(data.samples, data.labels)
+        return data
+
+    @cached_property
+    def n(self) -> int:
+        """Labels that the student lists (N)."""
+        count = len(self.data.labels)
+        n: int = self.resolved.task.config.n or self.task.list_length(count)
+        if n > count:
+            raise DataError(
+                f"N = {n} is larger than the label space ({count} labels); lower it with --set task.n={count}."
+            )
+        return n
+
+    @cached_property
+    def split(self) -> Split:
+        """The split that is reported."""
+        wanted = self.resolved.config.evaluate.split
+        present = {sample.split for sample in self.data.samples}
+        if wanted == "auto":
+            return "test" if "test" in present else "val"
+        if wanted not in present:
+            raise DataError(f"The split '{wanted}' has 0 samples; choose another with --set evaluate.split=….")
+        return wanted
+
+    @cached_property
+    def strategy(self) -> PreferenceStrategy:
+        """The preference strategy."""
+        component = cast(type[PreferenceStrategy], self.resolved.strategy.registered.component)
+        return component(self.resolved.strategy.config, self.data.labels, self.n)
+
+    @cached_property
+    def embedded(self) -> EmbeddedStudent | None:
+        """The embedded student, where it is used."""
+        return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED else None
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Digest of all samples: ids, labels, splits, groups, texts and the content keys of the images."""
+        return digest_of(
+            [[s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text] for s in self.data.samples]
+            + [[*self.data.labels.names], [list(a) for a in self.data.labels.aliases]]
+        )
+
+    def rankings(self) -> dict[str, Ranking]:
+        """The teacher's rankings by sample id."""
+        return read_rankings(self.folder.path / RANKINGS, self.data.labels)
+
+    def advance(self, total: int, unit: str) -> Callable[[int], None]:
+        """A counter that tells the observer how far the stage is."""
+        done = 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            self.observer.progress(done, total, unit)
+
+        return step
+
+
+Facts = Mapping[str, Any]
+
+
+def label(context: Context, work: Path, out: Path) -> Facts:
+    """The teacher ranks all labels for every sample."""
+    from mint_core.students.student import resolve_device
+
+    data, config = context.data, context.resolved.config
+    teacher_context = TeacherContext(
+        labels=data.labels,
+        seed=config.seed,
+        device=resolve_device(config.student.device),
+        cache=context.cache,
+        advance=context.advance(len(data.samples), "samples"),
+    )
+    component = cast(type[Teacher], context.resolved.teacher.registered.component)
+    teacher = component(context.resolved.teacher.config, teacher_context)
+    with storage_errors(out):
+        teacher.fit(data.split("train"))
+        log_probs = teacher.log_probs(list(data.samples))
+        _check_log_probs(teacher, log_probs, (len(data.samples), len(data.labels)))
+        (out / "rankings").mkdir(exist_ok=True)
+        write_rankings(out / RANKINGS, data.samples, log_probs)
+        facts = {"teacher": teacher.describe(), "top_1": _teacher_top_1(data, log_probs)}
+        write_json(out / "rankings" / "teacher.json", facts)
+    del teacher
+    gc.collect()
+    return facts
+
+
+def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -> None:
+    if getattr(log_probs, "shape", None) != shape:
+        raise ContractError(
+            f"Teacher '{teacher.name}' returned shape {getattr(log_probs, 'shape', None)}, not {shape}."
+        )
+    if np.isnan(log_probs).any() or np.isposinf(log_probs).any():
+        raise ContractError(f"Teacher '{teacher.name}' returned log-probabilities that are not finite.")
+    worst = float(np.abs(np.exp(log_probs.astype(np.float64)).sum(axis=1) - 1).max())
+    if worst > 1e-2:
+        raise ContractError(f"Teacher '{teacher.name}' returned probabilities whose sum is off by {worst:.3g}.")
+
+
+def _teacher_top_1(data: TaskData, log_probs: Any) -> dict[str, dict[str, float]]:
+    """Top-1 of the teacher per split."""
+    best = log_probs.argmax(axis=1)
+    result = {}
+    for split in ("train", "val", "test"):
+        hits = [
+            data.labels.names[b] == s.label
+            for b, s in zip(best, data.samples, strict=True)
+            if s.split == split and s.label
+        ]
+        if hits:
+            result[split] = {"top_1": round(float(np.mean(hits)), 4), "n": len(hits)}
+    return result
+
+
+def prefer(context: Context, work: Path, out: Path) -> Facts:
+    """The strategy turns the training split's rankings into preference groups."""
+    rankings = context.rankings()
+    groups = [
+        group
+        for sample in context.data.split("train")
+        for group in context.strategy.groups(rankings[sample.id], sample.label)
+    ]
+    with storage_errors(out):
+        (out / "preferences").mkdir(exist_ok=True)
+        write_preferences(out / PREFERENCES, groups)
+    unlabelled = sum(sample.label is None for sample in context.data.split("train"))
+    return {"groups": len(groups), "samples_without_truth": unlabelled}
+
+
+def align(context: Context, work: Path, out: Path) -> Facts:
+    """The aligner trains an adapter on the preference groups."""
+    from mint_core.aligners.card import write_card
+    from mint_core.students.student import load_student
+
+    groups = read_preferences(context.folder.path / PREFERENCES)
+    samples = {sample.id: sample for sample in context.data.split("train")}
+    prompts = {g.sample_id: context.task.training_prompt(samples[g.sample_id], len(g.chosen[0])) for g in groups}
+    student = load_student(context.resolved.config.student, _student_path(context))
+    aligner = cast(Aligner, context.resolved.aligner.registered.component(context.resolved.aligner.config))
+
+    def advance(step: int, total: int, figures: Mapping[str, float]) -> None:
+        context.observer.progress(step, total, "steps", figures)
+
+    with storage_errors(out):
+        job = AlignmentJob(
+            student=student,
+            groups=groups,
+            prompts=prompts,
+            header=context.task.header,
+            seed=context.resolved.config.seed,
+            work=work / "checkpoints",
+            adapter=out / "adapter",
+            advance=advance,
+        )
+        result = aligner.align(job)
+        (out / "training").mkdir(exist_ok=True)
+        write_json(out / "training" / "history.json", asdict(result))
+        write_card(out / "adapter", context)
+    del student, job
+    gc.collect()
+    return {"steps": result.steps, "final_loss": result.final_loss, "settings": dict(result.settings)}
+
+
+def _student_path(context: Context) -> str | None:
+    return str(context.embedded.path) if context.embedded else None
+
+
+def predict(context: Context, work: Path, out: Path) -> Facts:
+    """The student answers for every sample of the reported split: base, aligned, and aligned with shuffled images."""
+    from mint_core.aligners.lora import load_adapter
+    from mint_core.inference.generate import generate, response_budget
+    from mint_core.students.student import load_student
+
+    config = context.resolved.config.predict
+    prompts = _inference_prompts(context)
+    variants = {"base": prompts} if config.base else {}
+    variants["aligned"] = prompts
+    if config.shuffled and context.task.modality == "image" and len(prompts) > 1:
+        variants["aligned-shuffled"] = _shuffle_images(prompts, context.resolved.config.seed)
+    partial = work / "predictions.jsonl"
+    with storage_errors(partial):
+        done = _resume(partial)
+        student = load_student(context.resolved.config.student, _student_path(context))
+        budget = config.max_new_tokens or response_budget(student, context.task.header, context.data.labels, context.n)
+        total = len(prompts) * len(variants)
+        advance = context.advance(total, "responses")
+        advance(len(done))
+        model = student.model
+        with partial.open("a", encoding="utf-8") as stream:
+            for variant, asked in variants.items():
+                if variant != "base" and model is student.model:
+                    model = load_adapter(student.model, context.folder.path / "adapter")
+                open_ids = {i: prompt for i, prompt in asked.items() if (variant, i) not in done}
+                answers = generate(student, open_ids, max_new_tokens=budget, batch_size=config.batch_size, model=model)
+                for sample_id, text in answers:
+                    parsed = parse_response(text, context.task.header)
+                    prediction = Prediction(
+                        sample_id, variant, text, parsed.labels, parsed.n_listed, parsed.well_formed
+                    )
+                    write_line(stream, asdict(prediction))
+                    advance(1)
+        partial.replace(out / "predictions.jsonl")
+    del student, model
+    gc.collect()
+    return {"responses": total, "resumed": len(done), "max_new_tokens": budget, "variants": list(variants)}
+
+
+def _inference_prompts(context: Context) -> dict[str, Prompt]:
+    samples = context.data.split(context.split)
+    prompts = {sample.id: context.task.inference_prompt(sample, context.n) for sample in samples}
+    if context.resolved.retriever is not None:
+        retriever = cast(Retriever, context.resolved.retriever.registered.component(context.resolved.retriever.config))
+        retriever.build(context.data.labels)
+        blind = [replace(sample, label=None) for sample in samples]
+        found = retriever.retrieve(blind)
+        if len(found) != len(samples):
+            raise ContractError(
+                f"Retriever '{retriever.name}' returned {len(found)} answers for {len(samples)} samples."
+            )
+        for sample, passages in zip(samples, found, strict=True):
+            prompts[sample.id] = with_passages(prompts[sample.id], [passage.text for passage in passages])
+    return prompts
+
+
+def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Prompt]:
+    """Every prompt with the image of another sample."""
+    ids = list(prompts)
+    order = np.random.default_rng([seed, 7]).permutation(len(ids))
+    shuffled = dict(prompts)
+    for mine, other in zip(order, np.roll(order, 1), strict=True):
+        shuffled[ids[mine]] = replace(prompts[ids[mine]], image=prompts[ids[other]].image)
+    return shuffled
+
+
+def _resume(partial: Path) -> set[tuple[str, str]]:
+    """What an interrupted stage answered; a half-written last line is cut off."""
+    records = read_lines(partial)
+    partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return {(record["variant"], record["sample_id"]) for record in records}
+
+
+def evaluate(context: Context, work: Path, out: Path) -> Facts:
+    """The metrics judge the predictions, beside the teacher itself and a list drawn at random."""
+    from mint_core.evaluation.evaluate import evaluate as score
+
+    config = context.resolved.config
+    samples = {sample.id: sample for sample in context.data.split(context.split)}
+    rankings = context.rankings()
+    predictions = [_prediction(record) for record in read_lines(context.folder.path / "predictions.jsonl")]
+    metrics = [cast(Metric, chosen.registered.component(chosen.config)) for chosen in context.resolved.metrics]
+    rng = np.random.default_rng([config.seed, 11])
+    for sample_id in samples:
+        predictions.append(_listed(sample_id, "teacher", rankings[sample_id].labels[: context.n]))
+        drawn = rng.permutation(context.data.labels.names)[: context.n]
+        predictions.append(_listed(sample_id, "chance", tuple(str(name) for name in drawn)))
+    judged = [_evaluation_sample(context, samples[p.sample_id], p, rankings[p.sample_id]) for p in predictions]
+    scores = score(
+        judged,
+        {i: sample.group for i, sample in samples.items()},
+        metrics,
+        draws=config.evaluate.bootstrap,
+        confidence=config.evaluate.confidence,
+        seed=config.seed,
+    )
+    teacher = read_json(context.folder.path / "rankings" / "teacher.json")
+    content = {
+        "split": context.split,
+        "n": len(samples),
+        "N": context.n,
+        "n_labels": len(context.data.labels),
+        "confidence": config.evaluate.confidence,
+        "bootstrap": config.evaluate.bootstrap,
+        "seed": config.seed,
+        "simulated": context.data.simulated,
+        "source": context.data.source,
+        "teacher_top_1": teacher["top_1"],
+        "rules": {metric.title(context.n): metric.rule() for metric in metrics},
+        **scores.plain(),
+    }
+    with storage_errors(out):
+        write_json(out / "metrics.json", content)
+        write_per_sample(out / "samples.parquet", scores.per_sample)
+    return {"n": len(samples), "split": context.split}
+
+
+def _prediction(record: Mapping[str, Any]) -> Prediction:
+    return Prediction(**{**record, "labels": tuple(record["labels"])})
+
+
+def _listed(sample_id: str, variant: str, labels: tuple[str, ...]) -> Prediction:
+    return Prediction(sample_id, variant, "", labels, len(labels), True)
+
+
+def _evaluation_sample(context: Context, sample: Sample, prediction: Prediction, ranking: Ranking) -> EvaluationSample:
+    truth = cast(str, sample.label)  # check_samples refuses evaluation samples without a label
+    return EvaluationSample(
+        prediction=prediction,
+        truth=truth,
+        top=context.strategy.top(ranking, truth),
+        bottom=context.strategy.bottom(ranking, truth),
+        n=context.n,
+        labels=context.data.labels,
+    )
+
+
+def report(context: Context, work: Path, out: Path) -> Facts:
+    """One HTML page from what the stages measured."""
+    from mint_core.report.html import render_report
+
+    with storage_errors(out):
+        (out / "report.html").write_text(render_report(context), encoding="utf-8")
+    return {}

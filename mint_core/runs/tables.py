@@ -1,0 +1,67 @@
+"""Rankings and preferences as Parquet tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mint_core.types import LabelSpace, PreferenceGroup, Ranking, Sample
+
+
+def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.float32]) -> None:
+    """One row per sample: id, split, label, group and the log-probabilities in the order of the label space."""
+    table = pa.table(
+        {
+            "sample": [s.id for s in samples],
+            "split": [s.split for s in samples],
+            "label": pa.array([s.label for s in samples], pa.string()),
+            "group": pa.array([s.group for s in samples], pa.string()),
+            "log_probs": pa.FixedSizeListArray.from_arrays(
+                pa.array(log_probs.astype(np.float32).ravel()), log_probs.shape[1]
+            ),
+        }
+    )
+    pq.write_table(table, path)
+
+
+def read_rankings(path: Path, labels: LabelSpace) -> dict[str, Ranking]:
+    """The rankings by sample id; equal probabilities keep the order of the label space."""
+    table = pq.read_table(path, columns=["sample", "log_probs"])
+    matrix = np.stack(table["log_probs"].to_numpy(zero_copy_only=False)).astype(np.float32)
+    orders = np.argsort(-matrix, axis=1, kind="stable")
+    return {
+        sample: Ranking(sample, tuple(labels.names[column] for column in order), row[order])
+        for sample, order, row in zip(table["sample"].to_pylist(), orders, matrix, strict=True)
+    }
+
+
+def write_preferences(path: Path, groups: Sequence[PreferenceGroup]) -> None:
+    """One row per group; `chosen` and `rejected` are lists of responses, a response is a list of labels."""
+    nested = pa.list_(pa.list_(pa.string()))
+    table = pa.table(
+        {
+            "sample": [g.sample_id for g in groups],
+            "chosen": pa.array([[list(r) for r in g.chosen] for g in groups], nested),
+            "rejected": pa.array([[list(r) for r in g.rejected] for g in groups], nested),
+        }
+    )
+    pq.write_table(table, path)
+
+
+def read_preferences(path: Path) -> list[PreferenceGroup]:
+    """The preference groups, in order."""
+    rows = pq.read_table(path).to_pylist()
+    return [
+        PreferenceGroup(row["sample"], tuple(map(tuple, row["chosen"])), tuple(map(tuple, row["rejected"])))
+        for row in rows
+    ]
+
+
+def write_per_sample(path: Path, records: Sequence[dict[str, object]]) -> None:
+    """Per-sample metric values."""
+    pq.write_table(pa.Table.from_pylist(list(records)), path)

@@ -1,0 +1,234 @@
+"""Splits that keep groups whole, and the checks that every data source passes before a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mint_core.errors import ConfigError, DataError, did_you_mean
+from mint_core.images import StoredImage
+from mint_core.types import SPLITS, ImageRef, LabelSpace, Sample, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A sample that has no split yet."""
+
+    id: str
+    label: str | None = None
+    group: str | None = None
+    image: ImageRef | None = None
+
+
+def assign_splits(candidates: Sequence[Candidate], fractions: Mapping[Split, float], seed: int) -> list[Split]:
+    """Splits samples at random, stratified by label as far as whole groups allow.
+
+    Samples of one group stay together, and so do identical images. A group that holds an unlabelled sample goes to
+    `train`, because evaluation needs labels. The result depends on the seed and the samples, not on their order.
+
+    Args:
+        candidates: What to split; ids are unique.
+        fractions: Share of the samples per split; they sum to 1.
+        seed: Another seed gives another split.
+
+    Returns:
+        One split per candidate, in their order.
+
+    Raises:
+        ConfigError: The fractions are negative or do not sum to 1.
+    """
+    if min(fractions.values(), default=0) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        raise ConfigError("The shares of train, val and test must not be negative and must sum to 1.")
+    units = sorted(_units(candidates), key=lambda unit: _draw(seed, min(candidates[i].id for i in unit)))
+    units.sort(
+        key=lambda unit: all(candidates[i].label is not None for i in unit)
+    )  # what is bound to train comes first
+    members = [[candidates[i].label for i in unit] for unit in units]
+    filling = _Filling(members, {split: fractions[split] for split in SPLITS if fractions.get(split, 0) > 0})
+    chosen: dict[int, Split] = {}
+    for unit, labels in zip(units, members, strict=True):
+        chosen.update(dict.fromkeys(unit, filling.place(labels)))
+    return [chosen[i] for i in range(len(candidates))]
+
+
+class _Filling:
+    """How full each split is, in all and per label.
+
+    A unit goes where the split would be least full with half an AVERAGE unit more (Sainte-Lague's rule). Half the
+    unit's own size would pack closer, but would keep large groups out of the small splits.
+    """
+
+    def __init__(self, units: Sequence[Sequence[str | None]], fractions: Mapping[Split, float]) -> None:
+        self.fractions = fractions
+        self.totals = Counter(label for unit in units for label in unit)
+        self.holders = Counter(label for unit in units for label in set(unit))
+        self.n_units = len(units)
+        self.taken: dict[Split, Counter[str | None]] = {split: Counter() for split in fractions}
+
+    def place(self, unit: Sequence[str | None]) -> Split:
+        counts = Counter(unit)
+        bound = None in counts and "train" in self.fractions
+        split: Split = "train" if bound else min(self.fractions, key=lambda name: self._fullness(name, counts))
+        self.taken[split].update(counts)
+        return split
+
+    def _fullness(self, split: Split, counts: Counter[str | None]) -> float:
+        """Shares of the split's aim, weighted by the unit's samples."""
+        share, taken, n = self.fractions[split], self.taken[split], self.totals.total()
+        fullness = counts.total() * (taken.total() / n + 0.5 / self.n_units) / share
+        for label in sorted(counts, key=str):
+            part = taken[label] / self.totals[label] + 0.5 / self.holders[label]
+            fullness += counts[label] * part / share
+        return fullness
+
+
+def _units(candidates: Sequence[Candidate]) -> list[list[int]]:
+    """What must stay together, as positions: the components joined by a common group or by equal content."""
+    ties: dict[str, list[int]] = defaultdict(list)
+    for i, candidate in enumerate(candidates):
+        if candidate.group is not None:
+            ties[candidate.group].append(i)
+    parent = list(range(len(candidates)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for tie in [*ties.values(), *find_copies([candidate.image for candidate in candidates])]:
+        for other in tie[1:]:
+            parent[root(other)] = root(tie[0])
+    units: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(candidates)):
+        units[root(i)].append(i)
+    return list(units.values())
+
+
+def _draw(seed: int, name: str) -> str:
+    return hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).hexdigest()
+
+
+def find_copies(images: Sequence[ImageRef | None], sides: Sequence[str] | None = None) -> list[list[int]]:
+    """Finds identical images without reading more than needed.
+
+    Files are read only where another file has the same size, rows of an array only where their middle lines agree.
+    Identical means equal stored bytes: a re-encoded copy of an image is another image.
+
+    Args:
+        images: The images; None where there is none.
+        sides: Where given, only copies that lie on different sides are looked for.
+
+    Returns:
+        Sets of two or more positions that hold the same content, each in ascending order.
+    """
+    near: dict[str, list[int]] = defaultdict(list)
+    for i, image in enumerate(images):
+        if image is not None:
+            near[image.quick_key if isinstance(image, StoredImage) else image.key].append(i)
+    same: dict[str, list[int]] = defaultdict(list)
+    for places in near.values():
+        if len(places) > 1 and _crosses(places, sides):
+            for i in places:
+                image = images[i]
+                if image is not None:
+                    same[image.content_key if isinstance(image, StoredImage) else image.key].append(i)
+    return [places for places in same.values() if len(places) > 1 and _crosses(places, sides)]
+
+
+def _crosses(places: Sequence[int], sides: Sequence[str] | None) -> bool:
+    return sides is None or len({sides[i] for i in places}) > 1
+
+
+def drop_copies(samples: Sequence[Sample]) -> list[Sample]:
+    """Leaves out every image that also lies in an earlier split (train before val before test).
+
+    Args:
+        samples: Samples with their splits.
+
+    Returns:
+        The others, in order.
+    """
+    out: set[int] = set()
+    for places in find_copies([s.image for s in samples], [s.split for s in samples]):
+        first = min((samples[i].split for i in places), key=SPLITS.index)
+        out.update(i for i in places if samples[i].split != first)
+    return [sample for i, sample in enumerate(samples) if i not in out]
+
+
+def check_samples(samples: Sequence[Sample], labels: LabelSpace, copies_hint: str = "") -> None:
+    """Makes sure that a data source can be trained and evaluated on, and that nothing leaks between its splits.
+
+    Args:
+        samples: All samples of the source.
+        labels: Its label space.
+        copies_hint: Which option of the source deals with identical images; ends the message about them.
+
+    Raises:
+        DataError: There are no training or no evaluation samples; an id occurs twice; a label is not in the label
+            space, or missing in an evaluation split; a group or an identical image lies in two splits.
+    """
+    if len(labels) < 2:
+        raise DataError(f"The data know one label only, '{labels.names[0]}'; ranking needs at least two.")
+    _check_sizes(Counter(sample.split for sample in samples))
+    _check_ids(sample.id for sample in samples)
+    _check_labels(samples, labels)
+    _check_groups(samples)
+    _check_copies(samples, copies_hint)
+
+
+def _check_sizes(sizes: Mapping[Split, int]) -> None:
+    if not sizes:
+        raise DataError("The data source holds no samples; check the path and the layout of the data.")
+    if not sizes.get("train"):
+        raise DataError("The split 'train' has 0 samples; mark samples as train, or lower the share of val and test.")
+    if not sizes.get("val") and not sizes.get("test"):
+        raise DataError(
+            "The splits 'val' and 'test' have 0 samples, so nothing can be evaluated; mark samples as test, raise the "
+            "share of the test split, or add samples."
+        )
+
+
+def _check_ids(ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise DataError(f"Sample id '{name}' occurs twice; give every sample an id of its own.")
+        seen.add(name)
+
+
+def _check_labels(samples: Sequence[Sample], labels: LabelSpace) -> None:
+    known = set(labels.names)
+    for sample in samples:
+        if sample.label is None:
+            if sample.split != "train":
+                raise DataError(
+                    f"Sample '{sample.id}' in split '{sample.split}' has no label; give it one, or move it to train."
+                )
+        elif sample.label not in known:
+            raise DataError(
+                f"Sample '{sample.id}' has label '{sample.label}', which is not in the label space"
+                f"{did_you_mean(sample.label, known)}."
+            )
+
+
+def _check_groups(samples: Sequence[Sample]) -> None:
+    home: dict[str, Split] = {}
+    for sample in samples:
+        if sample.group is not None and home.setdefault(sample.group, sample.split) != sample.split:
+            raise DataError(
+                f"Group '{sample.group}' has samples in '{home[sample.group]}' and in '{sample.split}'; put the whole "
+                "group into one split, or leave the split column out and let mint split by group."
+            )
+
+
+def _check_copies(samples: Sequence[Sample], hint: str) -> None:
+    for places in find_copies([s.image for s in samples], [s.split for s in samples]):
+        first = samples[places[0]]
+        other = next(samples[i] for i in places if samples[i].split != first.split)
+        raise DataError(
+            f"Samples '{first.id}' ({first.split}) and '{other.id}' ({other.split}) are the same image, which would "
+            f"leak between splits; put both into one split or leave one out{hint}."
+        )

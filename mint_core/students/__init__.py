@@ -1,0 +1,1 @@
+"""Students: loading, prompts and responses."""

@@ -1,0 +1,170 @@
+"""The one place that renders prompts, writes responses and parses them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mint_core.errors import ModelError
+from mint_core.types import Message, Prompt, Response, normalise_name
+
+_ENTRY = re.compile(r"^\s*(\d{1,4})\s*[.)]\s*(\S.*?)\s*$")
+
+
+def write_response(header: str, labels: Response) -> str:
+    """The response that a student is trained to give: the header, then one numbered line per label."""
+    return "\n".join([header, *(f"{number}. {label}" for number, label in enumerate(labels, 1))])
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedResponse:
+    """A response as the metrics read it."""
+
+    labels: tuple[str, ...]
+    """Distinct names in order, as written."""
+    n_listed: int
+    """Entries before duplicates were merged."""
+    well_formed: bool
+    """The header, then entries numbered from 1 without a gap, and no other line."""
+
+
+def parse_response(text: str, header: str) -> ParsedResponse:
+    """Reads the last list of a response: the header, then numbered lines.
+
+    Without the header the last run of numbered lines counts, and the response is not well-formed.
+
+    Args:
+        text: What the student wrote.
+        header: The task's response header, for example `MOST_LIKELY_TISSUE:`.
+
+    Returns:
+        The distinct names in order; duplicates after normalisation count once.
+    """
+    head, found, tail = text.rpartition(header)
+    lines = [line for line in (tail if found else text).splitlines() if line.strip()]
+    entries: list[tuple[int, str]] = []
+    strays = 0
+    for line in lines:
+        match = _ENTRY.match(line)
+        if not match:
+            strays += 1
+            continue
+        number = int(match[1])
+        if number == 1 and entries:
+            strays += len(entries)
+            entries = []
+        entries.append((number, match[2]))
+    distinct: dict[str, str] = {}
+    for _, name in entries:
+        distinct.setdefault(normalise_name(name), name)
+    in_order = [number for number, _ in entries] == list(range(1, len(entries) + 1))
+    return ParsedResponse(
+        labels=tuple(distinct.values()),
+        n_listed=len(entries),
+        well_formed=bool(found and entries and in_order and not strays and not head.strip()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A prompt in the student's own chat format."""
+
+    text: str
+    """Up to and including the tokens that open the student's turn."""
+    end_of_turn: str
+    """What the chat format writes after the student's turn."""
+
+
+def render_prompt(prompt: Prompt, template_owner: Any, *, parts: bool) -> RenderedPrompt:
+    """Renders a prompt with the student's chat template.
+
+    Args:
+        prompt: System and user turns, with the image where there is one.
+        template_owner: The student's processor (image-text) or tokenizer (text).
+        parts: Write each turn as a list of parts, as the templates of image-text students expect.
+
+    Returns:
+        The text that the student reads, and the end of its own turn.
+
+    Raises:
+        ModelError: The student has no chat template, or the template fails.
+    """
+    messages = render_messages(prompt, template_owner, parts=parts)
+    probe = "\u2983response\u2984"
+    answer = {"role": "assistant", "content": [{"type": "text", "text": probe}] if parts else probe}
+    text = str(template_owner.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    whole = str(template_owner.apply_chat_template([*messages, answer], tokenize=False))
+    _, found, end = whole.partition(probe)
+    return RenderedPrompt(text=text, end_of_turn=end.strip() if found else "")
+
+
+def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any = None) -> list[dict[str, Any]]:
+    """The turns in the form that the student's chat template takes.
+
+    Templates without a system role (Gemma 2, Llama 3.2 Vision beside an image), and those that would drop the system
+    line in silence, get it in front of the first user turn.
+
+    Args:
+        prompt: System and user turns.
+        template_owner: The student's processor or tokenizer.
+        parts: Write each turn as a list of parts.
+        image: The decoded image to hand over; a placeholder stands in where it is None and the prompt has one.
+
+    Raises:
+        ModelError: The student has no chat template, or the template fails or drops a part of the prompt.
+    """
+    if not getattr(template_owner, "chat_template", None):
+        raise ModelError(
+            "The student has no chat template, so its prompt format is unknown; use an instruction-tuned student, "
+            "or save a chat_template.jinja beside its weights."
+        )
+    failure: Exception | None = None
+    reason = "drops a part of it"
+    for messages in (prompt.messages, _without_system(prompt.messages)):
+        turns = [_turn(message, parts=parts) for message in messages]
+        if parts and prompt.image is not None:
+            user = next(turn for turn in turns if turn["role"] == "user")
+            user["content"].insert(0, {"type": "image"} if image is None else {"type": "image", "image": image})
+        try:
+            text = str(template_owner.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        except Exception as error:  # jinja raises what the template's author chose
+            failure, reason = error, type(error).__name__
+            continue
+        if all(_squeeze(message.content) in _squeeze(text) for message in messages):
+            return turns
+    raise ModelError(f"The student's chat template refuses the prompt ({reason}).") from failure
+
+
+def _squeeze(text: str) -> str:
+    """Templates trim what they are given, and some join its lines."""
+    return " ".join(text.split())
+
+
+def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same turns with the system lines in front of the first user turn."""
+    system = "\n".join(message.content for message in messages if message.role == "system")
+    users = [message for message in messages if message.role == "user"]
+    return (Message("user", f"{system}\n{users[0].content}"), *users[1:])
+
+
+def _turn(message: Message, *, parts: bool) -> dict[str, Any]:
+    content = [{"type": "text", "text": message.content}] if parts else message.content
+    return {"role": message.role, "content": content}
+
+
+def with_passages(prompt: Prompt, passages: Sequence[str]) -> Prompt:
+    """The prompt with retrieved passages in front of the first user turn.
+
+    Args:
+        prompt: What the task asks.
+        passages: Retrieved texts, best first; none leaves the prompt as it is.
+    """
+    if not passages:
+        return prompt
+    found = "\n".join(f"[{number}] {passage}" for number, passage in enumerate(passages, 1))
+    turns = list(prompt.messages)
+    first = next(position for position, turn in enumerate(turns) if turn.role == "user")
+    turns[first] = Message("user", f"Retrieved passages:\n{found}\n\n{turns[first].content}")
+    return Prompt(messages=tuple(turns), image=prompt.image)

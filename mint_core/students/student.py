@@ -1,0 +1,164 @@
+"""Loads a student: any Hugging Face id or local folder, text or image-text, decided from its config."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mint_core.config import StudentConfig
+from mint_core.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+# Usage pings of the libraries below stay off: clinical sites must not phone out because they train a model.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+_WHOLE_FILE_BYTES = 64 * 2**20
+
+
+@dataclass
+class Student:
+    """A loaded student.
+
+    Attributes:
+        model: The transformers model, on its device.
+        processor: The processor of an image-text student; the tokenizer of a text student.
+        tokenizer: The tokenizer.
+        reads_images: Whether it is an image-text model.
+        device: Where it is.
+        source: The id or folder that it came from.
+    """
+
+    model: Any
+    processor: Any
+    tokenizer: Any
+    reads_images: bool
+    device: torch.device
+    source: str
+
+
+def resolve_device(name: str) -> str:
+    """`auto` -> cuda, mps or cpu; any other name is checked.
+
+    Raises:
+        ConfigError: There is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"The device '{name}' cannot be used ({reason}); `mint doctor` shows what is there."
+        ) from None
+    return name
+
+
+def resolve_dtype(name: str, device: str) -> torch.dtype:
+    """`auto` -> bf16 on a GPU, fp32 on a CPU."""
+    import torch
+
+    if name == "auto":
+        name = "bf16" if device.startswith("cuda") else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def load_student(config: StudentConfig, path: str | None = None) -> Student:
+    """Loads weights, processor and chat template.
+
+    Args:
+        config: Which student and how.
+        path: A folder to load from instead of `config.model` (the embedded student).
+
+    Raises:
+        ModelError: It cannot be found or loaded.
+        ConfigError: The device cannot be used.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+    source = path or config.model
+    device = resolve_device(config.device)
+    hub = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    options: dict[str, Any] = {**hub, "dtype": resolve_dtype(config.dtype, device)}
+    if config.attention != "auto":
+        options["attn_implementation"] = config.attention
+    try:
+        model_config = AutoConfig.from_pretrained(source, **hub)
+        reads_images = is_image_text(model_config)
+        factory = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
+        model = factory.from_pretrained(source, **options)
+        processor = (AutoProcessor if reads_images else AutoTokenizer).from_pretrained(source, **hub)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(explain_load_failure("student", source, error)) from error
+    tokenizer = processor.tokenizer if reads_images else processor
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.to(torch.device(device)).eval()
+    return Student(model, processor, tokenizer, reads_images, torch.device(device), source)
+
+
+def is_image_text(model_config: Any) -> bool:
+    """Whether transformers loads this config as an image-text model, and it has a vision tower."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    has_vision = any(getattr(model_config, key, None) is not None for key in ("vision_config", "vq_config", "vision"))
+    return has_vision and (model_config.model_type in KNOWN or "AutoModelForImageTextToText" in _auto_map(model_config))
+
+
+def _auto_map(model_config: Any) -> dict[str, str]:
+    return getattr(model_config, "auto_map", None) or {}
+
+
+def explain_load_failure(role: str, source: str, error: Exception) -> str:
+    """One sentence on why a model could not be loaded, with the next step."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, ImportError):
+        return f"The {role} {source} needs a package that is not installed here ({reason})."
+    if Path(source).exists():
+        return f"The {role} in {source} cannot be loaded ({reason}); check that the folder holds a complete model."
+    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        return f"The {role} folder {source} does not exist; check the path."
+    return (
+        f"The {role} '{source}' is neither a local folder nor in the local hub cache, and the hub cannot be reached; "
+        f"run `hf download {source}` where there is a network, or give a local folder."
+    )
+
+
+def fingerprint(source: str, revision: str | None = None) -> str:
+    """What identifies a model's weights in stage keys.
+
+    Local files count by content up to 64 MiB, beyond that by size and modification time (hashing 22 GB at every start
+    would take longer than many a run). A hub id counts by the commit in the local cache.
+
+    Args:
+        source: Folder, file or Hugging Face id.
+        revision: Revision of a Hugging Face id.
+    """
+    path = Path(source)
+    if path.exists():
+        digest = hashlib.blake2b(digest_size=16)
+        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+            stat = file.stat()
+            digest.update(file.relative_to(path).as_posix().encode())
+            large = stat.st_size > _WHOLE_FILE_BYTES
+            digest.update(f"{stat.st_size}:{stat.st_mtime_ns}".encode() if large else file.read_bytes())
+        return digest.hexdigest()
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(source, "config.json", revision=revision)
+    except HFValidationError:  # no id of the hub; loading it will say so
+        return source
+    commit = Path(cached).parent.name if isinstance(cached, str) else revision or "main"
+    return f"{source}@{commit}"

@@ -1,0 +1,186 @@
+"""The data that flow between two seams, all immutable and torch-free."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from mint_core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+def normalise_name(name: str) -> str:
+    """A label name as names are compared: lower case, punctuation dropped, single spaces."""
+    return " ".join(re.sub(r"[^\w\s]|_", " ", name.lower()).split())
+
+
+class ImageRef(ABC):
+    """An image that is opened when it is needed.
+
+    `key` names the content, so that what was computed from it can be reused.
+    """
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """A name of the content: equal keys mean equal pixels."""
+
+    @abstractmethod
+    def open(self) -> Image:
+        """Returns the decoded RGB image.
+
+        Raises:
+            DataError: It cannot be decoded.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One patch or one patient."""
+
+    id: str
+    """Unique in its data source. Shown in errors and reports: a pseudonym, never a name."""
+    split: Split
+    label: str | None = None
+    """Canonical name of the true label; None where it is unknown (allowed in training, never in evaluation)."""
+    group: str | None = None
+    """What must not be torn apart by a split (patient, slide, family), and what the bootstrap draws."""
+    image: ImageRef | None = field(default=None, repr=False)
+    text: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The ordered set of labels that a task knows.
+
+    Raises:
+        DataError: There are no labels, or two of them share a name after normalisation.
+    """
+
+    names: tuple[str, ...]
+    aliases: tuple[tuple[str, ...], ...] = ()
+    """Further names per label, in the order of `names`; empty where there are none."""
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise DataError("The label space is empty; name at least two labels.")
+        seen: dict[str, str] = {}
+        for name, others in zip(self.names, self.aliases or ((),) * len(self.names), strict=True):
+            for form in {normalise_name(x) for x in (name, *others)}:
+                if form in seen:
+                    raise DataError(f"Labels '{seen[form]}' and '{name}' share the name '{form}'; rename one of them.")
+                seen[form] = name
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def _by_form(self) -> dict[str, str]:
+        forms = {}
+        for name in self.names:
+            for form in self.all_names(name):
+                forms[normalise_name(form)] = name
+        return forms
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.names)}
+
+    def all_names(self, name: str) -> tuple[str, ...]:
+        """The canonical name followed by its aliases."""
+        return (name, *(self.aliases[self.index(name)] if self.aliases else ()))
+
+    def index(self, name: str) -> int:
+        """Position of a canonical name.
+
+        Raises:
+            KeyError: It is not a canonical name of this space.
+        """
+        return self._position[name]
+
+    def find(self, name: str) -> str | None:
+        """The canonical name whose name or alias equals `name` after normalisation, or None."""
+        return self._by_form.get(normalise_name(name))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """What a task's data source holds."""
+
+    samples: Sequence[Sample]
+    labels: LabelSpace
+    source: str
+    """One line for the run record and the report: where the data come from."""
+    simulated: bool = False
+    licence: str | None = None
+    """Licence of the data, written into the adapter's card."""
+
+    def split(self, split: Split) -> list[Sample]:
+        """The samples of one split, in order."""
+        return [sample for sample in self.samples if sample.split == split]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A teacher's order of all labels for one sample, best first."""
+
+    sample_id: str
+    labels: tuple[str, ...]
+    log_probs: NDArray[np.float32]
+    """Natural logarithms, shape (n_labels,), in the order of `labels`."""
+
+
+Response = tuple[str, ...]
+"""The labels of one response, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceGroup:
+    """One prompt with its k' chosen and q' rejected responses."""
+
+    sample_id: str
+    chosen: tuple[Response, ...]
+    rejected: tuple[Response, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a prompt. Text only; the image stands in front of the first user turn."""
+
+    role: Literal["system", "user"]
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the student reads."""
+
+    messages: tuple[Message, ...]
+    image: ImageRef | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a student answered."""
+
+    sample_id: str
+    variant: str
+    """`base`, `aligned`, or `aligned-shuffled` (the control that reads another sample's image)."""
+    text: str = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
+    """Distinct names in the order of the last list, as the student wrote them."""
+    n_listed: int
+    """Entries of that list before duplicates were merged."""
+    well_formed: bool
+    """The header, then entries numbered 1, 2, 3 …, and nothing else."""
