@@ -1,0 +1,1 @@
+"""The tissue-type task and the PLIP teacher."""

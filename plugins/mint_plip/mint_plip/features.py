@@ -1,0 +1,202 @@
+"""Frozen image features: decoded ahead in threads, encoded in batches, kept by content in an sqlite3 file.
+
+Memory is flat: at most AHEAD + 1 batches of decoded images are alive at any time. What is done is in the file at the
+end of every batch, so an interrupted run goes on where it stopped; two processes may share the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+
+from mint_core.errors import DataError, StorageError
+from mint_core.types import ImageRef, Sample
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+    from mint_plip.encoder import ImageEncoder
+
+T = TypeVar("T")
+U = TypeVar("U")
+AHEAD = 2
+"""Batches that are being decoded while one is encoded."""
+WAIT_SECONDS = 60.0
+"""How long a process waits for another one's transaction."""
+
+
+class FeatureStore:
+    """Features by content key.
+
+    Args:
+        path: The file; made where it is absent. Its name holds the model's fingerprint and the precision.
+        dtype: How a value is stored: float16 or float32.
+
+    Raises:
+        StorageError: The file cannot be opened, read or written.
+    """
+
+    def __init__(self, path: Path, dtype: DTypeLike) -> None:
+        self.path, self._dtype = path, np.dtype(dtype)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            with self._connection:
+                self._connection.execute(
+                    "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL)"
+                )
+        except (sqlite3.Error, OSError) as error:
+            raise self._storage_error(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def __len__(self) -> int:
+        try:
+            return int(self._connection.execute("SELECT COUNT(*) FROM features").fetchone()[0])
+        except sqlite3.Error as error:
+            raise self._storage_error(error) from error
+
+    def get(self, keys: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The features that are there, each of shape (dim,)."""
+        found = {}
+        try:
+            for start in range(0, len(keys), 500):
+                part = keys[start : start + 500]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT key, value FROM features WHERE key IN ({marks})"  # noqa: S608 - question marks only
+                for key, value in self._connection.execute(query, part):
+                    found[key] = np.frombuffer(value, self._dtype).astype(np.float32)
+        except sqlite3.Error as error:
+            raise self._storage_error(error) from error
+        return found
+
+    def put(self, keys: Sequence[str], values: NDArray[np.float32]) -> None:
+        """Keeps features of shape (n, dim), all or none of them."""
+        rows = zip(keys, (value.astype(self._dtype).tobytes() for value in values), strict=True)
+        try:
+            with self._connection:
+                self._connection.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            raise self._storage_error(error) from error
+
+    def _storage_error(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"The feature cache {self.path} cannot be used ({error}); make room or delete the file, and run again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    keys: list[str]
+    known: dict[str, NDArray[np.float32]]
+    decoding: dict[str, Future[NDArray[np.uint8]]]
+
+
+def stream_features(
+    samples: Sequence[Sample],
+    encoder: ImageEncoder,
+    store: FeatureStore | None,
+    *,
+    batch_size: int,
+    workers: int,
+    advance: Callable[[int], None],
+) -> Iterator[NDArray[np.float32]]:
+    """Yields the features of all samples in order, batch by batch, shape (at most batch_size, dim).
+
+    Values are rounded to the precision in which they are kept, so that a cached run gives the same numbers.
+
+    Args:
+        samples: What to encode; equal image keys within a batch are encoded once.
+        encoder: Frozen.
+        store: Where features are kept, or None.
+        batch_size: Samples per batch.
+        workers: Threads that decode.
+        advance: Called with the number of samples just done.
+
+    Raises:
+        DataError: A sample has no image, or its image cannot be read.
+    """
+    dtype = storage_dtype(encoder.precision)
+    with decoding_pool(workers) as pool:
+
+        def start(batch: Sequence[Sample]) -> _Batch:
+            refs = [image_of(sample) for sample in batch]
+            keys = [ref.key for ref in refs]  # once per image: a key may be a hash over a file
+            images = dict(zip(keys, refs, strict=True))
+            known = {} if store is None else store.get(list(images))
+            decoding = {key: pool.submit(decode, ref, encoder) for key, ref in images.items() if key not in known}
+            return _Batch(keys, known, decoding)
+
+        for batch in ahead(batches(samples, batch_size), start):
+            features = dict(batch.known)
+            if batch.decoding:
+                encoded = encoder.encode(np.stack([future.result() for future in batch.decoding.values()]))
+                encoded = encoded.astype(dtype).astype(np.float32)
+                if store is not None:
+                    store.put(list(batch.decoding), encoded)
+                features |= dict(zip(batch.decoding, encoded, strict=True))
+            advance(len(batch.keys))
+            yield np.stack([features[key] for key in batch.keys])
+
+
+def storage_dtype(precision: str) -> type[np.floating[Any]]:
+    """float16 keeps more digits than bf16 computes; fp32 is kept whole."""
+    return np.float16 if precision == "bf16" else np.float32
+
+
+def image_of(sample: Sample) -> ImageRef:
+    """The sample's image.
+
+    Raises:
+        DataError: It has none.
+    """
+    if sample.image is None:
+        raise DataError(f"Sample '{sample.id}' has no image, and the teacher plip needs one; leave the sample out.")
+    return sample.image
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cuts a sequence into pieces of `size`; the last one may be shorter."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def ahead(jobs: Iterable[T], start: Callable[[T], U], depth: int = AHEAD) -> Iterator[U]:
+    """Starts every job `depth` jobs before it is yielded, in order."""
+    started: deque[U] = deque()
+    for job in jobs:
+        started.append(start(job))
+        if len(started) > depth:
+            yield started.popleft()
+    yield from started
+
+
+@contextmanager
+def decoding_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode images (Pillow releases the interpreter's lock). On an error what waits is dropped."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="mint-plip-decode")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decode(ref: ImageRef, encoder: ImageEncoder) -> NDArray[np.uint8]:
+    """Opens and prepares one image: uint8, shape (height, width, 3)."""
+    return encoder.prepare(ref.open())

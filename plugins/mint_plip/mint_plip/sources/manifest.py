@@ -1,0 +1,143 @@
+"""Reads a manifest: a CSV or Parquet table with one image per row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mint_core.errors import DataError, did_you_mean
+from mint_plip.sources.options import TissueOptions
+
+_DELIMITERS = (",", ";", "\t")
+PARQUET = frozenset({".parquet", ".pq"})
+SUFFIXES = PARQUET | {".csv", ".tsv", ".txt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the manifest; empty cells are None."""
+
+    number: int
+    """As a spreadsheet counts: the column names are row 1. In Parquet, the first row is 1."""
+    image: str | None
+    label: str | None
+    group: str | None
+    split: str | None
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All rows, and which optional columns there are."""
+
+    rows: Sequence[Row]
+    has_groups: bool
+    has_splits: bool
+    has_ids: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    columns: Sequence[str]
+    rows: Sequence[tuple[int, Sequence[str]]]
+    """Row number and cells."""
+
+
+def read_manifest(path: Path, options: TissueOptions) -> Manifest:
+    """Reads the columns that the options name.
+
+    A byte order mark and the delimiters comma, semicolon and tab are understood.
+
+    Args:
+        path: A CSV or Parquet file.
+        options: The `*_column` options count.
+
+    Raises:
+        DataError: The file cannot be read, a column is missing or named twice, or a row is ragged.
+    """
+    wanted = {field: str(getattr(options, f"{field}_column")) for field in ("image", "label", "group", "split", "id")}
+    table = _read_parquet(path, wanted) if path.suffix.lower() in PARQUET else _read_csv(path, wanted)
+    _check_columns(path, table.columns, wanted)
+    place = {field: table.columns.index(column) for field, column in wanted.items() if column in table.columns}
+    rows = [
+        Row(number, **{field: (cells[place[field]].strip() or None) if field in place else None for field in wanted})
+        for number, cells in table.rows
+    ]
+    return Manifest(rows, "group" in place, "split" in place, "id" in place)
+
+
+def _check_columns(path: Path, columns: Sequence[str], wanted: Mapping[str, str]) -> None:
+    for field, column in wanted.items():
+        # An optional column may be absent, unless the user took the trouble to name it.
+        needed = field in ("image", "label") or column != TissueOptions.model_fields[f"{field}_column"].default
+        if needed and column not in columns:
+            raise DataError(
+                f"{path} has no column '{column}'{did_you_mean(column, columns)}; name the right one with "
+                f"--set task.{field}_column=NAME."
+            )
+        if list(columns).count(column) > 1:
+            raise DataError(f"{path} has two columns '{column}'; rename one of them.")
+
+
+def _read_csv(path: Path, wanted: Mapping[str, str]) -> _Table:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"Manifest {path} cannot be read ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"Manifest {path} is not UTF-8 text; save it as 'CSV UTF-8'.") from error
+    if not text.strip():
+        raise DataError(f"Manifest {path} is empty; it needs a row of column names and one row per image.")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, wanted), strict=True)
+    rows: list[tuple[int, Sequence[str]]] = []
+    try:
+        columns = [name.strip() for name in next(reader)]
+        for number, cells in enumerate(reader, 2):
+            if any(cells):
+                rows.append((number, _fitted(cells, len(columns), path, number)))
+    except csv.Error as error:
+        raise DataError(f"Manifest {path}, near line {reader.line_num}: {error}; mend the quotes there.") from error
+    return _Table(columns, rows)
+
+
+def _delimiter(text: str, wanted: Mapping[str, str]) -> str:
+    """The delimiter under which the first line holds most of the wanted columns, or else most columns."""
+
+    def score(delimiter: str) -> tuple[int, int]:
+        columns = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))]
+        return len(set(columns) & set(wanted.values())), len(columns)
+
+    return max(_DELIMITERS, key=score)
+
+
+def _fitted(cells: Sequence[str], width: int, path: Path, number: int) -> Sequence[str]:
+    if len(cells) < width or any(cells[width:]):
+        raise DataError(
+            f"Manifest {path}, row {number}: {len(cells)} cells under {width} column names; quote values that hold the "
+            "delimiter, and fill missing ones with nothing between two delimiters."
+        )
+    return cells[:width]
+
+
+def _read_parquet(path: Path, wanted: Mapping[str, str]) -> _Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = list(file.schema_arrow.names)
+            used = [column for column in columns if column in wanted.values()]
+            table = file.read(columns=used)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"Manifest {path} is not a readable Parquet file; write it again.") from error
+    values = {}
+    for column in used:
+        if pa.types.is_nested(table.schema.field(column).type):
+            raise DataError(f"Manifest {path}: column '{column}' holds nested values; mint reads paths and names only.")
+        values[column] = ["" if value is None else str(value) for value in table.column(column).to_pylist()]
+    empty = [""] * table.num_rows
+    cells = zip(*(values.get(column, empty) for column in columns), strict=True)
+    return _Table(columns, list(enumerate(cells, 1)))

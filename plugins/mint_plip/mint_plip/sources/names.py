@@ -1,0 +1,74 @@
+"""Label names of the user's own data: which spellings are one label, and which only look like it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mint_core.errors import DataError
+from mint_core.types import LabelSpace, normalise_name
+
+
+def labels_given(labels: Sequence[str] | Path) -> LabelSpace:
+    """The label space that the user names.
+
+    Args:
+        labels: Names, or a UTF-8 file with one name per line (empty lines do not count).
+
+    Raises:
+        DataError: The file cannot be read, or two names are one after normalisation.
+    """
+    if not isinstance(labels, Path):
+        return LabelSpace(tuple(labels))
+    try:
+        lines = labels.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The label file {labels} cannot be read as UTF-8 text; check the path.") from error
+    return LabelSpace(tuple(line.strip() for line in lines if line.strip()))
+
+
+def labels_found(counts: Mapping[str, int]) -> LabelSpace:
+    """The label space of the names that occur, in alphabetical order.
+
+    Spellings that differ in case, spaces, hyphens or underscores are one label, written as it is written most often.
+
+    Args:
+        counts: How often each spelling occurs.
+
+    Raises:
+        DataError: Two names differ only in other signs (HER2+ and HER2-).
+    """
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+        spellings[normalise_name(name)].append(name)
+    for same in spellings.values():
+        for other in same[1:]:
+            _refuse_lookalike(other, (same[0],))
+    return LabelSpace(tuple(sorted((same[0] for same in spellings.values()), key=str.casefold)))
+
+
+def find_label(name: str, labels: LabelSpace) -> str | None:
+    """The label that a spelling stands for, or None.
+
+    Raises:
+        DataError: It differs from the label only in signs that may carry meaning.
+    """
+    found = labels.find(name)
+    if found is not None:
+        _refuse_lookalike(name, labels.all_names(found))
+    return found
+
+
+def _refuse_lookalike(name: str, known: Sequence[str]) -> None:
+    if _folded(name) not in {_folded(other) for other in known}:
+        raise DataError(
+            f"The labels '{name}' and '{known[0]}' differ only in punctuation, which mint does not compare; if they "
+            "are one label write it one way, if they are two put the difference into words."
+        )
+
+
+def _folded(name: str) -> str:
+    """Lower case, with what stands between two words as one space; other signs stay."""
+    return re.sub(r"(?<=\w)[\s_\-]+(?=\w)", " ", name.strip().casefold().replace("_", " ")).strip()

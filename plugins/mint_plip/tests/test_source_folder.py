@@ -1,0 +1,351 @@
+"""Source `folder`: class folders, manifests, and the sentences for what is not as it must be."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mint_core.errors import ConfigError, DataError
+from mint_core.testing import TASK_CHECKS
+from mint_plip.task import TissueType
+
+HISTOLOGY = Path(__file__).parents[3].parent / "shared" / "data" / "histology"
+
+
+def draw(path: Path, seed: int | None = None) -> Path:
+    """A small image; equal seeds give equal files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(sum(map(ord, str(path))) * 1000 + len(str(path)) if seed is None else seed)
+    Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def load(data: Path, **options):
+    return TissueType(TissueType.Config(source="folder", data=data, **options)).load()
+
+
+def write(root: Path, text: str, name: str = "manifest.csv", encoding: str = "utf-8") -> Path:
+    (root / name).write_bytes(text.encode(encoding))
+    return root / name
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i in range(8):
+        draw(tmp_path / f"{i}.png", seed=i)
+    return tmp_path
+
+
+GOOD = "image,label,split\n0.png,Colon,train\n1.png,Lung,train\n2.png,Colon,test\n3.png,Lung,test\n"
+
+
+# --- class folders
+
+
+def test_one_folder_per_class(tmp_path):
+    for label in ("Colon", "Lung"):
+        for i in range(10):
+            draw(tmp_path / label / f"{i}.{['png', 'jpg', 'TIF'][i % 3]}")
+        (tmp_path / label / "notes.txt").write_text("not an image")
+    (tmp_path / ".hidden").mkdir()
+    data = load(tmp_path)
+    assert Counter((s.label, s.split) for s in data.samples) == {
+        ("Colon", "train"): 8,
+        ("Colon", "test"): 2,
+        ("Lung", "train"): 8,
+        ("Lung", "test"): 2,
+    }
+    assert data.samples[0].id == "Colon/0.png"
+    assert data.labels.names == ("Colon", "Lung")
+    assert "splits by mint, seed 0; no groups given" in data.source
+    assert data == load(tmp_path)
+
+
+def test_folders_per_split_and_class(tmp_path):
+    for split, label in [("Train", "Colon"), ("Train", "Lung"), ("valid", "Lung"), ("test", "Colon")]:
+        draw(tmp_path / split / label / "a.png")
+    data = load(tmp_path)
+    assert [(s.id, s.split, s.label) for s in data.samples] == [
+        ("Train/Colon/a.png", "train", "Colon"),
+        ("Train/Lung/a.png", "train", "Lung"),
+        ("test/Colon/a.png", "test", "Colon"),
+        ("valid/Lung/a.png", "val", "Lung"),
+    ]
+
+
+def test_class_folders_without_images_are_named(tmp_path):
+    draw(tmp_path / "Colon" / "a.png")
+    for name in ("Lung", "Skin"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match="Class folders without images: Lung, Skin; put images"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ([], "holds neither manifest.csv nor manifest.parquet nor folders"),
+        (["train/Colon", "Lung"], r"mixes folders of splits \('train'\) and of classes \('Lung'\)"),
+        (["train/Colon", "val/Colon", "valid/Colon"], "'val' and 'valid', which both mean val"),
+        (["train", "test"], "lists no image"),
+    ],
+)
+def test_layouts_that_are_refused(tmp_path, folders, words):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=words):
+        load(tmp_path)
+
+
+def test_an_image_that_links_out_of_its_class_folder(tmp_path):
+    draw(tmp_path / "elsewhere.png")
+    draw(tmp_path / "data" / "Lung" / "b.png")
+    (tmp_path / "data" / "Colon").mkdir()
+    (tmp_path / "data" / "Colon" / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(DataError, match=r"'Colon/a\.png' is a link that leaves"):
+        load(tmp_path / "data")
+
+
+# --- manifests
+
+
+@pytest.mark.parametrize("check", TASK_CHECKS)
+def test_contract(root, check):
+    write(root, GOOD)
+    check(TissueType(TissueType.Config(source="folder", data=root)))
+
+
+def test_a_manifest(root):
+    write(root, "image,label,group,split,id\n0.png,Colon,p1,train,a\n1.png,Lung,p2,Train,b\n2.png,colon,p3,val,c\n")
+    data = load(root)
+    assert [(s.id, s.split, s.label, s.group) for s in data.samples] == [
+        ("a", "train", "Colon", "p1"),
+        ("b", "train", "Lung", "p2"),
+        ("c", "val", "Colon", "p3"),
+    ]
+    assert "no groups" not in data.source
+    assert data.samples[0].image.open().size == (6, 6)
+    assert [s.id for s in load(root / "manifest.csv").samples] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_dialects(root, encoding, delimiter, newline):
+    write(root, GOOD.replace(",", delimiter).replace("\n", newline) + newline, encoding=encoding)
+    assert [s.id for s in load(root).samples] == ["0.png", "1.png", "2.png", "3.png"]
+
+
+def test_quoted_delimiters(root):
+    write(root, GOOD.replace("Colon", '"Colon, left; right"'))
+    assert load(root).labels.names == ("Colon, left; right", "Lung")
+
+
+def test_parquet(root):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = {"image": ["0.png", "1.png", "2.png"], "label": ["Colon", "Lung", "Colon"], "patient": [7, 8, None]}
+    pq.write_table(pa.table(table | {"split": ["train", "train", "test"], "other": [1, 2, 3]}), root / "m.parquet")
+    data = load(root / "m.parquet", group_column="patient")
+    assert [(s.id, s.group) for s in data.samples] == [("0.png", "7"), ("1.png", "8"), ("2.png", None)]
+    with pytest.raises(DataError, match="no column 'labels'; did you mean 'label'"):
+        load(root / "m.parquet", label_column="labels")
+    pq.write_table(pa.table(table | {"image": [{"bytes": b""}] * 3}), root / "m.parquet")
+    with pytest.raises(DataError, match="column 'image' holds nested values"):
+        load(root / "m.parquet")
+    (root / "m.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        load(root / "m.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty; it needs a row of column names"),
+        ("image,label\n", "lists no image"),
+        ("image,lable\n0.png,Colon\n", "no column 'label'; did you mean 'lable'.*--set task.label_column=NAME"),
+        ("file,label\n0.png,Colon\n", r"no column 'image' \(available: file, label\)"),
+        ("image,label,label\n0.png,Colon,Lung\n", "two columns 'label'"),
+        (GOOD + "4.png,Colon\n", "row 6: 2 cells under 3 column names"),
+        (GOOD + "4.png,Colon,train,more\n", "row 6: 4 cells under 3 column names"),
+        (GOOD + '4.png,"Colon,train\n', "near line 6: .*mend the quotes"),
+        (GOOD + "4.png,Colon,dev\n", "row 6: split 'dev' is not known; write train, val or test"),
+        (GOOD + "4.png,Colon,\n", "row 6: split '' is not known"),
+        (GOOD + "4.png,,test\n", "row 6: the label is empty in split 'test'"),
+        (GOOD + "0.png,Colon,train\n", r"row 6: image '0\.png' stands in row 2 already"),
+        (GOOD + "./0.png,Colon,train\n", r"row 6: image '\./0\.png' stands in row 2 already"),
+        (GOOD + ",Colon,train\n", "row 6: the image is empty"),
+        (GOOD + "9.png,Colon,train\n", r"row 6: image '9\.png' does not exist"),
+        (GOOD + ".,Colon,train\n", r"row 6: image '\.' does not exist"),
+        (GOOD + "../x.png,Colon,train\n", r"row 6: image '\.\./x\.png' lies outside"),
+        (GOOD + "..\\x.png,Colon,train\n", "row 6: .* lies outside"),
+        (GOOD + "/etc/hostname,Colon,train\n", "row 6: .* lies outside"),
+        (GOOD + "C:\\x.png,Colon,train\n", "row 6: .* lies outside"),
+        (GOOD + "a\0b.png,Colon,train\n", "row 6: .*not a valid path"),
+        (GOOD + "x" * 5000 + ".png,Colon,train\n", "row 6: "),
+        (
+            GOOD.replace(",label", ",label,id").replace(",Colon", ",Colon,k").replace(",Lung", ",Lung,l"),
+            "id 'k' stands",
+        ),
+        ("image,label,id,split\n0.png,Colon,,train\n", "row 2: the id is empty"),
+        ("image,label,split\n0.png,Colon,train\n1.png,Lung,train\n", "'val' and 'test' have 0 samples"),
+        ("image,label,split\n0.png,Colon,test\n1.png,Lung,test\n", "'train' has 0 samples"),
+        ("image,label,split\n0.png,Colon,train\n1.png,Colon,test\n", "one label only, 'Colon'"),
+        ("image,label,split\n0.png,,train\n", "No image has a label"),
+        (
+            "image,label,group,split\n0.png,a,g,train\n1.png,b,g,test\n",
+            "Group 'g' has samples in 'train' and in 'test'",
+        ),
+    ],
+)
+def test_manifests_that_are_refused(root, text, words):
+    write(root, text)
+    with pytest.raises(DataError, match=words) as caught:
+        load(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_out_of_the_data_folder(root, tmp_path_factory):
+    (root / "link.png").symlink_to(draw(tmp_path_factory.mktemp("other") / "x.png"))
+    write(root, GOOD + "link.png,Colon,train\n")
+    with pytest.raises(DataError, match=r"row 6: image 'link\.png' lies outside"):
+        load(root)
+
+
+def test_other_encodings_and_files(root):
+    write(root, GOOD, encoding="utf-16")
+    with pytest.raises(DataError, match="not UTF-8 text; save it as 'CSV UTF-8'"):
+        load(root)
+    with pytest.raises(DataError, match="is no manifest; name a folder"):
+        load(root / "0.png")
+    with pytest.raises(DataError, match="There is nothing at"):
+        load(root / "none")
+    (root / "manifest.parquet").touch()
+    with pytest.raises(DataError, match=r"holds both manifest\.csv and manifest\.parquet"):
+        load(root)
+
+
+def test_columns_can_be_named(root):
+    write(root, "file,class,case,part\n0.png,a,x,train\n1.png,b,y,train\n2.png,b,z,test\n")
+    names = {"image_column": "file", "label_column": "class", "group_column": "case", "split_column": "part"}
+    assert [s.group for s in load(root, **names).samples] == ["x", "y", "z"]
+    with pytest.raises(DataError, match=r"no column 'cases'; did you mean 'case'.*group_column"):
+        load(root, **names | {"group_column": "cases"})
+
+
+def test_labels_can_be_given(root):
+    write(root, GOOD)
+    names = ["Skin", "LUNG", "Colon"]
+    assert load(root, labels=names).labels.names == ("Skin", "LUNG", "Colon")
+    assert load(root, labels=names).samples[1].label == "LUNG"
+    (root / "names.txt").write_text("\ufeffLung\n\n Colon \nSkin\n", encoding="utf-8")
+    assert load(root, labels=root / "names.txt").labels.names == ("Lung", "Colon", "Skin")
+    with pytest.raises(DataError, match="row 2: label 'Colon' is not in the label space; did you mean 'Colons'"):
+        load(root, labels=["Colons", "Lung"])
+    with pytest.raises(DataError, match=r"label file .* cannot be read"):
+        load(root, labels=root / "none.txt")
+
+
+def test_spellings_of_one_label_are_merged(root):
+    write(
+        root,
+        GOOD.replace("2.png,Colon", "2.png,co-lon").replace("Colon", "Co lon")
+        + "4.png,CO_LON,train\n5.png,Co lon,val\n",
+    )
+    assert load(root).labels.names == ("Co lon", "Lung")
+
+
+def test_labels_that_differ_in_signs_are_not_merged(root):
+    write(root, GOOD.replace("Colon", "HER2+").replace("Lung", "HER2-"))
+    with pytest.raises(DataError, match=r"'HER2.' and 'HER2.' differ only in punctuation"):
+        load(root)
+    with pytest.raises(DataError, match="differ only in punctuation"):
+        load(root, labels=["HER2+", "other"])
+
+
+def test_unlabelled_images_may_be_trained_on(root):
+    write(root, GOOD + "4.png,,train\n")
+    assert load(root).samples[-1].label is None
+    write(root, "image,label\n" + "".join(f"{i}.png,{['a', 'b', ''][i % 3]}\n" for i in range(8)))
+    data = load(root, test_fraction=0.4)
+    assert {s.split for s in data.samples if s.label is None} == {"train"}
+
+
+def test_mint_splits_by_group(tmp_path):
+    rows = [(f"{i}.png", "ab"[i // 4 % 2], f"p{i // 4}") for i in range(80)]
+    for i, row in enumerate(rows):
+        draw(tmp_path / row[0], seed=i)
+    write(tmp_path, "image,label,group\n" + "\n".join(map(",".join, rows)))
+    data = load(tmp_path, val_fraction=0.1)
+    sides = defaultdict(set)
+    for s in data.samples:
+        sides[s.group].add(s.split)
+    assert max(map(len, sides.values())) == 1
+    assert Counter(s.split for s in data.samples) == {"train": 56, "val": 8, "test": 16}
+    write(tmp_path, "image,label,group\n" + "\n".join(map(",".join, rows[::-1])))
+    assert {s.id: s.split for s in load(tmp_path, val_fraction=0.1).samples} == {s.id: s.split for s in data.samples}
+    assert [s.split for s in load(tmp_path, val_fraction=0.1, sample_seed=1).samples] != [s.split for s in data.samples]
+    with pytest.raises(ConfigError, match="together must be below 1"):
+        load(tmp_path, val_fraction=0.5, test_fraction=0.5)
+    with pytest.raises(DataError, match="'val' and 'test' have 0 samples"):
+        load(tmp_path, test_fraction=0)
+
+
+def test_identical_images_become_one_group(tmp_path):
+    for i in range(12):
+        draw(tmp_path / "ab"[i % 2] / f"{i}.png", seed=i // 4 if i % 2 else 100 + i)
+    groups = [s.group for s in load(tmp_path, test_fraction=0.4).samples]
+    assert groups[:6] == [None] * 6
+    assert sorted(Counter(groups[6:]).items()) == [
+        ("copies of b/1.png", 2),
+        ("copies of b/11.png", 2),
+        ("copies of b/5.png", 2),
+    ]
+
+
+def test_identical_images_in_two_splits(root):
+    draw(root / "copy.png", seed=0)
+    write(root, GOOD + "copy.png,Colon,test\n")
+    with pytest.raises(
+        DataError, match=r"'0\.png' \(train\) and 'copy\.png' \(test\) are the same image.*task.duplicates=drop"
+    ):
+        load(root)
+    data = load(root, duplicates="drop")
+    assert [s.id for s in data.samples] == ["0.png", "1.png", "2.png", "3.png"]
+    assert "1 copies of images in an earlier split left out" in data.source
+
+
+def test_a_bad_image_is_found_when_loading(root):
+    write(root, GOOD)
+    (root / "1.png").write_text("<html>")
+    with pytest.raises(DataError, match=r"1\.png is a web page"):
+        load(root)
+    assert len(load(root, check_images=False).samples) == 4
+    draw(root / "1.png")
+    with pytest.raises(DataError, match="6 x 6 pixels, more than the limit of 35"):
+        load(root, max_pixels=35)
+    with pytest.raises(DataError, match="6 x 6 pixels"):
+        load(root, max_pixels=35, check_images=False).samples[0].image.open()
+
+
+def test_a_changed_image_changes_its_key(root):
+    write(root, GOOD)
+    before = [s.image.key for s in load(root).samples]
+    draw(root / "1.png", seed=99)
+    after = [s.image.key for s in load(root).samples]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True, True]
+
+
+@pytest.mark.skipif(not HISTOLOGY.is_dir(), reason=f"real patches are not at {HISTOLOGY}")
+def test_real_patches():
+    data = load(HISTOLOGY)
+    assert len(data.samples) == 1936
+    assert len(data.labels) == 5
+    sides = defaultdict(set)
+    for s in data.samples:
+        sides[s.group].add(s.split)
+    assert len(sides) > 900
+    assert max(map(len, sides.values())) == 1
+    assert Counter(s.split for s in data.samples) == {"train": 1697, "val": 239}
+    assert data.samples[0].image.open().size == (224, 224)
