@@ -1,0 +1,37 @@
+# demo: set up and run the embedded default. test: set up and pass the tests. check: lint and types. wheels: build all.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := -e . -e plugins/mint_metrics -e plugins/mint_plip
+PROJECTS := pyproject.toml plugins/mint_metrics/pyproject.toml plugins/mint_plip/pyproject.toml
+
+.PHONY: demo test check wheels clean
+
+demo: $(VENV)/ready
+	$(BIN)/mint run --teacher plip --aligner orpo
+
+test: $(VENV)/ready-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheels: $(VENV)/ready-dev
+	rm -rf dist build plugins/*/build
+	for project in . plugins/mint_metrics plugins/mint_plip; do $(BIN)/python -m build -q --wheel --outdir dist $$project || exit 1; done
+	rm -rf build plugins/*/build
+
+$(VENV)/ready: $(PROJECTS)
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mint needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PACKAGES)
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build plugins/*/build .mypy_cache .ruff_cache .pytest_cache

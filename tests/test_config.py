@@ -1,0 +1,112 @@
+"""Config: layers, overrides, errors that say what to do, and a dump that makes the same run."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mint_core.config import merge, parse_override, resolve
+from mint_core.errors import ConfigError
+from mint_core.plugins import registry
+
+
+def test_later_layers_win_and_short_forms_keep_options() -> None:
+    merged = merge({"teacher": {"name": "plip", "head": "probe"}}, {"teacher": "plip"}, {"student": {"dtype": "bf16"}})
+    assert merged == {"teacher": {"name": "plip", "head": "probe"}, "student": {"dtype": "bf16"}}
+
+
+def test_another_component_drops_the_options_of_the_first() -> None:
+    assert merge({"teacher": {"name": "plip", "head": "probe"}}, {"teacher": "other"}) == {"teacher": {"name": "other"}}
+
+
+def test_overrides_are_read_as_yaml() -> None:
+    assert parse_override("aligner.epochs=3") == {"aligner": {"epochs": 3}}
+    assert parse_override("task.data=null") == {"task": {"data": None}}
+    with pytest.raises(ConfigError, match=r"a\.b=c"):
+        parse_override("aligner.epochs")
+
+
+def test_the_task_follows_from_the_teacher_and_the_other_way_round() -> None:
+    by_teacher = resolve({"teacher": "plip"}, registry())
+    by_task = resolve({"task": "tissue-type"}, registry())
+    assert by_teacher.dump() == by_task.dump()
+    assert by_teacher.task.registered.component.name == "tissue-type"
+
+
+def test_the_dump_resolves_to_itself() -> None:
+    first = resolve({"teacher": "plip", "seed": 3, "aligner": {"name": "orpo", "weight": 0.5}}, registry())
+    again = resolve(json.loads(json.dumps(first.dump())), registry())
+    assert again.dump() == first.dump()
+
+
+@pytest.mark.parametrize(
+    ("user", "sentence"),
+    [
+        ({"teacher": "plib"}, "did you mean 'plip'"),
+        ({"aligner": "oprpo"}, "did you mean 'orpo'"),
+        ({"metrics": ["hfaa"]}, "did you mean 'hfa'"),
+        ({"strategy": "listwize"}, "did you mean 'listwise'"),
+        ({"studnet": {"model": "x"}}, "did you mean 'student'"),
+        ({"aligner": {"name": "orpo", "learnin_rate": 1}}, "did you mean 'learning_rate'"),
+        ({"student": {"dtyp": "bf16"}}, "did you mean 'dtype'"),
+        ({"predict": {"batchsize": 3}}, "did you mean 'batch_size'"),
+        ({"aligner": {"name": "orpo", "learning_rate": -1}}, "learning_rate: Input should be greater than 0"),
+        ({"aligner": {"name": "orpo", "preset": "neurips"}}, "'icml', 'arxiv' or 'scripts'"),
+        ({"metrics": []}, "at least one metric"),
+        ({"strategy": None}, "leave the key out"),
+        ({"aligner": ["orpo"]}, "leave the key out"),
+        ({"name": "../up"}, "name"),
+        ({"task": {"name": "tissue-type", "source": "folders"}}, "did you mean 'folder'"),
+        ({"task": {"name": "tissue-type", "source": "folder"}}, "--data"),
+    ],
+)
+def test_mistakes_get_one_sentence(user: dict, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve({"teacher": "plip", **user}, registry())
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_flags_win_over_set_wins_over_file(tmp_path: Path, mint) -> None:
+    file = tmp_path / "mint.yaml"
+    file.write_text("teacher: plip\nseed: 1\naligner: {name: orpo, weight: 0.3, epochs: 2}\n")
+    answer = mint(
+        "config", "show", "--resolved", "-c", file, "--set", "seed=2", "--set", "aligner.epochs=7", "--seed", 5
+    )
+    shown = yaml.safe_load(answer.out)
+    assert answer.code == 0
+    assert (shown["seed"], shown["aligner"]["epochs"], shown["aligner"]["weight"]) == (5, 7, 0.3)
+    again = tmp_path / "again.yaml"
+    again.write_text(answer.out)
+    assert mint("config", "show", "--resolved", "-c", again).out == answer.out
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("a: [", "not valid"), ("- a", "mapping"), (None, "cannot be read"), ("sed: 3", "did you mean 'seed'")],
+)
+def test_bad_files_get_one_sentence(tmp_path: Path, mint, content: str | None, sentence: str) -> None:
+    file = tmp_path / "bad.yaml"
+    if content is not None:
+        file.write_text(content)
+    answer = mint("config", "show", "-c", file)
+    assert (answer.code, answer.out) == (2, "")
+    assert sentence in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_help_is_fast_and_free_of_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom mint_core.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "assert not {'torch', 'pydantic', 'numpy', 'transformers'} & set(sys.modules)"
+    )
+    begin = time.perf_counter()
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "Exit codes" in answer.stdout
+    assert time.perf_counter() - begin < 30  # a hang, not a speed

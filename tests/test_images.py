@@ -1,0 +1,256 @@
+"""Opening images: what is refused, in which words, and what the accepted ones look like."""
+
+import pickle
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mint_core.errors import DataError
+from mint_core.images import ArrayFile, ArrayImage, FileImage, check_image_header, open_image
+
+
+def png_that_declares(path: Path, width: int, height: int) -> Path:
+    """A PNG of some hundred bytes whose header promises more pixels than it holds."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    return path
+
+
+def save(path: Path, array: np.ndarray, mode: str | None = None, **kwargs) -> Path:
+    image = Image.fromarray(array)
+    (image if mode is None else image.convert(mode)).save(path, **kwargs)
+    return path
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 10_000), (9_000, 9_000)])
+@pytest.mark.parametrize("filter_", ["error", "ignore"])
+def test_a_bomb_is_refused_from_its_header(tmp_path, size, filter_):
+    path = png_that_declares(tmp_path / "bomb.png", *size)
+    for read in (open_image, check_image_header):
+        with warnings.catch_warnings():
+            warnings.simplefilter(filter_)  # Pillow warns above 89 Mpx and raises above 179 Mpx
+            with pytest.raises(
+                DataError, match=r"bomb\.png declares .* pixels, more than the limit of 50,000,000; cut"
+            ):
+                read(path)
+
+
+def test_the_limit_can_be_set(tmp_path):
+    path = save(tmp_path / "a.png", NOISE)
+    assert open_image(path, max_pixels=2400).size == (60, 40)
+    with pytest.raises(DataError, match="60 x 40 pixels"):
+        open_image(path, max_pixels=2399)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_truncated_files_are_refused(tmp_path, suffix):
+    whole = save(tmp_path / f"whole.{suffix}", NOISE).read_bytes()
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"cut\.{suffix} .*; (fetch|convert)"):
+        open_image(path)
+
+
+def test_a_truncated_jpeg_is_called_truncated(tmp_path):
+    whole = save(tmp_path / "whole.jpg", NOISE).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[:-300])
+    check_image_header(tmp_path / "cut.jpg")  # the header alone cannot tell
+    with pytest.raises(DataError, match=r"cut\.jpg is truncated and cannot be decoded; fetch it again"):
+        open_image(tmp_path / "cut.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>404</html>", "is a web page, not an image"),
+        (b"\n <html>", "is a web page, not an image"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "run `git lfs pull`"),
+        (b"hello", "is not an image that mint reads"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that mint reads"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_no_image(tmp_path, content, words):
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    for read in (open_image, check_image_header):
+        with pytest.raises(DataError, match=words) as caught:
+            read(path)
+        assert "x.png" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png does not exist"):
+        open_image(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="is not a file"):
+        open_image(tmp_path)
+    for attribute in ("key", "quick_key"):
+        with pytest.raises(DataError, match="does not exist"):
+            getattr(FileImage(tmp_path / "gone.png"), attribute)
+
+
+def test_random_damage_never_escapes_as_another_error(tmp_path):
+    rng = np.random.default_rng(1)
+    for suffix in ("png", "jpg", "tif", "gif", "webp", "bmp"):
+        whole = bytearray(save(tmp_path / f"whole.{suffix}", NOISE).read_bytes())
+        for _ in range(40):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, min(len(whole), 400), 4):
+                damaged[place] = rng.integers(0, 256)
+            path = tmp_path / f"damaged.{suffix}"
+            path.write_bytes(damaged)
+            try:
+                assert open_image(path).mode == "RGB"
+            except DataError as error:
+                assert "damaged." in str(error)
+
+
+def test_grey_16_bit_is_scaled(tmp_path):
+    grey = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    for name in ("a.png", "a.tif"):
+        pixels = np.asarray(open_image(save(tmp_path / name, grey)))
+        assert pixels.tolist() == [[[0] * 3, [100] * 3, [255] * 3]]
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+    for dtype in (np.float32, np.int32):
+        with pytest.raises(DataError, match="32-bit pixels of unknown range; save it"):
+            open_image(save(tmp_path / "a.tif", np.ones((4, 4), dtype=dtype)))
+
+
+def test_transparency_lies_over_white(tmp_path):
+    rgba = np.array([[[255, 0, 0, 255], [0, 0, 0, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    pixels = np.asarray(open_image(save(tmp_path / "a.png", rgba)))
+    assert pixels.tolist() == [[[255, 0, 0], [255] * 3, [127] * 3]]
+    grey_alpha = np.array([[[10, 255], [10, 0]]], dtype=np.uint8)
+    assert np.asarray(open_image(save(tmp_path / "b.png", grey_alpha)))[0].tolist() == [[10] * 3, [255] * 3]
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 10, 20, 1, 2, 3])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png")
+    assert np.asarray(open_image(tmp_path / "a.png"))[0].tolist() == [[200, 10, 20], [1, 2, 3]]
+    image.save(tmp_path / "b.png", transparency=1)
+    assert np.asarray(open_image(tmp_path / "b.png"))[0].tolist() == [[200, 10, 20], [255] * 3]
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.tif")
+    assert np.asarray(open_image(tmp_path / "a.tif"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to show
+    pixels = np.zeros((40, 60, 3), dtype=np.uint8)
+    pixels[:, :30] = 255  # the left half is white; shown upright it is the top half
+    shown = np.asarray(open_image(save(tmp_path / "a.png", pixels, exif=exif)))
+    assert shown.shape == (60, 40, 3)
+    assert shown[:30].min() == 255
+    assert shown[30:].max() == 0
+
+
+def test_the_first_page_counts(tmp_path):
+    pages = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert open_image(tmp_path / "a.tif").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_file_keys_name_the_content(tmp_path):
+    a, b = save(tmp_path / "a.png", NOISE), save(tmp_path / "b.png", NOISE)
+    c = save(tmp_path / "c.png", NOISE[::-1])
+    assert FileImage(a).key == FileImage(b).key == FileImage(a).content_key
+    assert FileImage(a).key != FileImage(c).key
+    assert FileImage(a, key="given").key == "given"
+    assert np.array_equal(np.asarray(FileImage(a).open()), NOISE)
+    before = FileImage(a).key
+    save(a, NOISE[:, ::-1])
+    assert FileImage(a).key != before
+
+
+def test_the_key_is_computed_once(tmp_path):
+    image = FileImage(save(tmp_path / "a.png", NOISE))
+    key = image.key
+    (tmp_path / "a.png").unlink()
+    assert image.key == key
+
+
+def patches(path: Path, dtype: str = "uint8") -> Path:
+    rng = np.random.default_rng(2)
+    np.save(path, rng.integers(0, 256, (3, 16, 16, 3)).astype(dtype))
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "float32"])
+def test_array_rows_are_mapped_not_read(tmp_path, dtype):
+    file = ArrayFile(patches(tmp_path / "images.npy", dtype))
+    assert isinstance(file.array, np.memmap)
+    image = ArrayImage(file, 1).open()
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image), np.load(tmp_path / "images.npy")[1].astype(np.uint8))
+
+
+def test_array_keys(tmp_path):
+    path = patches(tmp_path / "images.npy")
+    first = [ArrayImage(ArrayFile(path), row).key for row in range(3)]
+    assert len(set(first)) == 3
+    assert first == [ArrayImage(ArrayFile(path), row).key for row in range(3)]
+    changed = np.load(path)
+    changed[2, 0, 0, 0] ^= 1
+    np.save(path, changed)
+    assert not set(first) & {ArrayImage(ArrayFile(path), row).key for row in range(3)}
+
+
+def test_an_array_image_crosses_processes_as_a_path(tmp_path):
+    path = tmp_path / "images.npy"
+    np.save(path, np.zeros((50, 64, 64, 3), dtype=np.uint8))
+    image = ArrayImage(ArrayFile(path), 49)
+    sent = pickle.dumps(image)
+    assert len(sent) < 1000
+    back = pickle.loads(sent)  # noqa: S301
+    assert back.key == image.key
+    assert back.open().size == (64, 64)
+
+
+@pytest.mark.parametrize("value", [-1.0, 256.0, np.nan])
+def test_array_values_out_of_range(tmp_path, value):
+    array = np.zeros((1, 4, 4, 3))
+    array[0, 1, 1, 1] = value
+    np.save(tmp_path / "images.npy", array)
+    with pytest.raises(DataError, match=r"images\.npy, row 0: pixel values outside 0\.\.255"):
+        ArrayImage(ArrayFile(tmp_path / "images.npy"), 0).open()
+
+
+def test_bad_array_files(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.array(["Colon", None], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"holds Python objects, which mint never unpickles; .*np\.save"):
+        ArrayFile(path)
+    path.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(DataError, match=r"is not a \.npy file"):
+        ArrayFile(path)
+    whole = patches(path).read_bytes()
+    path.write_bytes(whole[:-10])
+    with pytest.raises(DataError, match="damaged or cut short"):
+        ArrayFile(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="is empty"):
+        ArrayFile(path)
+    with pytest.raises(DataError, match="does not exist"):
+        ArrayFile(tmp_path / "none.npy")

@@ -1,0 +1,296 @@
+"""Whole runs on a toy plugin and a tiny text student: stages, reuse, resumption, privacy, errors."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import mint_core
+from mint_core.errors import ContractError, DataError
+from mint_core.runs.folder import RunFolder, digest_of_path, read_lines, write_line
+from mint_core.testing import RETRIEVER_CHECKS, TASK_CHECKS, TEACHER_CHECKS, teacher_context
+from tests.tiny_students import build
+
+TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
+STAGES = ("label", "prefer", "align", "predict", "evaluate", "report")
+
+
+@pytest.fixture(scope="session")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("llama", tmp_path_factory.mktemp("student") / "llama")
+
+
+@pytest.fixture
+def toy(install_plugin, tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch):
+    """Options of a run on the toy, in an empty folder."""
+    install_plugin("mint-toy", "toy_plugin_under_test", TOY)
+    monkeypatch.chdir(tmp_path)
+    return {
+        "task": "toy",
+        "student": {"model": str(student)},
+        "out": str(tmp_path / "runs"),
+        "name": "t",
+        "aligner": {"name": "orpo", "epochs": 1, "warmup": 0, "lora_rank": 4, "save_steps": 2, "batch_size": 4},
+        "evaluate": {"bootstrap": 200},
+    }
+
+
+def write(toy: dict) -> Path:
+    """The toy's config as a file for the CLI."""
+    config = Path(toy["out"]).parent / "mint.yaml"
+    config.write_text(yaml.safe_dump(toy))
+    return config
+
+
+def test_the_toy_keeps_its_contracts(toy, tmp_path: Path) -> None:
+    from mint_core.plugins import registry
+
+    task = registry().get("task", "toy").component()
+    for check in TASK_CHECKS:
+        check(task)
+    data = task.load()
+    oracle = registry().get("teacher", "oracle").component
+    teacher = oracle(oracle.Config(), teacher_context(data.labels, tmp_path))
+    TEACHER_CHECKS[0](teacher, list(data.samples))
+    with pytest.raises(AssertionError, match="teacher 3"):  # its noise is drawn by row, so it is caught
+        noisy = oracle(oracle.Config(sharpness=0.0), teacher_context(data.labels, tmp_path))
+        TEACHER_CHECKS[1](noisy, list(data.samples))
+    for retriever_check in RETRIEVER_CHECKS:
+        retriever_check(registry().get("retriever", "echo").component(), list(data.samples))
+
+
+def test_a_run_makes_what_the_design_names_and_the_second_one_nothing(toy) -> None:
+    first = mint_core.run(toy)
+    assert first.reused == ()
+    for name in (
+        "run.json",
+        "rankings/rankings.parquet",
+        "preferences/preferences.parquet",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "predictions.jsonl",
+        "metrics.json",
+        "samples.parquet",
+        "report.html",
+        "log.jsonl",
+    ):
+        assert (first.path / name).is_file(), name
+    assert not list((first.path / ".work").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in first.path.rglob("*") if path.is_file()}
+    second = mint_core.run(toy)
+    assert second.reused == STAGES
+    assert second.metrics == first.metrics
+    changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed <= {"run.json", ".lock"}
+
+
+def test_run_json_makes_the_same_run_again(toy, tmp_path: Path) -> None:
+    first = mint_core.run(toy)
+    record = json.loads((first.path / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert {c["distribution"] for c in record["components"]} >= {"mint-core", "mint-toy", "mint-metrics"}
+    assert record["versions"]["torch"]
+    again = mint_core.run(first.path / "run.json", overrides=(f"out={tmp_path / 'elsewhere'}",))
+    assert again.reused == ()
+    assert again.metrics == first.metrics
+    weights = "adapter/adapter_model.safetensors"
+    assert digest_of_path(again.path / weights) == digest_of_path(first.path / weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"evaluate": {"bootstrap": 300}}, ("evaluate", "report")),
+        ({"retriever": "echo"}, ("predict", "evaluate", "report")),
+        ({"aligner": {"weight": 0.5}}, ("align", "predict", "evaluate", "report")),
+        ({"strategy": {"k": 1}}, ("prefer", "align", "predict", "evaluate", "report")),
+        ({"seed": 1}, None),
+    ],
+)
+def test_a_change_runs_what_depends_on_it(toy, change, again) -> None:
+    from mint_core.config import merge
+
+    mint_core.run(toy)
+    second = mint_core.run(merge(toy, change))
+    expected = again or STAGES
+    # what comes out the same bit for bit is reused even below a stage that ran again
+    assert set(STAGES) - set(second.reused) <= set(expected)
+    assert expected[0] not in second.reused
+    assert set(second.reused) >= set(STAGES[: STAGES.index(expected[0])])
+
+
+def test_tampered_outputs_are_made_again(toy) -> None:
+    first = mint_core.run(toy)
+    (first.path / "metrics.json").write_text("{}")
+    second = mint_core.run(toy)
+    assert "evaluate" not in second.reused
+    assert second.metrics == first.metrics
+
+
+class Interrupt(mint_core.Observer):
+    """Presses Ctrl-C when a stage has made some progress, or at its beginning where it makes none."""
+
+    def __init__(self, stage: str) -> None:
+        self.wanted, self.now, self.calls = stage, "", 0
+
+    def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
+        self.now = name
+        if name == self.wanted and name in ("prefer", "evaluate", "report"):
+            raise KeyboardInterrupt
+
+    def progress(self, done, total, unit, figures=None) -> None:
+        self.calls += self.now == self.wanted
+        if self.now == self.wanted and self.calls == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_in_every_stage_loses_nothing(toy, stage: str) -> None:
+    toy["predict"] = {"batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        mint_core.run(toy, observer=Interrupt(stage))
+    run = Path(toy["out"]) / "t"
+    assert not (run / "stages" / f"{stage}.json").exists()
+    assert not (run / "report.html").exists()
+    resumed = mint_core.run(toy)
+    assert resumed.reused == STAGES[: STAGES.index(stage)]
+    straight = mint_core.run({**toy, "name": "straight"})
+    assert resumed.metrics == straight.metrics
+    facts = json.loads((run / "run.json").read_text())["stages"]["predict"]["facts"]
+    assert facts["resumed"] == (2 if stage == "predict" else 0)
+
+
+def test_a_cut_off_line_of_predictions_is_answered_again(toy) -> None:
+    toy["predict"] = {"batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        mint_core.run(toy, observer=Interrupt("predict"))
+    (partial,) = (Path(toy["out"]) / "t" / ".work").glob("predict-*/predictions.jsonl")
+    text = partial.read_text()
+    partial.write_text(text[: len(text) - 5])
+    resumed = mint_core.run(toy)
+    lines = (resumed.path / "predictions.jsonl").read_text().splitlines()
+    pairs = [(json.loads(line)["variant"], json.loads(line)["sample_id"]) for line in lines]
+    assert len(pairs) == len(set(pairs)) == 16
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_stage(toy, mint, monkeypatch) -> None:
+    """ENOSPC from the write itself; /dev/full gives the same error where a real full disk cannot be had."""
+    config = write(toy)
+    monkeypatch.setattr("mint_core.runs.stages.write_preferences", lambda *_: Path("/dev/full").write_text("x" * 10**6))
+    answer = mint("run", "-c", config)
+    assert answer.code == 8
+    assert "is full" in answer.err.strip().splitlines()[-1]
+    assert not (Path(toy["out"]) / "t" / "preferences").exists()
+
+
+def test_two_processes_cannot_share_a_run(toy, mint) -> None:
+    config = write(toy)
+    with RunFolder(Path(toy["out"]) / "t"):
+        answer = mint("run", "-c", config)
+    assert answer.code == 8
+    assert "Another process" in answer.err
+
+
+def test_patients_text_stays_out_of_everything(toy, mint) -> None:
+    config = write(toy)
+    answer = mint("run", "-c", config)
+    assert answer.code == 0, answer.err
+    secret = b"SECRET-PATIENT-TEXT number"
+    for path in (Path(toy["out"]) / "t").rglob("*"):
+        if path.is_file():
+            assert secret not in path.read_bytes(), path
+    assert secret.decode() not in answer.out + answer.err
+
+
+def test_stages_are_commands_that_run_what_is_missing(toy, mint) -> None:
+    config = write(toy)
+    run = Path(toy["out"]) / "t"
+    assert mint("prefer", "-c", config).code == 0
+    assert (run / "preferences").is_dir()
+    assert not (run / "adapter").exists()
+    assert json.loads((run / "run.json").read_text())["status"] == "complete until prefer"
+    answer = mint("run", "-c", config)
+    assert answer.code == 0
+    assert answer.err.count("complete, reused") == 2
+    assert "aligned student" in answer.out
+    assert "aligned student" not in answer.err
+
+
+def test_tables_can_be_read_by_others(toy) -> None:
+    run = mint_core.run(toy)
+    preferences = pq.read_table(run.path / "preferences" / "preferences.parquet").to_pylist()
+    assert len(preferences) == 16
+    assert all(len(row["chosen"]) == len(row["rejected"]) == 1 for row in preferences)
+    samples = pq.read_table(run.path / "samples.parquet").to_pylist()
+    assert {row["variant"] for row in samples} == {"base", "aligned", "teacher", "chance"}
+    assert len(samples) == 8 * 4
+    teacher = next(row for row in run.metrics["rows"] if row["variant"] == "teacher")
+    assert teacher["Top-1"]["mean"] == 1.0
+
+
+def test_a_teacher_that_breaks_its_contract_is_named(toy) -> None:
+    toy["teacher"] = {"name": "oracle", "fail": True}
+    with pytest.raises(ContractError, match="oracle"):
+        mint_core.run(toy)
+    assert not (Path(toy["out"]) / "t" / "rankings").exists()
+
+
+def test_an_empty_split_is_refused(toy, mint, tmp_path: Path) -> None:
+    data = tmp_path / "toy.json"
+    data.write_text(json.dumps([{"id": f"p{i}", "split": "train", "label": "Colon", "group": None} for i in range(4)]))
+    toy["task"] = {"name": "toy", "source": "file", "data": str(data)}
+    config = write(toy)
+    answer = mint("run", "-c", config)
+    assert answer.code == 4
+    assert "0 samples" in answer.err
+
+
+def test_a_missing_student_is_one_sentence(toy, mint, tmp_path: Path) -> None:
+    config = write(toy)
+    for model in ("some-lab/a-model-that-is-nowhere", str(tmp_path / "nowhere")):
+        answer = mint("run", "-c", config, "--student", model)
+        assert answer.code == 6
+        last = answer.err.strip().splitlines()[-1]
+        assert last.startswith("mint: The student")
+        assert "Traceback" not in answer.err
+    assert not (Path(toy["out"]) / "t" / "adapter").exists()
+
+
+def test_an_unexpected_error_shows_no_traceback_without_debug(toy, mint, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("SECRET-PATIENT-TEXT")
+
+    monkeypatch.setattr("mint_core.config.read_config", fail)
+    answer = mint("run", "-c", "any.yaml")
+    assert answer.code == 1
+    assert "SECRET" not in answer.err
+    assert "--debug" in answer.err
+    assert "SECRET" in mint("run", "-c", "any.yaml", "--debug").err
+
+
+def test_ctrl_c_has_its_exit_code(toy, mint, monkeypatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    config = write(toy)
+    monkeypatch.setattr("mint_core.runs.stages.prefer", interrupt)
+    answer = mint("run", "-c", config)
+    assert answer.code == 130
+    assert "goes on from there" in answer.err
+    assert (Path(toy["out"]) / "t" / "rankings").is_dir()
+
+
+def test_answers_with_odd_line_separators_are_all_read(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    records = [{"text": f"a{c}b"} for c in ("\u2028", "\u0085", "\r", "\n", "é")]
+    with path.open("w", encoding="utf-8") as stream:
+        for record in records:
+            write_line(stream, record)
+    assert read_lines(path) == records
+    path.write_bytes(path.read_bytes() + '{"text": "\u00e9'.encode()[:-1])  # cut off within a character
+    assert read_lines(path) == records
+    path.write_bytes(b"{\n" + path.read_bytes())
+    with pytest.raises(DataError, match="Line 1"):
+        read_lines(path)

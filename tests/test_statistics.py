@@ -1,0 +1,88 @@
+"""Intervals: worked out by hand where that is possible, and their coverage where it is not."""
+
+import numpy as np
+import pytest
+
+from mint_core.errors import ContractError
+from mint_core.evaluation.evaluate import evaluate
+from mint_core.evaluation.statistics import estimate
+from mint_core.interfaces import Metric
+from mint_core.testing import metric_sample
+from mint_core.types import LabelSpace
+
+HOW = {"draws": 1000, "confidence": 0.95, "seed": 0}
+
+
+def test_one_cluster_has_no_width() -> None:
+    """All samples in one group: every draw is that group, so the interval is the mean itself."""
+    found = estimate([1.0, 0.0, 1.0, 0.0], ["a"] * 4, **HOW)
+    assert (found.mean, found.low, found.high, found.n, found.clusters) == (0.5, 0.5, 0.5, 4, 1)
+
+
+def test_two_clusters_by_hand() -> None:
+    """Groups of mean 0 and 1: a draw has mean 0, 1/2 or 1 with 1/4, 1/2, 1/4, so the 95 % interval is all of [0, 1]."""
+    found = estimate([0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"], **HOW)
+    assert (found.mean, found.low, found.high, found.clusters) == (0.5, 0.0, 1.0, 2)
+
+
+def test_clusters_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.random(40)
+    values = [float(c > rng.random()) for c in centres for _ in range(10)]
+    copies = [float(c > 0.5) for c in centres for _ in range(10)]
+    groups = [f"slide {i}" for i in range(40) for _ in range(10)]
+    for outcome in (values, copies):
+        alone = estimate(outcome, [None] * 400, **HOW)
+        together = estimate(outcome, groups, **HOW)
+        assert together.high - together.low > alone.high - alone.low
+
+
+def test_unscored_is_counted_and_is_not_zero() -> None:
+    found = estimate([1.0, None, 1.0], [None] * 3, **HOW)
+    assert (found.mean, found.n, found.unscored) == (1.0, 2, 1)
+    nothing = estimate([None, None], [None, None], **HOW)
+    assert (nothing.mean, nothing.low, nothing.n, nothing.unscored) == (None, None, 0, 2)
+
+
+def test_coverage_is_near_the_nominal_level() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(200):
+        values = [float(v) for v in rng.random(80) < 0.4]
+        found = estimate(values, [None] * 80, draws=400, confidence=0.95, seed=trial)
+        hits += found.low <= 0.4 <= found.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+class Always(Metric):
+    """Returns what it is told to."""
+
+    name = "always"
+    value: float | None = 1.0
+
+    def score(self, sample):
+        return self.value
+
+    def title(self, n: int) -> str:
+        return f"Always-{n}"
+
+
+LABELS = LabelSpace(("a", "b"))
+
+
+def test_rows_differences_and_samples() -> None:
+    from dataclasses import replace
+
+    sample = metric_sample(LABELS, ("a",), "a", 1)
+    both = [replace(sample, prediction=replace(sample.prediction, variant=v)) for v in ("base", "aligned")]
+    scores = evaluate(both, {"sample": None}, [Always()], **HOW)
+    assert [row.variant for row in scores.rows] == ["base", "aligned"]
+    assert scores.differences["Always-1"].mean == 0
+    assert [record["Always-1"] for record in scores.per_sample] == [1.0, 1.0]
+
+
+def test_a_metric_outside_its_range_breaks_its_contract() -> None:
+    wrong = Always()
+    wrong.value = 1.5
+    with pytest.raises(ContractError, match="always"):
+        evaluate([metric_sample(LABELS, ("a",), "a", 1)], {"sample": None}, [wrong], **HOW)

@@ -1,0 +1,356 @@
+"""The training engine on the smallest text student: what stops it, what it resumes from, and that it learns."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mint_core.aligners import trainer as engine
+from mint_core.aligners.orpo import Orpo, OrpoConfig
+from mint_core.aligners.settings import PRESETS, TrainingConfig, settle
+from mint_core.config import StudentConfig
+from mint_core.errors import ConfigError, DataError, TrainingError
+from mint_core.interfaces import AlignmentJob, AlignmentResult
+from mint_core.students.student import Student, load_student
+from mint_core.types import Message, PreferenceGroup, Prompt
+from tests.tiny_students import HEADER, LABELS, build
+
+BAD = "Skin"
+"""Stands in one sample only, so that what is done to its tokens hits that sample."""
+GROUPS = [
+    PreferenceGroup("case-0", (("Colon",),), (("Liver",),)),
+    PreferenceGroup("case-1", (("Liver", "Colon"),), (("Kidney", "Bile duct"),)),
+    PreferenceGroup("case-2", (("Kidney",), ("Colon",)), (("Liver",), ("Bile duct",), ("Adrenal gland",))),
+    PreferenceGroup("case-3", (("Bile duct",),), ((BAD, "Colon"),)),
+    PreferenceGroup("case-4", (("Colon", "Bile duct", "Liver"),), (("Adrenal gland",),)),
+    PreferenceGroup("case-5", (("Adrenal gland",),), (("Colon",),)),
+]
+PROMPTS = {
+    group.sample_id: Prompt((Message("user", f"Patch {position}{'!' * position}. Name the tissues."),))
+    for position, group in enumerate(GROUPS)
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are slower on many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def student(folder: Path) -> Student:
+    return load_student(StudentConfig(model=str(folder), device="cpu"))
+
+
+@pytest.fixture
+def align(folder: Path, tmp_path: Path) -> Callable[..., tuple[AlignmentResult, dict[str, torch.Tensor]]]:
+    """Trains a freshly loaded student and reads the adapter back."""
+
+    def run(name: str = "one", *, advance: Any = None, groups: Any = GROUPS, seed: int = 0, **options: Any):
+        fresh = load_student(StudentConfig(model=str(folder), device="cpu"))
+        given = job(fresh, tmp_path / name, groups=groups, seed=seed, advance=advance or (lambda *_: None))
+        result = Orpo(config(**options)).align(given)
+        return result, load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
+
+    return run
+
+
+def job(student: Student, folder: Path, **other: Any) -> AlignmentJob:
+    standard = {
+        "groups": GROUPS, "prompts": PROMPTS, "header": HEADER, "seed": 0, "work": folder / "work",
+        "adapter": folder / "adapter", "advance": lambda *_: None,
+    }  # fmt: skip
+    return AlignmentJob(student=student, **{**standard, **other})
+
+
+def config(**other: Any) -> OrpoConfig:
+    standard = {
+        "epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "warmup": 0, "lora_rank": 4, "lora_dropout": 0.0,
+    }  # fmt: skip
+    return OrpoConfig(**{**standard, **other})
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    assert first.keys() == second.keys()
+    assert first
+    for key, value in first.items():
+        assert (value - second[key]).abs().max() <= tolerance, key
+
+
+def nothing_was_saved(folder: Path) -> bool:
+    return not (folder / "adapter").exists() and not list((folder / "work").glob("checkpoint-*"))
+
+
+def poison(student: Student) -> None:
+    """Overwrites the embedding of a token that only case-3 holds, as a damaged weight file would."""
+    tokens = {label: set(student.tokenizer(f" {label}")["input_ids"][1:]) for label in LABELS}
+    only_bad = tokens[BAD].difference(*(tokens[label] for label in LABELS if label != BAD))
+    assert only_bad
+    student.model.get_input_embeddings().weight.data[list(only_bad)] = float("nan")
+
+
+# What stops a training.
+
+
+@pytest.mark.parametrize("batch_size", [1, 6])
+def test_a_loss_that_is_not_finite_stops_and_names_the_sample(student, tmp_path, batch_size) -> None:
+    poison(student)
+    with pytest.raises(TrainingError, match="loss of sample case-3 is not finite; nothing was saved"):
+        Orpo(config(batch_size=batch_size)).align(job(student, tmp_path))
+    assert nothing_was_saved(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_stops_and_names_the_samples(student, tmp_path, monkeypatch, value) -> None:
+    """The loss is finite, the backward pass overflows in one weight: the Trainer alone would step all the same."""
+    add_lora = engine.add_lora
+
+    def overflowing(*args: Any) -> Any:
+        model = add_lora(*args)
+        weight = next(p for name, p in model.named_parameters() if "lora_B" in name)
+        weight.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([0]), value))
+        return model
+
+    monkeypatch.setattr(engine, "add_lora", overflowing)
+    with pytest.raises(TrainingError, match="gradient is not finite in step 1") as stop:
+        Orpo(config(batch_size=2, accumulation=2)).align(job(student, tmp_path))
+    assert sum(group.sample_id in str(stop.value) for group in GROUPS) == 4  # both forward passes of the step
+    assert nothing_was_saved(tmp_path)
+
+
+def test_earlier_checkpoints_survive_a_stop(student, tmp_path) -> None:
+    def advance(step: int, total: int, figures: Any) -> None:
+        if step == 2:
+            student.model.get_input_embeddings().weight.data[:] = float("nan")
+
+    with pytest.raises(TrainingError):
+        Orpo(config(save_steps=1)).align(job(student, tmp_path, advance=advance))
+    assert not (tmp_path / "adapter").exists()
+    weights = load_file(Path(engine.newest_complete_checkpoint(tmp_path / "work")) / "adapter_model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        PreferenceGroup("case-0", ((),), (("Liver",),)),
+        PreferenceGroup("case-0", (("Colon",),), ((" ",),)),
+        PreferenceGroup("case-0", (), (("Liver",),)),
+        PreferenceGroup("case-0", (("Colon",),), ()),
+    ],
+)
+def test_an_empty_response_is_refused(student, tmp_path, group) -> None:
+    with pytest.raises(DataError, match="case-0 has an empty response"):
+        Orpo(config()).align(job(student, tmp_path, groups=[group]))
+
+
+def test_no_groups_are_refused(student, tmp_path) -> None:
+    with pytest.raises(DataError, match="no preference group"):
+        Orpo(config()).align(job(student, tmp_path, groups=[]))
+
+
+@pytest.mark.parametrize("warmup", [500, 6])
+def test_a_warm_up_as_long_as_the_training_is_refused(student, tmp_path, warmup) -> None:
+    with pytest.raises(ConfigError, match=rf"warm-up of {warmup} steps.*6 steps.*warmup=0.1"):
+        Orpo(config(warmup=warmup)).align(job(student, tmp_path))
+
+
+def test_the_presets_warm_up_is_refused_on_a_toy_set(student, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="500 steps"):
+        Orpo(OrpoConfig(lora_rank=4)).align(job(student, tmp_path))
+
+
+def test_a_share_of_warm_up_always_leaves_a_step_to_learn(align) -> None:
+    _, adapter = align(warmup=0.9, epochs=1, batch_size=6)  # one step
+    assert any(value.any() for key, value in adapter.items() if "lora_B" in key)
+
+
+def test_another_gpu_than_the_first_is_refused(student, tmp_path) -> None:
+    """The Trainer would train on the first one without a word."""
+    elsewhere = replace(student, device=torch.device("cuda", 1))
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=1"):
+        Orpo(config()).align(job(elsewhere, tmp_path))
+
+
+# What it resumes from.
+
+
+def interrupt_at(step: int) -> Callable[..., None]:
+    def advance(now: int, total: int, figures: Any) -> None:
+        if now == step:
+            raise KeyboardInterrupt
+
+    return advance
+
+
+def test_it_resumes_from_the_newest_complete_checkpoint(align, tmp_path) -> None:
+    options = {"epochs": 2, "save_steps": 2, "log_steps": 1}
+    straight, expected = align("straight", **options)
+    with pytest.raises(KeyboardInterrupt):
+        align("broken", advance=interrupt_at(5), **options)
+    work = tmp_path / "broken" / "work"
+    assert engine.newest_complete_checkpoint(work) == str(work / "checkpoint-4")
+    # The machine died while it wrote the next one: the folder is there, the weights are cut, the mark is missing.
+    shutil.copytree(work / "checkpoint-4", work / "checkpoint-5", ignore=shutil.ignore_patterns("mint-complete"))
+    weights = work / "checkpoint-5" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    steps: list[int] = []
+    resumed, found = align("broken", advance=lambda step, *_: steps.append(step), **options)
+    assert steps == [5, 6]
+    assert_same(found, expected)
+    assert resumed.steps == straight.steps == 6
+    assert resumed.final_loss == straight.final_loss
+    losses = [[entry["loss"] for entry in result.history] for result in (resumed, straight)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 6
+
+
+def test_without_a_complete_checkpoint_it_starts_anew(align, tmp_path) -> None:
+    _, expected = align("straight")
+    (tmp_path / "new" / "work" / "checkpoint-3").mkdir(parents=True)
+    assert engine.newest_complete_checkpoint(tmp_path / "new" / "work") is None
+    steps: list[int] = []
+    _, found = align("new", advance=lambda step, *_: steps.append(step))
+    assert steps[0] == 1
+    assert_same(found, expected)
+
+
+def test_a_training_that_was_finished_but_not_saved_is_saved(align, tmp_path) -> None:
+    first, expected = align("one", epochs=1)
+    shutil.rmtree(tmp_path / "one" / "adapter")
+    steps: list[int] = []
+    again, found = align("one", advance=lambda step, *_: steps.append(step), epochs=1)
+    assert not steps
+    assert_same(found, expected)
+    assert (again.steps, again.final_loss, len(again.history)) == (first.steps, first.final_loss, len(first.history))
+
+
+def test_the_tenth_checkpoint_is_newer_than_the_ninth(tmp_path) -> None:
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "mint-complete").touch()
+    assert engine.newest_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+# What it computes.
+
+
+def test_accumulation_equals_a_larger_batch(align) -> None:
+    """Six groups, so that the last step of an epoch is smaller than the others."""
+    whole, expected = align("whole", batch_size=4, accumulation=1)
+    parts, found = align("parts", batch_size=2, accumulation=2)
+    assert whole.steps == parts.steps == 4
+    assert parts.final_loss == pytest.approx(whole.final_loss, rel=1e-4)
+    assert_same(found, expected, 1e-5)
+
+
+def test_a_seed_fixes_the_adapter_even_with_dropout(align) -> None:
+    first, again, other = (
+        align(name, lora_dropout=0.05, epochs=1, seed=seed)[1] for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert_same(first, again)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_the_loss_falls_and_the_margin_grows(align) -> None:
+    groups = [PreferenceGroup(group.sample_id, (("Colon",),), (("Liver",),)) for group in GROUPS]
+    result, _ = align(groups=groups, epochs=20, batch_size=6, learning_rate=0.02, log_steps=1)
+    assert result.steps == 20
+    first, last = result.history[0], result.history[-1]
+    assert last["loss"] < 0.8 * first["loss"]
+    assert last["nll"] < first["nll"]
+    assert last["odds_ratio"] < first["odds_ratio"]
+    assert last["margin"] > first["margin"] + 0.05
+    assert result.final_loss == last["loss"]
+
+
+def test_the_history_ends_with_the_last_step(align) -> None:
+    result, _ = align(epochs=1, log_steps=100)
+    assert [entry["step"] for entry in result.history] == [3]
+    assert {"loss", "nll", "odds_ratio", "margin", "learning_rate"} <= result.history[0].keys()
+
+
+def test_lambda_zero_is_plain_sft(align, student, tmp_path) -> None:
+    result, found = align("orpo", weight=0.0)
+    assert result.history[-1]["loss"] == pytest.approx(result.history[-1]["nll"], rel=1e-2)
+    engine.train(
+        job(student, tmp_path / "sft"), config(), lambda group: {"loss": -group.chosen.average.mean()}, extra={}
+    )
+    assert_same(found, load_file(tmp_path / "sft" / "adapter" / "adapter_model.safetensors"), 1e-6)
+
+
+def test_lambda_zero_does_not_see_the_rejected(align) -> None:
+    others = [replace(group, rejected=(("Adrenal gland", "Kidney"),)) for group in GROUPS]
+    _, first = align("first", weight=0.0)
+    _, second = align("second", weight=0.0, groups=others)
+    _, seen = align("seen", weight=1.0, groups=others)
+    assert_same(first, second, 1e-5)
+    assert any((first[key] - seen[key]).abs().max() > 1e-4 for key in first)
+
+
+def test_the_record_holds_what_was_used(align) -> None:
+    result, _ = align(preset="scripts", epochs=1)
+    used = result.settings
+    assert (used["preset"], used["weight"], used["clip"], used["lora_targets"]) == ("scripts", 0.1, 0.3, "all-linear")
+    assert (used["learning_rate"], used["lora_rank"], used["lora_alpha"], used["epochs"]) == (1e-3, 4, 2.0, 1)
+
+
+# Presets: the values of the papers and of the published scripts.
+
+
+@pytest.mark.parametrize(
+    ("preset", "weight", "expected"),
+    [
+        ("icml", 1.0, (5e-5, 500, 1.0, 5, "attention")),
+        ("arxiv", 1.0, (5e-5, 500, 1.0, 5, "attention")),
+        ("scripts", 0.1, (3e-5, 0.1, 0.3, 10, "all-linear")),
+    ],
+)
+def test_presets(preset, weight, expected) -> None:
+    asked = TrainingConfig(preset=preset)
+    found = settle(asked, 3_000_000_000)
+    assert (found.learning_rate, found.warmup, found.clip, found.epochs, found.lora_targets) == expected
+    assert PRESETS[preset].orpo_weight == weight
+    assert asked.lora_dropout == 0.05
+
+
+@pytest.mark.parametrize(
+    ("preset", "billions", "rank", "alpha"),
+    [
+        ("icml", 1.24, 256, 128),  # Llama 3.2 1B
+        ("icml", 3.21, 128, 64),
+        ("icml", 10.7, 128, 64),  # Llama 3.2 11B Vision
+        ("arxiv", 1.24, 256, 128),
+        ("arxiv", 2.61, 256, 128),  # Gemma 2 2B
+        ("arxiv", 3.21, 256, 128),
+        ("arxiv", 8.03, 128, 64),
+        ("arxiv", 9.24, 128, 64),
+        ("arxiv", 10.7, 128, 64),
+        ("scripts", 1.24, 128, 64),
+    ],
+)
+def test_the_rank_follows_the_size(preset, billions, rank, alpha) -> None:
+    found = settle(TrainingConfig(preset=preset), int(billions * 1e9))
+    assert (found.lora_rank, found.lora_alpha) == (rank, alpha)
+
+
+def test_what_the_user_names_beats_the_preset() -> None:
+    asked = TrainingConfig(preset="scripts", epochs=1, learning_rate=1e-4, warmup=0, clip=2, lora_targets="attention")
+    found = settle(asked, 10**9)
+    assert (found.epochs, found.learning_rate, found.warmup, found.clip) == (1, 1e-4, 0, 2)
+    assert found.lora_targets == "attention"
+    assert settle(TrainingConfig(lora_rank=8), 10**9).lora_alpha == 4  # alpha / r stays that of the preset
+    assert settle(TrainingConfig(lora_rank=8, lora_alpha=16), 10**9).lora_alpha == 16
