@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := -e . -e plugins/mint_metrics -e plugins/mint_plip
-PROJECTS := pyproject.toml plugins/mint_metrics/pyproject.toml plugins/mint_plip/pyproject.toml
+PACKAGES := -e . -e plugins/mint_metrics -e plugins/mint_plip -e plugins/mint_gestalt
+PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 .PHONY: demo test check wheels clean
 
@@ -20,7 +20,7 @@ check: $(VENV)/ready-dev
 
 wheels: $(VENV)/ready-dev
 	rm -rf dist build plugins/*/build
-	for project in . plugins/mint_metrics plugins/mint_plip; do $(BIN)/python -m build -q --wheel --outdir dist $$project || exit 1; done
+	for project in . plugins/*/; do $(BIN)/python -m build -q --wheel --outdir dist $$project || exit 1; done
 	rm -rf build plugins/*/build
 
 $(VENV)/ready: $(PROJECTS)

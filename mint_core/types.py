@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Split = Literal["train", "val", "test"]
+Modality = Literal["text", "image"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -58,6 +59,19 @@ class Sample:
     """What must not be torn apart by a split (patient, slide, family), and what the bootstrap draws."""
     image: ImageRef | None = field(default=None, repr=False)
     text: str | None = field(default=None, repr=False)
+    privileged: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What only the teacher may read beside image and text, by field name; for example the causal gene."""
+    cohort: str | None = None
+    """Name of the external data set that the sample comes from; None where it belongs to the task's own data."""
+
+    def for_student(self, modality: Modality) -> Sample:
+        """What a prompt may be made of: the student's own modality, without the label and the privileged fields.
+
+        Args:
+            modality: What the student reads.
+        """
+        image, text = (None, self.text) if modality == "text" else (self.image, None)
+        return replace(self, label=None, privileged={}, image=image, text=text)
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,9 @@ class PreferenceGroup:
     sample_id: str
     chosen: tuple[Response, ...]
     rejected: tuple[Response, ...]
+    chosen_weights: tuple[float, ...] = ()
+    """Share of each chosen response in the loss, summing to 1; empty = equal shares."""
+    rejected_weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

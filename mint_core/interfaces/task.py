@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import Prompt, Sample, TaskData
+from mint_core.types import Modality, Prompt, Sample, TaskData
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Task(Component[TaskConfig]):
     Config: ClassVar[type[Any]] = TaskConfig
     header: ClassVar[str]
     """First line of a response, for example `MOST_LIKELY_TISSUE:`."""
-    modality: ClassVar[Literal["text", "image"]]
+    modality: ClassVar[Modality]
     """What the student reads."""
     default_teacher: ClassVar[str]
     sources: ClassVar[tuple[str, ...]]
@@ -73,11 +73,16 @@ class Task(Component[TaskConfig]):
 
     @abstractmethod
     def training_prompt(self, sample: Sample, n: int) -> Prompt:
-        """The short prompt of the training phase."""
+        """The short prompt of the training phase.
+
+        Args:
+            sample: What `Sample.for_student` leaves: no label, no privileged field, no other modality.
+            n: How many labels the student lists.
+        """
 
     @abstractmethod
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
-        """The prompt of the inference phase, with the whole demand on the format."""
+        """The prompt of the inference phase, with the whole demand on the format; arguments as above."""
 
     def embedded_student(self) -> EmbeddedStudent | None:
         """The student that is used when the user names none; None where the task brings none."""

@@ -93,9 +93,12 @@ class Context:
 
     @cached_property
     def data_fingerprint(self) -> str:
-        """Digest of all samples: ids, labels, splits, groups, texts and the content keys of the images."""
+        """Digest of all samples: ids, labels, splits, groups, texts, privileged fields, image keys."""
         return digest_of(
-            [[s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text] for s in self.data.samples]
+            [
+                [s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text, s.privileged, s.cohort]
+                for s in self.data.samples
+            ]
             + [[*self.data.labels.names], [list(a) for a in self.data.labels.aliases]]
         )
 
@@ -193,7 +196,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
     from mint_core.students.student import load_student
 
     groups = read_preferences(context.folder.path / PREFERENCES)
-    samples = {sample.id: sample for sample in context.data.split("train")}
+    samples = {sample.id: sample.for_student(context.task.modality) for sample in context.data.split("train")}
     prompts = {g.sample_id: context.task.training_prompt(samples[g.sample_id], len(g.chosen[0])) for g in groups}
     student = load_student(context.resolved.config.student, _student_path(context))
     aligner = cast(Aligner, context.resolved.aligner.registered.component(context.resolved.aligner.config))
@@ -266,13 +269,12 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
 
 
 def _inference_prompts(context: Context) -> dict[str, Prompt]:
-    samples = context.data.split(context.split)
+    samples = [sample.for_student(context.task.modality) for sample in context.data.split(context.split)]
     prompts = {sample.id: context.task.inference_prompt(sample, context.n) for sample in samples}
     if context.resolved.retriever is not None:
         retriever = cast(Retriever, context.resolved.retriever.registered.component(context.resolved.retriever.config))
         retriever.build(context.data.labels)
-        blind = [replace(sample, label=None) for sample in samples]
-        found = retriever.retrieve(blind)
+        found = retriever.retrieve(samples)
         if len(found) != len(samples):
             raise ContractError(
                 f"Retriever '{retriever.name}' returned {len(found)} answers for {len(samples)} samples."

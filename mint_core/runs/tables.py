@@ -42,12 +42,14 @@ def read_rankings(path: Path, labels: LabelSpace) -> dict[str, Ranking]:
 
 def write_preferences(path: Path, groups: Sequence[PreferenceGroup]) -> None:
     """One row per group; `chosen` and `rejected` are lists of responses, a response is a list of labels."""
-    nested = pa.list_(pa.list_(pa.string()))
+    nested, shares = pa.list_(pa.list_(pa.string())), pa.list_(pa.float64())
     table = pa.table(
         {
             "sample": [g.sample_id for g in groups],
             "chosen": pa.array([[list(r) for r in g.chosen] for g in groups], nested),
             "rejected": pa.array([[list(r) for r in g.rejected] for g in groups], nested),
+            "chosen_weights": pa.array([list(g.chosen_weights) for g in groups], shares),
+            "rejected_weights": pa.array([list(g.rejected_weights) for g in groups], shares),
         }
     )
     pq.write_table(table, path)
@@ -57,7 +59,13 @@ def read_preferences(path: Path) -> list[PreferenceGroup]:
     """The preference groups, in order."""
     rows = pq.read_table(path).to_pylist()
     return [
-        PreferenceGroup(row["sample"], tuple(map(tuple, row["chosen"])), tuple(map(tuple, row["rejected"])))
+        PreferenceGroup(
+            row["sample"],
+            tuple(map(tuple, row["chosen"])),
+            tuple(map(tuple, row["rejected"])),
+            tuple(row["chosen_weights"]),
+            tuple(row["rejected_weights"]),
+        )
         for row in rows
     ]
 

