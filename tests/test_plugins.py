@@ -63,7 +63,7 @@ def test_a_broken_import_is_named_and_the_others_work(install_plugin, mint) -> N
     assert "a_library_that_is_not_there" in answer.err
     assert "half" in answer.out
     assert mint("config", "show", "--task", "tissue-type").code == 0
-    assert "mint-broken" in mint("run", "--metric", "nothing").err
+    assert "mint-broken" in mint("run", "--task", "tissue-type", "--metric", "nothing").err
 
 
 def test_a_plugin_that_exits_on_import_does_not_take_mint_down(install_plugin) -> None:
