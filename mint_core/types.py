@@ -139,6 +139,8 @@ class TaskData:
     simulated: bool = False
     licence: str | None = None
     """Licence of the data, written into the adapter's card."""
+    facts: Mapping[str, int] = field(default_factory=dict)
+    """Counts that a reader of the report must know, for example `patients without a phenotype`."""
 
     def split(self, split: Split) -> list[Sample]:
         """The samples of one split, in order."""

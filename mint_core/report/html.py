@@ -36,6 +36,7 @@ def render_report(context: Context) -> str:
         curve=_curve(history["history"]),
         embedded=context.embedded,
         licence=context.data.licence,
+        facts=context.data.facts,
         config=yaml.safe_dump(context.resolved.dump(), sort_keys=False, allow_unicode=True),
         components=[chosen.record for chosen in context.resolved.chosen()],
     )

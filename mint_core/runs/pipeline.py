@@ -93,6 +93,9 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer) -> RunRe
             observer.message(
                 "The data are simulated: this run shows that everything works, and says nothing about patients."
             )
+        if context.data.facts:
+            facts = "; ".join(f"{name}: {count:,}" for name, count in context.data.facts.items())
+            observer.message(f"Data: {facts}.")
         if context.embedded:
             observer.message(f"Student: {context.embedded.description}")
         for stage in STAGES[: STAGES.index(until) + 1]:
@@ -217,6 +220,7 @@ def _write_record(context: stages.Context, manifests: Mapping[str, Manifest], st
                 "source": context.data.source,
                 "simulated": context.data.simulated,
                 "licence": context.data.licence,
+                "facts": dict(context.data.facts),
                 "samples": splits,
                 "labels": list(context.data.labels.names),
                 "fingerprint": context.data_fingerprint,
