@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mint_core import hookimpl
-from mint_core.interfaces import Task
+from mint_core.interfaces import Task, Teacher
 
 
 @hookimpl
@@ -12,3 +12,11 @@ def mint_tasks() -> list[type[Task]]:
     from mint_gestalt.task import RareDisease
 
     return [RareDisease]
+
+
+@hookimpl
+def mint_teachers() -> list[type[Teacher]]:
+    """The teachers, and the sanity row."""
+    from mint_gestalt.regression import Regression
+
+    return [Regression]
