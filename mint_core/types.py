@@ -203,3 +203,5 @@ class Prediction:
     """Entries of that list before duplicates were merged."""
     well_formed: bool
     """The header, then entries numbered 1, 2, 3 …, and nothing else."""
+    log_probs: tuple[float, ...] = ()
+    """Natural logarithm of each label's probability, where the labels were scored; empty after free generation."""
