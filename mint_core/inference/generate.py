@@ -62,6 +62,8 @@ def generate(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 num_beams=1,
+                repetition_penalty=1.0,  # some students bring one of their own, which would be a constraint
+                no_repeat_ngram_size=0,
                 pad_token_id=student.tokenizer.pad_token_id,
                 eos_token_id=stop_tokens(student, encoded[0].end_of_turn),
                 temperature=None,

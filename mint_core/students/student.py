@@ -88,7 +88,7 @@ def load_student(config: StudentConfig, path: str | None = None) -> Student:
 
     source = path or config.model
     device = resolve_device(config.device)
-    hub = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    hub = {"revision": hub_commit(source, config.revision), "trust_remote_code": config.trust_remote_code}
     options: dict[str, Any] = {**hub, "dtype": resolve_dtype(config.dtype, device)}
     if config.attention != "auto":
         options["attn_implementation"] = config.attention
@@ -121,6 +121,8 @@ def _auto_map(model_config: Any) -> dict[str, str]:
 
 def explain_load_failure(role: str, source: str, error: Exception) -> str:
     """One sentence on why a model could not be loaded, with the next step."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, ImportError):
         return f"The {role} {source} needs a package that is not installed here ({reason})."
@@ -128,17 +130,54 @@ def explain_load_failure(role: str, source: str, error: Exception) -> str:
         return f"The {role} in {source} cannot be loaded ({reason}); check that the folder holds a complete model."
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         return f"The {role} folder {source} does not exist; check the path."
+    chain = [error, error.__cause__, error.__context__]
+    if any(isinstance(one, GatedRepoError) for one in chain):
+        return (
+            f"The {role} '{source}' is gated; ask for access on its page, then run `hf auth login` and "
+            f"`hf download {source}`."
+        )
+    if any(isinstance(one, RepositoryNotFoundError | RevisionNotFoundError) for one in chain):
+        return (
+            f"The hub knows no {role} '{source}' of that name and revision, or it is private; check the spelling, or "
+            "run `hf auth login`."
+        )
     return (
         f"The {role} '{source}' is neither a local folder nor in the local hub cache, and the hub cannot be reached; "
         f"run `hf download {source}` where there is a network, or give a local folder."
     )
 
 
+def hub_commit(source: str, revision: str | None) -> str | None:
+    """The commit that a hub id stands for: the one in the local cache, else the hub's newest of that revision.
+
+    A run is keyed and loaded by this commit, so that what the hub publishes later changes neither.
+
+    Args:
+        source: Folder, file or Hugging Face id.
+        revision: Commit, tag or branch.
+
+    Returns:
+        The commit; `revision` where there is none to be found, and for what lies on this machine.
+    """
+    if Path(source).exists():
+        return revision
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        cached = try_to_load_from_cache(source, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+        return HfApi().model_info(source, revision=revision).sha or revision
+    except (HFValidationError, HfHubHTTPError, OfflineModeIsEnabled, OSError):  # loading it will say what is wrong
+        return revision
+
+
 def fingerprint(source: str, revision: str | None = None) -> str:
     """What identifies a model's weights in stage keys.
 
     Local files count by content up to 64 MiB, beyond that by size and modification time (hashing 22 GB at every start
-    would take longer than many a run). A hub id counts by the commit in the local cache.
+    would take longer than many a run). A hub id counts by its commit.
 
     Args:
         source: Folder, file or Hugging Face id.
@@ -153,12 +192,4 @@ def fingerprint(source: str, revision: str | None = None) -> str:
             large = stat.st_size > _WHOLE_FILE_BYTES
             digest.update(f"{stat.st_size}:{stat.st_mtime_ns}".encode() if large else file.read_bytes())
         return digest.hexdigest()
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(source, "config.json", revision=revision)
-    except HFValidationError:  # no id of the hub; loading it will say so
-        return source
-    commit = Path(cached).parent.name if isinstance(cached, str) else revision or "main"
-    return f"{source}@{commit}"
+    return f"{source}@{hub_commit(source, revision) or 'main'}"
