@@ -42,8 +42,12 @@ class StudentConfig(ComponentConfig):
 class PredictConfig(ComponentConfig):
     """How the student answers."""
 
-    decode: Literal["free"] = Field("free", description="free = greedy generation without constraints.")
-    batch_size: int = Field(32, ge=1, description="Prompts per generation batch.")
+    decode: Literal["free", "score"] = Field(
+        "free",
+        description="free = greedy generation without constraints; score = the N labels with the highest likelihood, "
+        "every label of the space scored.",
+    )
+    batch_size: int = Field(32, ge=1, description="Prompts per generation batch; labels per forward pass for `score`.")
     max_new_tokens: int | None = Field(
         None,
         ge=1,
@@ -76,19 +80,32 @@ class RunConfig(ComponentConfig):
     )
     out: Path = Field(Path("runs"), description="Folder that holds the run folders and their cache.")
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
+    align_seed: int | None = Field(
+        None,
+        ge=0,
+        description="Seed of the alignment alone, so that several seeds share labels and preferences; null = seed.",
+    )
     task: Choice = Field(description="Task: a name, or `name` and its options.")
     teacher: Choice = Field(description="Teacher: a name, or `name` and its options.")
     strategy: Choice = Field(description="Preference strategy: a name, or `name` and its options.")
-    aligner: Choice = Field(description="Aligner: a name, or `name` and its options.")
+    aligner: Choice | None = Field(
+        description="Aligner: a name, or `name` and its options; none = only the base student is evaluated."
+    )
     retriever: Choice | None = Field(None, description="Retriever: a name, or `name` and its options; null = none.")
     metrics: tuple[Choice, ...] = Field(description="Metrics: names, or `name` and options; default: all installed.")
     student: StudentConfig = Field(StudentConfig(), description="The model that is aligned.")
     predict: PredictConfig = Field(PredictConfig(), description="How the student answers.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="How predictions are judged.")
 
+    @property
+    def alignment_seed(self) -> int:
+        """The seed of the alignment."""
+        return self.seed if self.align_seed is None else self.align_seed
+
 
 DEFAULT_STRATEGY = "listwise"
 DEFAULT_ALIGNER = "orpo"
+NO_ALIGNER = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +135,15 @@ class Resolved:
     task: Chosen
     teacher: Chosen
     strategy: Chosen
-    aligner: Chosen
+    aligner: Chosen | None
+    """None where only the base student is evaluated."""
     retriever: Chosen | None
     metrics: tuple[Chosen, ...]
 
     def chosen(self) -> Iterable[Chosen]:
         """All components of the run."""
-        yield from (self.task, self.teacher, self.strategy, self.aligner)
-        if self.retriever:
-            yield self.retriever
+        yield from (self.task, self.teacher, self.strategy)
+        yield from (one for one in (self.aligner, self.retriever) if one is not None)
         yield from self.metrics
 
     def dump(self) -> dict[str, Any]:
@@ -187,21 +204,36 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
+            if key == "aligner" and value in (NO_ALIGNER, {"name": NO_ALIGNER}):
+                value = None  # noqa: PLW2901 - null and `none` say the same
             if key in _SHORT_FORMS and isinstance(value, str):
                 value = {_SHORT_FORMS[key]: value}  # noqa: PLW2901 - `teacher: plip`, `student: folder`
             old = merged.get(key)
             if isinstance(value, Mapping) and isinstance(old, Mapping):
                 renamed = "name" in value and "name" in old and value["name"] != old["name"]
-                merged[key] = dict(value) if renamed else merge(old, value)
+                merged[key] = dict(value) if renamed else merge(_without_weights(key, old, value), value)
             else:
                 merged[key] = dict(value) if isinstance(value, Mapping) else value
     return merged
+
+
+def _without_weights(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """An earlier layer without what belongs to its model alone, where a later layer names another model."""
+    if "model" not in new or "model" not in old or new["model"] == old["model"]:
+        return dict(old)
+    return {option: value for option, value in old.items() if option not in _OF_ONE_MODEL.get(key, ())}
 
 
 _SHORT_FORMS = {
     **dict.fromkeys(("task", "teacher", "strategy", "aligner", "retriever"), "name"),
     "student": "model",
 }
+_OF_ONE_MODEL = {
+    "student": ("revision", "trust_remote_code"),
+    "teacher": ("pretrained", "revision", "trust_remote_code"),
+}
+"""Options that say nothing about another model. Code from a model's author is trusted for that model only."""
+_MAY_BE_NULL = ("aligner", "retriever")
 
 
 def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
@@ -221,7 +253,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     user = merge(user)
     _refuse_unknown(RunConfig, user, "the config")
     for key in (key for key in _SHORT_FORMS if key in user):
-        if not isinstance(user[key], Mapping) and not (key == "retriever" and user[key] is None):
+        if not isinstance(user[key], Mapping) and not (key in _MAY_BE_NULL and user[key] is None):
             raise ConfigError(f"`{key}` must be a name or a mapping; leave the key out for the default.")
     task_name, teacher_name = _task_and_teacher(user, components)
     user = merge(user, {"task": {"name": task_name}, "teacher": {"name": teacher_name}})
@@ -236,12 +268,12 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     if "task" in overrides:
         task = _choose("task", merge({"task": overrides["task"]}, user)["task"], components)
         instance = cast(Task, task.registered.component(task.config))
-    base = {
+    base: dict[str, Any] = {
         "strategy": {"name": user.get("strategy", {}).get("name", DEFAULT_STRATEGY)},
-        "aligner": {"name": user.get("aligner", {}).get("name", DEFAULT_ALIGNER)},
+        "aligner": {"name": (user.get("aligner") or {}).get("name", DEFAULT_ALIGNER)},
         "metrics": [registered.component.name for registered in components.in_order("metric")],
     }
-    complete = merge(base, overrides, instance.defaults(), user)
+    complete = merge(base, _for_aligner(overrides, base["aligner"]["name"], components), instance.defaults(), user)
     metrics = complete["metrics"]
     if not isinstance(metrics, list | tuple) or not metrics:
         raise ConfigError("`metrics` must be a list with at least one metric; install mint-metrics or name one.")
@@ -252,10 +284,19 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         task=task,
         teacher=_choose("teacher", config.teacher, components),
         strategy=_choose("strategy", config.strategy, components),
-        aligner=_choose("aligner", config.aligner, components),
+        aligner=_choose("aligner", config.aligner, components) if config.aligner else None,
         retriever=_choose("retriever", config.retriever, components) if config.retriever else None,
         metrics=tuple(_choose("metric", metric, components) for metric in config.metrics),
     )
+
+
+def _for_aligner(overrides: Mapping[str, Any], name: str, components: Registry) -> dict[str, Any]:
+    """What the embedded student needs of its aligner, for whichever aligner is used: the options that this one has."""
+    wanted = overrides.get("aligner")
+    if not isinstance(wanted, Mapping) or wanted.get("name", name) == name:
+        return dict(overrides)
+    fields = components.get("aligner", name).component.Config.model_fields
+    return {**overrides, "aligner": {key: value for key, value in wanted.items() if key in fields}}
 
 
 def _task_and_teacher(user: Mapping[str, Any], components: Registry) -> tuple[str, str]:

@@ -110,3 +110,64 @@ def test_help_is_fast_and_free_of_torch() -> None:
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "Exit codes" in answer.stdout
     assert time.perf_counter() - begin < 30  # a hang, not a speed
+
+
+def test_another_model_drops_what_belongs_to_the_old_one() -> None:
+    old = {"student": {"model": "a/b", "revision": "v1", "trust_remote_code": True, "dtype": "bf16"}}
+    assert merge(old, {"student": "c/d"})["student"] == {"model": "c/d", "dtype": "bf16"}
+    assert merge(old, {"student": {"model": "c/d", "revision": "v2"}})["student"]["revision"] == "v2"
+    assert merge(old, {"student": "a/b"}) == old
+    assert merge(old, {"student": {"dtype": "fp32"}})["student"]["revision"] == "v1"
+    teacher = {"teacher": {"name": "plip", "model": "ViT-B-32", "pretrained": "laion", "head": "probe"}}
+    assert merge(teacher, {"teacher": {"model": "vinid/plip"}})["teacher"] == {
+        "name": "plip", "model": "vinid/plip", "head": "probe",
+    }  # fmt: skip
+
+
+def test_no_aligner_is_none_or_null_everywhere() -> None:
+    for none in (None, "none", {"name": "none"}):
+        resolved = resolve({"teacher": "plip", "aligner": none}, registry())
+        assert resolved.aligner is None
+        assert resolve(resolved.dump(), registry()).dump() == resolved.dump()
+    assert merge({"aligner": {"name": "orpo", "epochs": 3}}, {"aligner": "none"}, {"aligner": "orpo"}) == {
+        "aligner": {"name": "orpo"}
+    }
+
+
+def test_the_embedded_student_s_needs_reach_every_aligner(install_plugin) -> None:
+    """Another aligner than the one that the task names gets the options that it shares with it."""
+    install_plugin("mint-other", "other_aligner", OTHER_ALIGNER)
+    named = resolve({"teacher": "plip"}, registry()).aligner
+    other = resolve({"teacher": "plip", "aligner": "other"}, registry()).aligner
+    assert named is not None and other is not None
+    assert other.config.epochs == named.config.epochs
+    assert other.config.learning_rate == named.config.learning_rate
+    assert (
+        resolve({"teacher": "plip", "aligner": {"name": "other", "epochs": 9}}, registry()).aligner.config.epochs == 9
+    )
+
+
+OTHER_ALIGNER = """
+from mint_core import hookimpl
+from mint_core.interfaces import Aligner, ComponentConfig
+from pydantic import Field
+
+class OtherConfig(ComponentConfig):
+    epochs: float | None = Field(None, description="Passes.")
+    learning_rate: float | None = Field(None, description="Rate.")
+
+class Other(Aligner):
+    name = "other"
+    Config = OtherConfig
+
+    def align(self, job):
+        raise NotImplementedError
+
+@hookimpl
+def mint_aligners():
+    return [Other]
+"""
+
+
+def test_help_names_debug(mint) -> None:
+    assert "--debug" in mint("--help").out

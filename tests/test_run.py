@@ -1,6 +1,7 @@
 """Whole runs on a toy plugin and a tiny text student: stages, reuse, resumption, privacy, errors."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 import mint_core
-from mint_core.errors import ContractError, DataError
+from mint_core.errors import ConfigError, ContractError, DataError
 from mint_core.runs.folder import RunFolder, digest_of_path, read_lines, write_line
 from mint_core.testing import RETRIEVER_CHECKS, TASK_CHECKS, TEACHER_CHECKS, teacher_context
 from tests.tiny_students import build
@@ -294,3 +295,108 @@ def test_answers_with_odd_line_separators_are_all_read(tmp_path: Path) -> None:
     path.write_bytes(b"{\n" + path.read_bytes())
     with pytest.raises(DataError, match="Line 1"):
         read_lines(path)
+
+
+def test_without_an_aligner_only_the_base_student_is_evaluated(toy, mint) -> None:
+    toy["name"] = "base"
+    first = mint_core.run({**toy, "aligner": None})
+    run = first.path
+    assert not (run / "preferences").exists()
+    assert not (run / "adapter").exists()
+    assert {row["variant"] for row in first.metrics["rows"]} == {"base", "teacher", "chance"}
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["config"]["aligner"] is None
+    assert list(record["stages"]) == ["label", "predict", "evaluate", "report"]
+    assert "No alignment" in (run / "report.html").read_text()
+    assert mint_core.run(run / "run.json").reused == ("label", "predict", "evaluate", "report")
+    del toy["aligner"]
+    answer = mint("run", "-c", write(toy), "--aligner", "none", "--set", "predict.base=false")
+    assert answer.code == 0, answer.err
+    assert "base student" in answer.out
+    assert "aligned" not in answer.out
+    refused = mint("align", "-c", write(toy), "--aligner", "none")
+    assert (refused.code, "no stage 'align'" in refused.err) == (2, True)
+
+
+def test_the_alignment_has_a_seed_of_its_own(toy) -> None:
+    first = mint_core.run(toy)
+    second = mint_core.run({**toy, "align_seed": 5})
+    assert second.reused[:2] == ("label", "prefer")
+    assert "align" not in second.reused
+    assert "seed 5" in (second.path / "adapter" / "README.md").read_text()
+    assert "align" in mint_core.run({**toy, "align_seed": 5, "name": "t"}).reused
+    same = mint_core.run({**toy, "align_seed": 0})
+    assert digest_of_path(same.path / "adapter") == digest_of_path(first.path / "adapter") or "align" not in same.reused
+    assert same.metrics == first.metrics
+
+
+def test_another_reported_split_or_prompt_does_not_label_again(toy, tmp_path: Path) -> None:
+    labels = ("Colon", "Liver", "Skin")
+    records = [
+        {"id": f"p{i}", "split": ("train", "train", "val", "test")[i % 4], "label": labels[i % 3], "group": None}
+        for i in range(24)
+    ]
+    (tmp_path / "toy.json").write_text(json.dumps(records))
+    toy["task"] = {"name": "toy", "source": "file", "data": str(tmp_path / "toy.json")}
+    mint_core.run(toy)
+    second = mint_core.run({**toy, "evaluate": {"bootstrap": 200, "split": "val"}})
+    assert second.reused == ("label", "prefer", "align")
+    assert second.metrics["split"] == "val"
+
+
+def test_unseen_labels_and_external_data_have_rows_of_their_own(toy, tmp_path: Path, mint) -> None:
+    def record(number: int, split: str, label: str, cohort: str | None = None) -> dict:
+        return {"id": f"p{number}", "split": split, "label": label, "group": None, "cohort": cohort}
+
+    seen = [record(i, "train", ("Colon", "Liver")[i % 2]) for i in range(8)]
+    own = [record(10 + i, "test", ("Colon", "Liver", "Skin")[i % 3]) for i in range(6)]
+    other = [record(20 + i, "test", ("Colon", "Kidney")[i % 2], "clinic B") for i in range(4)]
+    (tmp_path / "toy.json").write_text(json.dumps([*seen, *own, *other]))
+    toy["task"] = {"name": "toy", "source": "file", "data": str(tmp_path / "toy.json")}
+    answer = mint("run", "-c", write(toy))
+    assert answer.code == 0, answer.err
+    metrics = json.loads((Path(toy["out"]) / "t" / "metrics.json").read_text())
+    sizes = {row["subset"]: row["n"] for row in metrics["rows"] if row["variant"] == "aligned"}
+    assert sizes == {
+        "all": 6, "seen": 4, "unseen": 2, "clinic B": 4, "clinic B: seen": 2, "clinic B: unseen": 2,
+    }  # fmt: skip
+    assert set(metrics["aligned_minus_base"]) == set(sizes)
+    assert metrics["teacher_top_1"]["test"]["n"] == 6
+    for shown in (answer.out, (Path(toy["out"]) / "t" / "report.html").read_text()):
+        assert "clinic B: unseen" in shown
+    assert "unseen: aligned student" in answer.out
+    per_sample = pq.read_table(Path(toy["out"]) / "t" / "samples.parquet").to_pylist()
+    assert {row["sample"] for row in per_sample if not row["seen"]} == {"p12", "p15", "p21", "p23"}
+
+
+def test_run_json_says_how_a_run_ended_and_keeps_earlier_stages(toy) -> None:
+    record = Path(toy["out"]) / "t" / "run.json"
+    with pytest.raises(KeyboardInterrupt):
+        mint_core.run(toy, observer=Interrupt("align"))
+    stopped = json.loads(record.read_text())
+    assert stopped["status"] == "interrupted"
+    assert list(stopped["stages"]) == ["label", "prefer"]
+    mint_core.run(toy)
+    with pytest.raises(ContractError):
+        mint_core.run({**toy, "teacher": {"name": "oracle", "fail": True}})
+    failed = json.loads(record.read_text())
+    assert failed["status"] == "stopped: label"
+    assert {name: stage["current"] for name, stage in failed["stages"].items()} == dict.fromkeys(STAGES, False)
+    mint_core.run(toy, until="prefer")
+    again = json.loads(record.read_text())
+    assert again["status"] == "complete until prefer"
+    assert {name for name, stage in again["stages"].items() if stage["current"]} == {"label", "prefer"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [({"strategy": {"k": 4, "q": 4}}, "k + q = 4 + 4"), ({"aligner": {"warmup": 500}}, "warm-up of 500 steps")],
+)
+def test_misfits_are_refused_before_the_first_stage(toy, change, sentence: str) -> None:
+    from mint_core.config import merge
+
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        mint_core.run(merge(toy, change))
+    assert not (Path(toy["out"]) / "t" / "run.json").exists()
+    assert not (Path(toy["out"]) / "t" / "rankings").exists()

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from mint_core.errors import ContractError
+from mint_core.errors import ContractError, DataError
 from mint_core.evaluation.evaluate import evaluate
 from mint_core.evaluation.statistics import estimate
+from mint_core.evaluation.subsets import Member, members, subsets
 from mint_core.interfaces import Metric
 from mint_core.testing import metric_sample
-from mint_core.types import LabelSpace
+from mint_core.types import LabelSpace, Sample
 
 HOW = {"draws": 1000, "confidence": 0.95, "seed": 0}
 
@@ -68,6 +69,7 @@ class Always(Metric):
 
 
 LABELS = LabelSpace(("a", "b"))
+OWN = Member(group=None, cohort=None, seen=True)
 
 
 def test_rows_differences_and_samples() -> None:
@@ -75,9 +77,9 @@ def test_rows_differences_and_samples() -> None:
 
     sample = metric_sample(LABELS, ("a",), "a", 1)
     both = [replace(sample, prediction=replace(sample.prediction, variant=v)) for v in ("base", "aligned")]
-    scores = evaluate(both, {"sample": None}, [Always()], **HOW)
-    assert [row.variant for row in scores.rows] == ["base", "aligned"]
-    assert scores.differences["Always-1"].mean == 0
+    scores = evaluate(both, {"sample": OWN}, [Always()], **HOW)
+    assert [(row.variant, row.subset, row.n) for row in scores.rows] == [("base", "all", 1), ("aligned", "all", 1)]
+    assert scores.differences["all"]["Always-1"].mean == 0
     assert [record["Always-1"] for record in scores.per_sample] == [1.0, 1.0]
 
 
@@ -85,4 +87,22 @@ def test_a_metric_outside_its_range_breaks_its_contract() -> None:
     wrong = Always()
     wrong.value = 1.5
     with pytest.raises(ContractError, match="always"):
-        evaluate([metric_sample(LABELS, ("a",), "a", 1)], {"sample": None}, [wrong], **HOW)
+        evaluate([metric_sample(LABELS, ("a",), "a", 1)], {"sample": OWN}, [wrong], **HOW)
+
+
+def test_subsets_by_hand() -> None:
+    """Own samples of a seen and an unseen label; an external cohort whose labels are all seen."""
+    train = [Sample("t", "train", "a"), Sample("u", "train", None)]
+    test = [Sample("1", "test", "a"), Sample("2", "test", "b"), Sample("3", "test", "a", cohort="clinic")]
+    parts = subsets(members(test, train))
+    assert parts == {"all": ["1", "2"], "seen": ["1"], "unseen": ["2"], "clinic": ["3"], "clinic: seen": ["3"]}
+
+
+def test_without_unseen_labels_there_is_one_subset() -> None:
+    assert list(subsets({"1": OWN, "2": OWN})) == ["all"]
+    assert subsets({"1": Member(None, "clinic", False)}) == {"clinic": ["1"], "clinic: unseen": ["1"]}
+
+
+def test_a_cohort_cannot_take_a_subset_s_name() -> None:
+    with pytest.raises(DataError, match="'unseen'"):
+        subsets({"1": Member(None, "unseen", True)})

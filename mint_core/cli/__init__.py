@@ -31,6 +31,7 @@ Exit codes:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="mint-core", prog_name="mint")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; may stand anywhere.")
 def cli() -> None:
     r"""Align a student that reads one modality on the preferences of a teacher that reads several.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mint_core.report.table import rows, titles
+from mint_core.report.table import sections, titles
 from mint_core.runs.folder import read_json
 
 if TYPE_CHECKING:
     from mint_core.runs.stages import Context
+
+_WITHOUT_ALIGNER = ("label", "predict", "evaluate")
 
 
 def render_report(context: Context) -> str:
@@ -21,8 +23,9 @@ def render_report(context: Context) -> str:
     from jinja2 import Environment, PackageLoader
 
     metrics: dict[str, Any] = read_json(context.folder.path / "metrics.json")
-    manifests = [m for m in map(context.folder.manifest, ("label", "prefer", "align", "predict", "evaluate")) if m]
-    history = read_json(context.folder.path / "training" / "history.json")
+    own = ("label", "prefer", "align", "predict", "evaluate") if context.resolved.aligner else _WITHOUT_ALIGNER
+    manifests = [m for m in map(context.folder.manifest, own) if m]
+    history = read_json(context.folder.path / "training" / "history.json") if context.resolved.aligner else None
     environment = Environment(
         loader=PackageLoader("mint_core", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -30,10 +33,10 @@ def render_report(context: Context) -> str:
         title=context.folder.path.name,
         metrics=metrics,
         titles=titles(metrics),
-        rows=rows(metrics),
+        sections=sections(metrics),
         stages=manifests,
-        settings=history["settings"],
-        curve=_curve(history["history"]),
+        history=history,
+        curve=_curve(history["history"]) if history else "",
         embedded=context.embedded,
         licence=context.data.licence,
         facts=context.data.facts,

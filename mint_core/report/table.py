@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
@@ -14,6 +14,16 @@ VARIANTS = {
     "teacher": "teacher",
     "chance": "random list",
 }
+
+
+class Section(NamedTuple):
+    """The rows of one subset."""
+
+    subset: str
+    n: int
+    """Samples of the subset."""
+    rows: list[tuple[str, list[str]]]
+    """Row name and cells."""
 
 
 def cell(estimate: Mapping[str, Any]) -> str:
@@ -28,14 +38,17 @@ def titles(metrics: Mapping[str, Any]) -> list[str]:
     return list(metrics["rules"])
 
 
-def rows(metrics: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Row name and cells: students, the paired difference, then teacher and chance."""
+def sections(metrics: Mapping[str, Any]) -> list[Section]:
+    """The table subset by subset: students, the paired difference, then teacher and chance."""
     names = titles(metrics)
-    by_variant = {row["variant"]: row for row in metrics["rows"]}
-    found = [(VARIANTS[v], [cell(by_variant[v][t]) for t in names]) for v in VARIANTS if v in by_variant]
-    if metrics["aligned_minus_base"]:
-        difference = ("aligned - base (paired)", [cell(metrics["aligned_minus_base"][t]) for t in names])
-        found.insert(2, difference)
+    found = []
+    for subset in dict.fromkeys(row["subset"] for row in metrics["rows"]):
+        own = {row["variant"]: row for row in metrics["rows"] if row["subset"] == subset}
+        rows = [(VARIANTS[v], [cell(own[v][t]) for t in names]) for v in VARIANTS if v in own]
+        if subset in metrics["aligned_minus_base"]:
+            difference = metrics["aligned_minus_base"][subset]
+            rows.insert(2, ("aligned - base (paired)", [cell(difference[t]) for t in names]))
+        found.append(Section(subset, max(row["n"] for row in own.values()), rows))
     return found
 
 
@@ -48,12 +61,26 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
         caption_justify="left",
         title_justify="left",
     )
+    parts = sections(metrics)
     table.add_column("")
+    if len(parts) > 1:
+        table.add_column("n", justify="right")
     for title in titles(metrics):
         table.add_column(title, justify="right", no_wrap=True)
-    for name, cells in rows(metrics):
-        table.add_row(name, *cells)
-    unscored = {t: row[t]["unscored"] for row in metrics["rows"] for t in titles(metrics) if row[t]["unscored"]}
-    if unscored:
-        table.caption = "unscored: " + ", ".join(f"{title} {count}" for title, count in unscored.items())
+    for part in parts:
+        for name, cells in part.rows:
+            if len(parts) > 1:
+                table.add_row(f"{part.subset}: {name}", str(part.n), *cells)
+            else:
+                table.add_row(name, *cells)
+        table.add_section()
+    table.caption = _caption(metrics)
     return table
+
+
+def _caption(metrics: Mapping[str, Any]) -> str | None:
+    """How many values could not be scored: per metric the most of any row."""
+    names = titles(metrics)
+    unscored = {t: max((row[t]["unscored"] for row in metrics["rows"]), default=0) for t in names}
+    counts = [f"{title} {count}" for title, count in unscored.items() if count]
+    return f"unscored: {', '.join(counts)}" if counts else None

@@ -114,8 +114,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             records.append(json.loads(line))
         except ValueError:
             if position < len(lines):
-                raise DataError(f"Line {position} of {path} is damaged; delete the file and run the stage again.") from None
+                raise DataError(
+                    f"Line {position} of {path} is damaged; delete the file and run the stage again."
+                ) from None
     return records
+
+
+def acquire(lock: FileLock) -> None:
+    """Takes a folder's lock, or says who has it.
+
+    Raises:
+        StorageError: Another process holds it, or the folder is not writable.
+    """
+    folder = Path(lock.lock_file).parent
+    with storage_errors(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StorageError(
+                f"Another process is working in {folder}; wait for it, or choose another --name."
+            ) from None
 
 
 class RunFolder:
@@ -132,12 +150,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         with storage_errors(self.path):
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                raise StorageError(
-                    f"Another process is working in {self.path}; wait for it, or choose another --name."
-                ) from None
+        acquire(self._lock)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -191,6 +204,28 @@ class RunFolder:
         if old.is_dir():
             shutil.rmtree(old)
         new.replace(old)
+
+    def adopt(self, stage: str, key: str, other: RunFolder) -> Manifest | None:
+        """Copies a stage that is complete in another run, its manifest last; None where it is not complete there.
+
+        Args:
+            stage: Name of the stage.
+            key: The key that both runs have for it.
+            other: The other run; it must not be at work.
+        """
+        found = other.complete(stage, key)
+        if found is None:
+            return None
+        out = self.workspace(stage, key) / "out"
+        with storage_errors(self.path):
+            shutil.rmtree(out)  # an interrupted attempt may have left something
+            out.mkdir()
+            for name in found.outputs:
+                source = other.path / name
+                (shutil.copytree if source.is_dir() else shutil.copy2)(source, out / name)
+        return self.commit(
+            stage, key, found.inputs, seconds=found.seconds, peak=found.peak_memory_bytes, facts=found.facts
+        )
 
     def log(self, event: str, **facts: Any) -> None:
         """Appends to log.jsonl. Facts are counts, names and times, never patients' text."""

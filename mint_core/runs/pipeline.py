@@ -5,19 +5,32 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-from mint_core.config import Resolved, merge, parse_override, read_config, resolve
-from mint_core.errors import ConfigError, did_you_mean
+from mint_core.config import Chosen, Resolved, merge, parse_override, read_config, resolve
+from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.interfaces import Teacher
 from mint_core.plugins import registry
 from mint_core.runs import stages
-from mint_core.runs.folder import STAGES, Manifest, RunFolder, describe_change, digest_of, read_json, write_json
+from mint_core.runs.checks import check_sizes
+from mint_core.runs.folder import (
+    STAGES,
+    Manifest,
+    RunFolder,
+    describe_change,
+    digest_of,
+    digest_of_path,
+    read_json,
+    storage_errors,
+    write_json,
+)
 from mint_core.runs.observer import Observer
+from mint_core.types import TaskData
 
 _LIBRARIES = (
     "torch",
@@ -76,17 +89,54 @@ def run(
     return run_resolved(resolved, until=until, observer=observer or Observer())
 
 
-def run_resolved(resolved: Resolved, *, until: str, observer: Observer) -> RunResult:
-    """Makes a run from a resolved config."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the runs of one comparison have in common."""
+
+    cache: Path
+    folders: list[Path] = field(default_factory=list)
+    """Folders of earlier runs; a stage that is complete there for the same inputs is copied instead of made again."""
+    data: dict[str, TaskData] = field(default_factory=dict)
+    """See `stages.Context.loaded`."""
+
+
+def stages_of(resolved: Resolved, until: str = STAGES[-1]) -> tuple[str, ...]:
+    """The stages of a run, in order; without an aligner nothing is preferred and nothing aligned.
+
+    Args:
+        resolved: The config.
+        until: Last stage.
+
+    Raises:
+        ConfigError: There is no such stage, or this run has none of that name.
+    """
     if until not in STAGES:
         raise ConfigError(f"There is no stage '{until}'{did_you_mean(until, STAGES)}.")
+    own = [stage for stage in STAGES if resolved.aligner is not None or stage not in ("prefer", "align")]
+    if until not in own:
+        raise ConfigError(f"A run without an aligner has no stage '{until}'; name an aligner with --aligner.")
+    return tuple(own[: own.index(until) + 1])
+
+
+def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None) -> RunResult:
+    """Makes a run from a resolved config.
+
+    Args:
+        resolved: The config.
+        until: Last stage.
+        observer: Hears of the progress.
+        shared: What it has in common with other runs; a run of its own has nothing.
+    """
+    planned = stages_of(resolved, until)
     begin = time.monotonic()
     config = resolved.config
+    shared = shared or Shared(config.out / ".cache")
     reused = []
     with RunFolder(config.out / (config.name or default_name(resolved))) as folder:
-        cache = config.out / ".cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        context = stages.Context(resolved, folder, observer, cache)
+        with storage_errors(shared.cache):
+            shared.cache.mkdir(parents=True, exist_ok=True)
+        context = stages.Context(resolved, folder, observer, shared.cache, shared.data)
+        check_sizes(context)
         manifests: dict[str, Manifest] = {}
         _write_record(context, manifests, "running")
         if context.data.simulated:
@@ -98,17 +148,32 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer) -> RunRe
             observer.message(f"Data: {facts}.")
         if context.embedded:
             observer.message(f"Student: {context.embedded.description}")
-        for stage in STAGES[: STAGES.index(until) + 1]:
-            manifest, was_complete = _run_stage(context, stage, manifests)
-            manifests[stage] = manifest
+        for stage in planned:
+            with _recorded(context, manifests, stage):
+                manifests[stage], was_complete = _run_stage(context, stage, manifests, shared.folders)
             reused += [stage] if was_complete else []
         _write_record(context, manifests, "complete" if until == STAGES[-1] else f"complete until {until}")
         metrics = read_json(folder.path / "metrics.json") if "evaluate" in manifests else None
         return RunResult(folder.path, tuple(reused), time.monotonic() - begin, peak_memory(), metrics)
 
 
-def _run_stage(context: stages.Context, stage: str, earlier: Mapping[str, Manifest]) -> tuple[Manifest, bool]:
-    """Runs a stage unless it is complete for these inputs."""
+@contextmanager
+def _recorded(context: stages.Context, manifests: Mapping[str, Manifest], stage: str) -> Iterator[None]:
+    """Writes into run.json how a stage ended that did not end well."""
+    try:
+        yield
+    except BaseException as error:
+        # Where the disk is full the record cannot be written either; the first error is the one to report.
+        with suppress(OSError, StorageError):
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {stage}"
+            _write_record(context, manifests, status)
+        raise
+
+
+def _run_stage(
+    context: stages.Context, stage: str, earlier: Mapping[str, Manifest], others: Sequence[Path]
+) -> tuple[Manifest, bool]:
+    """Runs a stage unless it is complete for these inputs, here or in one of the other folders."""
     folder, observer = context.folder, context.observer
     inputs = stage_inputs(context, stage, earlier)
     key = digest_of(inputs)
@@ -116,6 +181,12 @@ def _run_stage(context: stages.Context, stage: str, earlier: Mapping[str, Manife
     if done is not None:
         observer.stage(stage, reused=True)
         return done, True
+    for other in others:
+        adopted = folder.adopt(stage, key, RunFolder(other))
+        if adopted is not None:
+            folder.log("stage adopted", stage=stage, run=other.name)
+            observer.stage(stage, reused=True)
+            return adopted, True
     changed = describe_change(folder.manifest(stage), inputs)
     reason = f"changed: {', '.join(changed)}" if changed else ""
     observer.stage(stage, reused=False, reason=reason)
@@ -141,13 +212,14 @@ def stage_inputs(context: stages.Context, stage: str, earlier: Mapping[str, Mani
 
     resolved, config = context.resolved, context.resolved.config
     made = {name: dict(manifest.outputs) for name, manifest in earlier.items()}
-    task = {"task": resolved.task.record, "data": context.data_fingerprint, "split": context.split, "n": context.n}
-    if stage == "label":
+    data = {"data": context.data_fingerprint}
+    if stage == "label":  # neither the prompts nor the reported split change what a teacher says
         teacher = cast(type[Teacher], resolved.teacher.registered.component)
         weights = teacher.fingerprint(resolved.teacher.config)
-        return {**task, "teacher": resolved.teacher.record, "teacher_weights": weights, "seed": config.seed}
+        return {**data, "teacher": resolved.teacher.record, "teacher_weights": weights, "seed": config.seed}
+    task = {"task": resolved.task.record, **data, "n": context.n}
     if stage == "prefer":
-        return {**task, "rankings": made["label"], "strategy": resolved.strategy.record}
+        return {**data, "n": context.n, "rankings": made["label"], "strategy": resolved.strategy.record}
     weights = str(context.embedded.path) if context.embedded else config.student.model
     student = {
         "student": config.student.model_dump(mode="json", exclude={"device"}),
@@ -155,11 +227,13 @@ def stage_inputs(context: stages.Context, stage: str, earlier: Mapping[str, Mani
     }
     if stage == "align":
         preferences = made["prefer"]["preferences"]
-        return {**task, **student, "preferences": preferences, "aligner": resolved.aligner.record, "seed": config.seed}
+        aligner = _by_content(cast(Chosen, resolved.aligner))
+        return {**task, **student, "preferences": preferences, "aligner": aligner, "seed": config.alignment_seed}
+    task["split"] = context.split
     if stage == "predict":
         retriever = resolved.retriever.record if resolved.retriever else None
         predict = config.predict.model_dump(mode="json", exclude={"batch_size"})
-        adapter = made["align"]["adapter"]
+        adapter = made["align"]["adapter"] if resolved.aligner else None
         return {**task, **student, "adapter": adapter, "predict": predict, "retriever": retriever, "seed": config.seed}
     if stage == "evaluate":
         return {
@@ -174,10 +248,26 @@ def stage_inputs(context: stages.Context, stage: str, earlier: Mapping[str, Mani
     return {"scores": made["evaluate"], "run": resolved.dump(), "mint": library_version("mint-core")}
 
 
+def _by_content(aligner: Chosen) -> dict[str, Any]:
+    """An aligner's record in which the files that its config names, such as another adapter, count by their content.
+
+    Raises:
+        ConfigError: One of them does not exist.
+    """
+    config = dict(aligner.record["config"])
+    for name, value in aligner.config:
+        if isinstance(value, Path):
+            if not value.exists():
+                raise ConfigError(f"aligner.{name}: {value} does not exist; check the path.")
+            config[name] = digest_of_path(value)
+    return {**aligner.record, "config": config}
+
+
 def default_name(resolved: Resolved) -> str:
     """Task, teacher, aligner and a hash of all that decides the result."""
     plain = {key: value for key, value in resolved.dump().items() if key not in ("name", "out")}
-    parts = [chosen.registered.component.name for chosen in (resolved.task, resolved.teacher, resolved.aligner)]
+    aligner = resolved.aligner.registered.component.name if resolved.aligner else "base"
+    parts = [resolved.task.registered.component.name, resolved.teacher.registered.component.name, aligner]
     return "-".join([*parts, digest_of(plain)[:8]])
 
 
@@ -202,8 +292,12 @@ def peak_memory() -> int:
 
 
 def _write_record(context: stages.Context, manifests: Mapping[str, Manifest], status: str) -> None:
-    """run.json: all that is needed to make the run again, and what it took."""
+    """run.json: all that is needed to make the run again, and what it took.
+
+    Stages that this process has not come to yet stand in it with `current: false`, as an earlier one left them.
+    """
     resolved = context.resolved
+    known = {stage: manifests.get(stage) or context.folder.manifest(stage) for stage in STAGES}
     splits = {split: len(context.data.split(split)) for split in ("train", "val", "test")}
     write_json(
         context.folder.path / "run.json",
@@ -230,13 +324,15 @@ def _write_record(context: stages.Context, manifests: Mapping[str, Manifest], st
             "student": {"embedded": context.embedded.description} if context.embedded else {},
             "stages": {
                 name: {
+                    "current": name in manifests,
                     "key": m.key,
                     "seconds": m.seconds,
                     "peak_memory_bytes": m.peak_memory_bytes,
                     "facts": dict(m.facts),
                     "outputs": dict(m.outputs),
                 }
-                for name, m in manifests.items()
+                for name, m in known.items()
+                if m is not None
             },
         },
     )

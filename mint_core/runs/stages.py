@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mint_core.config import EMBEDDED, Resolved
+from mint_core.config import EMBEDDED, Chosen, Resolved
 from mint_core.errors import ContractError, DataError
+from mint_core.evaluation.subsets import Member, members
 from mint_core.interfaces import (
     Aligner,
     AlignmentJob,
@@ -30,8 +31,11 @@ from mint_core.runs.folder import RunFolder, digest_of, read_json, read_lines, s
 from mint_core.runs.observer import Observer
 from mint_core.runs.tables import read_preferences, read_rankings, write_per_sample, write_preferences, write_rankings
 from mint_core.splits import check_samples
-from mint_core.students.prompts import parse_response, with_passages
+from mint_core.students.prompts import parse_response, with_passages, write_response
 from mint_core.types import Prediction, Prompt, Ranking, Sample, Split, TaskData
+
+if TYPE_CHECKING:
+    from mint_core.students.student import Student
 
 RANKINGS = Path("rankings", "rankings.parquet")
 PREFERENCES = Path("preferences", "preferences.parquet")
@@ -45,6 +49,8 @@ class Context:
     folder: RunFolder
     observer: Observer
     cache: Path
+    loaded: dict[str, TaskData] = field(default_factory=dict)
+    """Data of earlier runs of one comparison, by digest of the task's record: reading them takes time."""
 
     @cached_property
     def task(self) -> Task:
@@ -54,9 +60,12 @@ class Context:
     @cached_property
     def data(self) -> TaskData:
         """The samples and labels, checked for leaks."""
-        data = self.task.load()
-        check_samples(data.samples, data.labels)
-        return data
+        key = digest_of(self.resolved.task.record)
+        if key not in self.loaded:
+            data = self.task.load()
+            check_samples(data.samples, data.labels)
+            self.loaded[key] = data
+        return self.loaded[key]
 
     @cached_property
     def n(self) -> int:
@@ -85,6 +94,16 @@ class Context:
         """The preference strategy."""
         component = cast(type[PreferenceStrategy], self.resolved.strategy.registered.component)
         return component(self.resolved.strategy.config, self.data.labels, self.n)
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """The metrics, in the order of the table."""
+        return [cast(Metric, chosen.registered.component(chosen.config)) for chosen in self.resolved.metrics]
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """Group, cohort and whether the label was seen in training, of every sample of the reported split."""
+        return members(self.data.split(self.split), self.data.split("train"))
 
     @cached_property
     def embedded(self) -> EmbeddedStudent | None:
@@ -161,14 +180,14 @@ def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -
 
 
 def _teacher_top_1(data: TaskData, log_probs: Any) -> dict[str, dict[str, float]]:
-    """Top-1 of the teacher per split."""
+    """Top-1 of the teacher per split of the task's own data."""
     best = log_probs.argmax(axis=1)
     result = {}
     for split in ("train", "val", "test"):
         hits = [
             data.labels.names[b] == s.label
             for b, s in zip(best, data.samples, strict=True)
-            if s.split == split and s.label
+            if s.split == split and s.label and s.cohort is None
         ]
         if hits:
             result[split] = {"top_1": round(float(np.mean(hits)), 4), "n": len(hits)}
@@ -199,7 +218,8 @@ def align(context: Context, work: Path, out: Path) -> Facts:
     samples = {sample.id: sample.for_student(context.task.modality) for sample in context.data.split("train")}
     prompts = {g.sample_id: context.task.training_prompt(samples[g.sample_id], len(g.chosen[0])) for g in groups}
     student = load_student(context.resolved.config.student, _student_path(context))
-    aligner = cast(Aligner, context.resolved.aligner.registered.component(context.resolved.aligner.config))
+    chosen = cast(Chosen, context.resolved.aligner)  # without an aligner there is no such stage
+    aligner = cast(Aligner, chosen.registered.component(chosen.config))
 
     def advance(step: int, total: int, figures: Mapping[str, float]) -> None:
         context.observer.progress(step, total, "steps", figures)
@@ -210,7 +230,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
             groups=groups,
             prompts=prompts,
             header=context.task.header,
-            seed=context.resolved.config.seed,
+            seed=context.resolved.config.alignment_seed,
             work=work / "checkpoints",
             adapter=out / "adapter",
             advance=advance,
@@ -229,16 +249,21 @@ def _student_path(context: Context) -> str | None:
 
 
 def predict(context: Context, work: Path, out: Path) -> Facts:
-    """The student answers for every sample of the reported split: base, aligned, and aligned with shuffled images."""
+    """The student answers for every sample of the reported split: base, aligned, and aligned with shuffled images.
+
+    Without an aligner it is the base student alone.
+    """
     from mint_core.aligners.lora import load_adapter
-    from mint_core.inference.generate import generate, response_budget
+    from mint_core.inference.generate import response_budget
     from mint_core.students.student import load_student
 
     config = context.resolved.config.predict
     prompts = _inference_prompts(context)
-    variants = {"base": prompts} if config.base else {}
-    variants["aligned"] = prompts
-    if config.shuffled and context.task.modality == "image" and len(prompts) > 1:
+    aligned = context.resolved.aligner is not None
+    variants = {"base": prompts} if config.base or not aligned else {}
+    if aligned:
+        variants["aligned"] = prompts
+    if aligned and config.shuffled and context.task.modality == "image" and len(prompts) > 1:
         variants["aligned-shuffled"] = _shuffle_images(prompts, context.resolved.config.seed)
     partial = work / "predictions.jsonl"
     with storage_errors(partial):
@@ -254,18 +279,33 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
                 if variant != "base" and model is student.model:
                     model = load_adapter(student.model, context.folder.path / "adapter")
                 open_ids = {i: prompt for i, prompt in asked.items() if (variant, i) not in done}
-                answers = generate(student, open_ids, max_new_tokens=budget, batch_size=config.batch_size, model=model)
-                for sample_id, text in answers:
-                    parsed = parse_response(text, context.task.header)
-                    prediction = Prediction(
-                        sample_id, variant, text, parsed.labels, parsed.n_listed, parsed.well_formed
-                    )
+                for prediction in _answers(context, student, variant, open_ids, model=model, budget=budget):
                     write_line(stream, asdict(prediction))
                     advance(1)
         partial.replace(out / "predictions.jsonl")
     del student, model
     gc.collect()
     return {"responses": total, "resumed": len(done), "max_new_tokens": budget, "variants": list(variants)}
+
+
+def _answers(
+    context: Context, student: Student, variant: str, prompts: Mapping[str, Prompt], *, model: Any, budget: int
+) -> Iterator[Prediction]:
+    """One variant's predictions, as they come."""
+    from mint_core.inference.generate import generate
+    from mint_core.inference.score import score
+
+    config, header, labels = context.resolved.config.predict, context.task.header, context.data.labels
+    if config.decode == "score":
+        for sample_id, scores in score(student, prompts, labels, header, batch_size=config.batch_size, model=model):
+            best = np.argsort(-scores, kind="stable")[: context.n]
+            names = tuple(labels.names[column] for column in best)
+            scored = tuple(round(float(scores[column]), 5) for column in best)
+            yield Prediction(sample_id, variant, write_response(header, names), names, len(names), True, scored)
+        return
+    for sample_id, text in generate(student, prompts, max_new_tokens=budget, batch_size=config.batch_size, model=model):
+        parsed = parse_response(text, header)
+        yield Prediction(sample_id, variant, text, parsed.labels, parsed.n_listed, parsed.well_formed)
 
 
 def _inference_prompts(context: Context) -> dict[str, Prompt]:
@@ -306,19 +346,18 @@ def evaluate(context: Context, work: Path, out: Path) -> Facts:
     from mint_core.evaluation.evaluate import evaluate as score
 
     config = context.resolved.config
-    samples = {sample.id: sample for sample in context.data.split(context.split)}
+    samples = context.data.split(context.split)
     rankings = context.rankings()
     predictions = [_prediction(record) for record in read_lines(context.folder.path / "predictions.jsonl")]
-    metrics = [cast(Metric, chosen.registered.component(chosen.config)) for chosen in context.resolved.metrics]
     rng = np.random.default_rng([config.seed, 11])
-    for sample_id in samples:
-        predictions.append(_listed(sample_id, "teacher", rankings[sample_id].labels[: context.n]))
+    for sample in samples:
+        predictions.append(listed(sample.id, "teacher", rankings[sample.id].labels[: context.n]))
         drawn = rng.permutation(context.data.labels.names)[: context.n]
-        predictions.append(_listed(sample_id, "chance", tuple(str(name) for name in drawn)))
-    judged = [_evaluation_sample(context, samples[p.sample_id], p, rankings[p.sample_id]) for p in predictions]
+        predictions.append(listed(sample.id, "chance", tuple(str(name) for name in drawn)))
+    metrics = context.metrics
     scores = score(
-        judged,
-        {i: sample.group for i, sample in samples.items()},
+        evaluation_samples(context, predictions, rankings),
+        context.members,
         metrics,
         draws=config.evaluate.bootstrap,
         confidence=config.evaluate.confidence,
@@ -333,6 +372,7 @@ def evaluate(context: Context, work: Path, out: Path) -> Facts:
         "confidence": config.evaluate.confidence,
         "bootstrap": config.evaluate.bootstrap,
         "seed": config.seed,
+        "decode": config.predict.decode,
         "simulated": context.data.simulated,
         "source": context.data.source,
         "teacher_top_1": teacher["top_1"],
@@ -346,23 +386,32 @@ def evaluate(context: Context, work: Path, out: Path) -> Facts:
 
 
 def _prediction(record: Mapping[str, Any]) -> Prediction:
-    return Prediction(**{**record, "labels": tuple(record["labels"])})
+    return Prediction(**{**record, "labels": tuple(record["labels"]), "log_probs": tuple(record["log_probs"])})
 
 
-def _listed(sample_id: str, variant: str, labels: tuple[str, ...]) -> Prediction:
+def listed(sample_id: str, variant: str, labels: tuple[str, ...]) -> Prediction:
+    """A list that no student wrote: the best labels of a teacher, or a random draw."""
     return Prediction(sample_id, variant, "", labels, len(labels), True)
 
 
-def _evaluation_sample(context: Context, sample: Sample, prediction: Prediction, ranking: Ranking) -> EvaluationSample:
-    truth = cast(str, sample.label)  # check_samples refuses evaluation samples without a label
-    return EvaluationSample(
-        prediction=prediction,
-        truth=truth,
-        top=context.strategy.top(ranking, truth),
-        bottom=context.strategy.bottom(ranking, truth),
-        n=context.n,
-        labels=context.data.labels,
-    )
+def evaluation_samples(
+    context: Context, predictions: Sequence[Prediction], rankings: Mapping[str, Ranking]
+) -> list[EvaluationSample]:
+    """Predictions beside what metrics need.
+
+    Args:
+        context: The run: its samples, labels and strategy.
+        predictions: Of samples of the reported split.
+        rankings: The teacher's rankings, from which T_i and B_i are taken.
+    """
+    samples = {sample.id: sample for sample in context.data.split(context.split)}
+    judged = []
+    for prediction in predictions:
+        truth = cast(str, samples[prediction.sample_id].label)  # check_samples refuses evaluation samples without one
+        ranking = rankings[prediction.sample_id]
+        top, bottom = context.strategy.top(ranking, truth), context.strategy.bottom(ranking, truth)
+        judged.append(EvaluationSample(prediction, truth, top, bottom, context.n, context.data.labels))
+    return judged
 
 
 def report(context: Context, work: Path, out: Path) -> Facts:

@@ -1,0 +1,58 @@
+"""Which samples a row of the result covers: the task's own, those of seen and unseen labels, each external cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mint_core.errors import DataError
+from mint_core.types import Sample
+
+ALL, SEEN, UNSEEN = "all", "seen", "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What decides the subsets of one evaluated sample, and what the bootstrap draws."""
+
+    group: str | None
+    cohort: str | None
+    seen: bool
+    """Whether its label occurs on a labelled training sample."""
+
+
+def members(samples: Sequence[Sample], train: Sequence[Sample]) -> dict[str, Member]:
+    """The evaluated samples by id.
+
+    Args:
+        samples: The reported split.
+        train: The training split; samples without a label make no label seen.
+    """
+    known = {sample.label for sample in train if sample.label is not None}
+    return {sample.id: Member(sample.group, sample.cohort, sample.label in known) for sample in samples}
+
+
+def subsets(of: Mapping[str, Member]) -> dict[str, list[str]]:
+    """Sample ids by subset, in the order in which a table shows them; no subset is empty.
+
+    `all` holds the task's own samples; `seen` and `unseen` stand beside it where one of their labels is unseen. Every
+    external cohort has a subset of its name, and `<cohort>: seen` and `<cohort>: unseen`.
+
+    Args:
+        of: The evaluated samples by id.
+
+    Raises:
+        DataError: A cohort is called all, seen or unseen.
+    """
+    own = [i for i, member in of.items() if member.cohort is None]
+    parts = {ALL: own}
+    if not all(of[i].seen for i in own):
+        parts |= {SEEN: [i for i in own if of[i].seen], UNSEEN: [i for i in own if not of[i].seen]}
+    for cohort in dict.fromkeys(member.cohort for member in of.values() if member.cohort is not None):
+        if cohort in (ALL, SEEN, UNSEEN):
+            raise DataError(f"An external data set cannot be called '{cohort}'; give it another cohort name.")
+        external = [i for i, member in of.items() if member.cohort == cohort]
+        parts[cohort] = external
+        parts[f"{cohort}: {SEEN}"] = [i for i in external if of[i].seen]
+        parts[f"{cohort}: {UNSEEN}"] = [i for i in external if not of[i].seen]
+    return {name: ids for name, ids in parts.items() if ids}

@@ -1,0 +1,42 @@
+"""What depends on the data and can be refused before the first stage, so that no hour is spent in vain."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mint_core.aligners.settings import TrainingConfig, settle
+from mint_core.errors import ConfigError
+from mint_core.types import Ranking
+
+if TYPE_CHECKING:
+    from mint_core.runs.stages import Context
+
+
+def check_sizes(context: Context) -> None:
+    """Refuses a strategy that does not fit the label space, and a warm-up that is as long as the training.
+
+    Args:
+        context: The run, before its first stage.
+
+    Raises:
+        ConfigError: One of them does not fit.
+    """
+    strategy = context.strategy
+    aligner = context.resolved.aligner
+    if aligner is None or not isinstance(aligner.config, TrainingConfig):
+        return
+    settings = settle(aligner.config, parameters=0)  # the student's size decides the LoRA rank only
+    train = context.data.split("train")
+    labels = context.data.labels.names
+    even = np.full(len(labels), -math.log(len(labels)), np.float32)
+    per_sample = len(strategy.groups(Ranking(train[0].id, labels, even), train[0].label))
+    batches = math.ceil(len(train) * per_sample / aligner.config.batch_size)
+    steps = math.ceil(math.ceil(batches / aligner.config.accumulation) * settings.epochs)
+    if 1 <= settings.warmup and int(settings.warmup) >= steps:
+        raise ConfigError(
+            f"The warm-up of {int(settings.warmup)} steps is as long as the training ({steps} steps for {len(train)} "
+            "training samples); set a share instead, for example --set aligner.warmup=0.1."
+        )
