@@ -35,7 +35,7 @@ def check_sizes(context: Context) -> None:
     per_sample = len(strategy.groups(Ranking(train[0].id, labels, even), train[0].label))
     batches = math.ceil(len(train) * per_sample / aligner.config.batch_size)
     steps = math.ceil(math.ceil(batches / aligner.config.accumulation) * settings.epochs)
-    if 1 <= settings.warmup and int(settings.warmup) >= steps:
+    if settings.warmup >= 1 and int(settings.warmup) >= steps:
         raise ConfigError(
             f"The warm-up of {int(settings.warmup)} steps is as long as the training ({steps} steps for {len(train)} "
             "training samples); set a share instead, for example --set aligner.warmup=0.1."

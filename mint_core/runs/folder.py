@@ -1,8 +1,9 @@
 """The one file that talks to the run folder.
 
-A stage works in `.work/<stage>-<key>/` and its outputs become visible together: they are moved into place and the stage's
-manifest is written last, atomically. Without a manifest whose key fits, the stage counts as not done. What lies in the
-working folder of an interrupted stage (checkpoints, predictions so far) is found again when the same key runs next.
+A stage works in `.work/<stage>-<key>/` and its outputs become visible together: they are moved into place and the
+stage's manifest is written last, atomically. Without a manifest whose key fits, the stage counts as not done. What lies
+in the working folder of an interrupted stage (checkpoints, predictions so far) is found again when the same key runs
+next.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from mint_core.runs.observer import Observer
 from mint_core.runs.tables import read_preferences, read_rankings, write_per_sample, write_preferences, write_rankings
 from mint_core.splits import check_samples
 from mint_core.students.prompts import parse_response, with_passages, write_response
-from mint_core.types import Prediction, Prompt, Ranking, Sample, Split, TaskData
+from mint_core.types import Prediction, Prompt, Ranking, Split, TaskData
 
 if TYPE_CHECKING:
     from mint_core.students.student import Student
