@@ -17,6 +17,8 @@ def mint_strategies() -> list[type[PreferenceStrategy]]:
 @hookimpl
 def mint_aligners() -> list[type[Aligner]]:
     """The built-in aligners."""
+    from mint_core.aligners.dpo import Dpo
     from mint_core.aligners.orpo import Orpo
+    from mint_core.aligners.sft import Sft
 
-    return [Orpo]
+    return [Sft, Dpo, Orpo]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mint_core.aligners.losses import MAX_LOG_PROB, log_odds, orpo_loss, response_log_probs
+from mint_core.aligners.losses import MAX_LOG_PROB, dpo_loss, log_odds, orpo_loss, response_log_probs, set_mean
 
 HALF, FIFTH = math.log(1 / 2), math.log(1 / 5)
 
@@ -183,3 +183,62 @@ def test_the_odds_ratio_is_that_of_trl() -> None:
     theirs, *_ = orpo.ORPOTrainer.odds_ratio_loss(owner, chosen, rejected)  # beta * log sigmoid, to be subtracted
     ours = orpo_loss(chosen, rejected, torch.zeros_like(chosen), 0.3)
     assert torch.allclose(ours.loss, -theirs, rtol=1e-5, atol=1e-6)
+
+
+# DPO.
+
+
+def test_dpo_of_known_ratios() -> None:
+    """By hand, with beta = 1/2: the chosen response doubled its probability, the rejected one fell to 1/8 of it.
+
+    p_w / p_ref = 2 and p_l / p_ref = 1/8, so that the gap of the log-ratios is log 2 - log(1/8) = log 16, and half of
+    it log 4. L = -log sigmoid(log 4) = log(1 + 1/4) = log 1.25 = 0.22314.
+    """
+    chosen, rejected = torch.tensor([math.log(0.2)]), torch.tensor([math.log(0.01)])
+    parts = dpo_loss(chosen, rejected, torch.tensor([math.log(0.1)]), torch.tensor([math.log(0.08)]), 0.5)
+    assert parts.loss.item() == pytest.approx(math.log(1.25), rel=1e-5)
+    assert parts.chosen_reward.item() == pytest.approx(0.5 * math.log(2), rel=1e-5)
+    assert parts.rejected_reward.item() == pytest.approx(-0.5 * math.log(8), rel=1e-5)
+
+
+def test_dpo_at_the_reference_is_log_2() -> None:
+    """By hand: both ratios are 1, whatever the probabilities are, and -log sigmoid(0) = log 2."""
+    chosen, rejected = torch.tensor([-1.0, -700.0]), torch.tensor([-9.0, 0.0])
+    assert dpo_loss(chosen, rejected, chosen, rejected, 0.1).loss.tolist() == pytest.approx([math.log(2)] * 2)
+
+
+def test_gradient_of_dpo_by_hand() -> None:
+    """By hand, for the ratios above: dL/d log p_w = -beta * sigmoid(-log 4) = -1/2 * 1/5 = -0.1; p_l the opposite."""
+    chosen = torch.tensor([math.log(0.2)], requires_grad=True)
+    rejected = torch.tensor([math.log(0.01)], requires_grad=True)
+    dpo_loss(chosen, rejected, torch.tensor([math.log(0.1)]), torch.tensor([math.log(0.08)]), 0.5).loss.backward()
+    assert chosen.grad.item() == pytest.approx(-0.1, rel=1e-5)
+    assert rejected.grad.item() == pytest.approx(0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize("chosen", [0.0, -1e-8, -50.0, -1e4])
+@pytest.mark.parametrize("rejected", [0.0, -50.0, -1e4])
+@pytest.mark.parametrize("reference", [0.0, -1e4])
+def test_dpo_is_finite_at_the_extremes(chosen: float, rejected: float, reference: float) -> None:
+    pair = [torch.tensor([x], requires_grad=True) for x in (chosen, rejected)]
+    far = torch.tensor([reference])
+    loss = dpo_loss(pair[0], pair[1], far, torch.tensor([0.0]), 1.0).loss
+    loss.sum().backward()
+    assert torch.isfinite(loss).all()
+    assert all(torch.isfinite(x.grad).all() and abs(x.grad.item()) <= 1 for x in pair)
+    assert pair[0].grad.item() <= 0 <= pair[1].grad.item()
+
+
+# Sets.
+
+
+def test_the_weighted_mean_over_pairs_by_hand() -> None:
+    """By hand: w = (3/4, 1/4), v = (1/2, 1/2) over ((1, 3), (5, 7)): 3/4 * 2 + 1/4 * 6 = 3."""
+    pairs = torch.tensor([[1.0, 3.0], [5.0, 7.0]])
+    assert set_mean(pairs, torch.tensor([0.75, 0.25]), torch.tensor([0.5, 0.5])).item() == 3.0
+
+
+def test_equal_weights_are_the_plain_mean() -> None:
+    pairs = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    found = set_mean(pairs, torch.full((3,), 1 / 3), torch.full((4,), 1 / 4))
+    assert found.item() == pytest.approx(pairs.mean().item(), rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,15 +48,108 @@ def target_modules(model: Any, targets: Literal["attention", "all-linear"], *, v
 
 def add_lora(model: Any, names: list[str], rank: int, alpha: float, dropout: float) -> Any:
     """Wraps the student for training: only the adapter has gradients, and its weights are fp32."""
-    import torch
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type="CAUSAL_LM")
-    wrapped = get_peft_model(model, config)
-    for parameter in wrapped.parameters():
+    return _in_full_precision(get_peft_model(model, config))
+
+
+def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
+    """Puts a trained adapter onto the student, to train it further.
+
+    Args:
+        model: The student.
+        adapter: A folder in plain PEFT layout.
+        dropout: LoRA dropout of the training to come.
+
+    Raises:
+        ModelError: The folder holds no safetensors LoRA adapter, or the adapter was made for another student.
+    """
+    from peft import PeftModel
+
+    config = adapter_config(adapter)
+    _check_made_for(config.base_model_name_or_path, str(getattr(model, "name_or_path", "")), adapter)
+    config.lora_dropout = dropout
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below
+            wrapped = PeftModel.from_pretrained(model, str(adapter), config=config, is_trainable=True)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(_other_student(adapter)) from error
+    if _shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
+        raise ModelError(_other_student(adapter))
+    return _in_full_precision(wrapped)
+
+
+def adapter_config(adapter: Path) -> Any:
+    """The LoraConfig of a trained adapter.
+
+    Raises:
+        ModelError: The folder holds no safetensors LoRA adapter.
+    """
+    from peft import LoraConfig, PeftConfig
+    from safetensors import SafetensorError
+
+    check_adapter(adapter)
+    try:
+        _shapes(adapter)
+        config = PeftConfig.from_pretrained(str(adapter))
+    except (ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise ModelError(f"The adapter in {adapter} is damaged; run the `sft` aligner that made it again.") from error
+    if not isinstance(config, LoraConfig):
+        raise ModelError(f"The adapter in {adapter} is no LoRA adapter; name the adapter/ folder of an `sft` run.")
+    return config
+
+
+def check_adapter(adapter: Path) -> None:
+    """Refuses a folder without a safetensors adapter; pickled ones count as none.
+
+    Raises:
+        ModelError: It holds none.
+    """
+    if not all((adapter / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
+        raise ModelError(
+            f"{adapter} holds no adapter (adapter_config.json and adapter_model.safetensors); name the adapter/ folder "
+            "of a run with the `sft` aligner, or leave aligner.sft_adapter out: `dpo` then begins with SFT itself."
+        )
+
+
+def adapter_state(model: Any) -> dict[str, Any]:
+    """The adapter's tensors under the names that its file has."""
+    from peft import get_peft_model_state_dict
+
+    # peft would ask the hub whether the vocabulary grew; adapters of mint never hold embeddings.
+    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def _check_made_for(made_for: str | None, student: str, adapter: Path) -> None:
+    """Two hub ids can be compared by name; a folder may be a copy of anything."""
+    if made_for and made_for != student and not Path(made_for).is_absolute() and not Path(student).exists():
+        raise ModelError(f"The adapter in {adapter} was made for {made_for}, and the student is {student}.")
+
+
+def _other_student(adapter: Path) -> str:
+    return (
+        f"The adapter in {adapter} does not fit this student: it was made for other layers or sizes; "
+        "run the `sft` aligner with this student first."
+    )
+
+
+def _in_full_precision(model: Any) -> Any:
+    """The adapter's weights as fp32: small steps vanish in bf16."""
+    import torch
+
+    for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
-    return wrapped
+    return model
 
 
 def load_adapter(model: Any, adapter: Path) -> Any:

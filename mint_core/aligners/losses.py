@@ -1,7 +1,7 @@
-"""The losses, as pure functions of tensors.
+"""The losses, as pure functions of fp32 tensors.
 
-All take average log-probabilities per token in fp32, as ORPO (Hong et al. 2024, section 4.1) does:
-log p(y|x) = 1/|y| * sum_t log p(y_t | x, y_<t).
+ORPO (Hong et al. 2024, section 4.1) and the SFT term take log-probabilities averaged over the response tokens,
+log p(y|x) = 1/|y| * sum_t log p(y_t | x, y_<t); DPO takes their sum.
 """
 
 from __future__ import annotations
@@ -104,3 +104,45 @@ def orpo_loss(chosen: Tensor, rejected: Tensor, nll: Tensor, weight: float) -> O
     """
     odds_ratio = -F.logsigmoid(log_odds(chosen) - log_odds(rejected))
     return OrpoLoss(nll + weight * odds_ratio, nll, odds_ratio)
+
+
+class DpoLoss(NamedTuple):
+    """The parts of DPO, one value per pair."""
+
+    loss: Tensor
+    chosen_reward: Tensor
+    """beta * (log p - log p_ref) of the chosen response; the rejected one below."""
+    rejected_reward: Tensor
+
+
+def dpo_loss(
+    chosen: Tensor, rejected: Tensor, chosen_reference: Tensor, rejected_reference: Tensor, beta: float
+) -> DpoLoss:
+    """DPO: L = -log sigmoid(beta * log(p(y_w) / p_ref(y_w)) - beta * log(p(y_l) / p_ref(y_l))).
+
+    Source: Rafailov et al. 2023, equation 7; MINT, section "Align". All arguments are log-probabilities summed over the
+    response tokens, of shapes that broadcast to the pairs.
+
+    Args:
+        chosen: Under the student, of the chosen response.
+        rejected: The same of the rejected response.
+        chosen_reference: Under the frozen reference.
+        rejected_reference: The same of the rejected response.
+        beta: How far the student may move from the reference: the smaller, the farther.
+    """
+    chosen_reward = beta * (chosen - chosen_reference)
+    rejected_reward = beta * (rejected - rejected_reference)
+    return DpoLoss(-F.logsigmoid(chosen_reward - rejected_reward), chosen_reward, rejected_reward)
+
+
+def set_mean(pairs: Tensor, chosen_weights: Tensor, rejected_weights: Tensor) -> Tensor:
+    """The weighted mean over all pairs of a group: sum_ij w_i v_j pair_ij.
+
+    With equal weights it is the mean over the k' * q' pairs.
+
+    Args:
+        pairs: (k', q').
+        chosen_weights: (k',), summing to 1.
+        rejected_weights: (q',), summing to 1.
+    """
+    return chosen_weights @ pairs @ rejected_weights

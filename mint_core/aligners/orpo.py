@@ -12,7 +12,7 @@ from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mint_core.aligners.trainer import GroupLogProbs
+    from mint_core.aligners.batches import GroupLogProbs
 
 
 class OrpoConfig(TrainingConfig):
@@ -27,7 +27,8 @@ class OrpoConfig(TrainingConfig):
 class Orpo(Aligner):
     """ORPO on preference groups: L = L_SFT + lambda * -log sigmoid(log odds(y_w) - log odds(y_l)).
 
-    The SFT term is the mean over the group's chosen responses, the odds-ratio term the mean over all k' x q' pairs.
+    The SFT term is the mean over the group's chosen responses, the odds-ratio term the mean over all k' x q' pairs,
+    both weighted where the group carries weights.
     Source: Hong et al. 2024 (equations 6, 7); MINT, section "Align". Numbers are comparable with those of TRL only with
     `nll: all`.
     """
@@ -38,7 +39,7 @@ class Orpo(Aligner):
 
     def align(self, job: AlignmentJob) -> AlignmentResult:
         """Trains and saves the adapter."""
-        from mint_core.aligners.losses import orpo_loss
+        from mint_core.aligners.losses import orpo_loss, set_mean
         from mint_core.aligners.trainer import train
 
         weight = PRESETS[self.config.preset].orpo_weight if self.config.weight is None else self.config.weight
@@ -47,12 +48,13 @@ class Orpo(Aligner):
         def loss(group: GroupLogProbs) -> dict[str, Tensor]:
             chosen, rejected = group.chosen.average, group.rejected.average
             nll = group.whole_nll if whole else -chosen
-            parts = orpo_loss(chosen[:, None], rejected[None, :], nll[:, None], weight)  # (k', q')
+            parts = orpo_loss(chosen[:, None], rejected[None, :], nll[:, None], weight)
+            w, v = group.chosen_weights, group.rejected_weights
             return {
-                "loss": parts.loss.mean(),
-                "nll": parts.nll.mean(),
-                "odds_ratio": parts.odds_ratio.mean(),
-                "margin": (chosen.mean() - rejected.mean()).detach(),
+                "loss": set_mean(parts.loss, w, v),  # (k', q') -> ()
+                "nll": w @ nll,
+                "odds_ratio": set_mean(parts.odds_ratio, w, v),
+                "margin": (w @ chosen - v @ rejected).detach(),
             }
 
         return train(job, self.config, loss, whole=whole, extra={"weight": weight})

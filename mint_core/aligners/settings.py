@@ -25,6 +25,10 @@ class Preset:
     lora_targets: Literal["attention", "all-linear"]
     large_rank_below: float
     """Students with fewer parameters get rank 256 / alpha 128, larger ones 128 / 64."""
+    dpo_sft_epochs: float = 5
+    """Epochs of the SFT phase before DPO."""
+    dpo_epochs: float = 2
+    dpo_beta: float = 0.1
 
 
 PRESETS: dict[PresetName, Preset] = {
@@ -41,6 +45,10 @@ class TrainingConfig(ComponentConfig):
     """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
 
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
+    engine: Literal["mint", "trl"] = Field(
+        "mint",
+        description="Who trains: mint, or TRL as a reference (text students only; pip install 'mint-core[trl]').",
+    )
     epochs: float | None = Field(None, gt=0, description="Passes over the preference groups.")
     learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")
     warmup: float | None = Field(None, ge=0, description="Warm-up: steps from 1 on, share of all steps below 1.")
@@ -76,12 +84,13 @@ class TrainingSettings:
     lora_targets: Literal["attention", "all-linear"]
 
 
-def settle(config: TrainingConfig, parameters: int) -> TrainingSettings:
+def settle(config: TrainingConfig, parameters: int, epochs: float | None = None) -> TrainingSettings:
     """Fills a config's gaps from its preset.
 
     Args:
         config: What the user asked for.
         parameters: Size of the student; it decides the rank.
+        epochs: What the preset says for the method at hand; None = its `epochs`.
     """
     preset = PRESETS[config.preset]
     rank, alpha = (256, 128.0) if parameters < preset.large_rank_below else (128, 64.0)
@@ -90,7 +99,7 @@ def settle(config: TrainingConfig, parameters: int) -> TrainingSettings:
         return default if value is None else value
 
     return TrainingSettings(
-        epochs=pick(config.epochs, preset.epochs),
+        epochs=pick(config.epochs, pick(epochs, preset.epochs)),
         learning_rate=pick(config.learning_rate, preset.learning_rate),
         warmup=pick(config.warmup, preset.warmup),
         clip=pick(config.clip, preset.clip),

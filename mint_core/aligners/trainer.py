@@ -1,93 +1,40 @@
 """The training engine: transformers' Trainer over preference groups.
 
-Accelerate, checkpoints and trackers come with the Trainer. Every response of a group is one row behind the same prompt;
-the rows of a group stand in one batch. The loss of a batch is the mean over its groups, and within a group the mean
-over all chosen x rejected pairs.
+Accelerate, checkpoints and trackers come with the Trainer. The loss of a batch is the mean over its groups, and within
+a group the weighted mean over all chosen x rejected pairs. A method is one phase, or several on the same adapter.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from mint_core.aligners.batches import (
+    GroupCollator,
+    GroupDataset,
+    GroupLogProbs,
+    References,
+    Scorer,
+    check_groups,
+)
 from mint_core.aligners.lora import add_lora, target_modules
-from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
-from mint_core.errors import ConfigError, DataError, TrainingError
+from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
-from mint_core.students.encoding import append_response, check_length, encode_prompt, encode_response, stack
-from mint_core.students.prompts import write_response
 from mint_core.students.student import Student
-from mint_core.types import PreferenceGroup
 
 _COMPLETE = "mint-complete"
 """Marks a checkpoint whose last byte is written; transformers would resume from the newest even when it is not."""
 
-
-@dataclass(frozen=True, slots=True)
-class GroupLogProbs:
-    """One group's responses as the loss sees them."""
-
-    chosen: ResponseLogProbs
-    rejected: ResponseLogProbs
-    whole_nll: Tensor
-    """(k',): mean negative log-likelihood over prompt and response of the chosen rows; only filled for `nll: all`."""
-
-
 GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
 """From one group's log-probabilities to scalars: `loss` and what else is worth logging."""
-
-
-class GroupDataset(Dataset[PreferenceGroup]):
-    """The preference groups, in order."""
-
-    def __init__(self, groups: Sequence[PreferenceGroup]) -> None:
-        self.groups = groups
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, position: int) -> PreferenceGroup:
-        return self.groups[position]
-
-
-class GroupCollator:
-    """Encodes groups: `labels` marks response tokens, `prompt_lengths` says where they begin."""
-
-    def __init__(self, student: Student, job: AlignmentJob) -> None:
-        self.student = student
-        self.job = job
-
-    def __call__(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
-        """One batch: rows of tensors, and per group its id and its numbers of chosen and rejected rows."""
-        rows, starts = [], []
-        for group in groups:
-            prompt = encode_prompt(self.student, group.sample_id, self.job.prompts[group.sample_id])
-            for response in (*group.chosen, *group.rejected):
-                ids = encode_response(self.student, write_response(self.job.header, response), prompt.end_of_turn)
-                check_length(self.student, group.sample_id, prompt.length + len(ids))
-                rows.append(append_response(prompt, ids))
-                starts.append(prompt.length)
-        tokenizer = self.student.tokenizer
-        batch: dict[str, Any] = dict(stack(rows, tokenizer.pad_token_id, "right"))
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-        for row, start in enumerate(starts):
-            labels[row, :start] = -100
-        return {
-            "model": batch,
-            "labels": labels,
-            "first": min(starts),
-            "groups": [(group.sample_id, len(group.chosen), len(group.rejected)) for group in groups],
-        }
 
 
 class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to mypy here
@@ -100,46 +47,25 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
         self.group_loss = group_loss
-        self.whole = whole
+        self.scorer = Scorer(self.model, whole=whole)
         self.recent_ids: list[str] = []
         self.figures: dict[str, float] = {}
-        innermost = _innermost(self.model)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(innermost.forward).parameters
-        self._image_token = getattr(innermost.config, "image_token_id", None)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """Mean over the groups of the batch."""
-        labels, groups = inputs["labels"], inputs["groups"]
-        self.recent_ids += [sample_id for sample_id, _, _ in groups]
-        extra: dict[str, Any] = {"use_cache": False}
-        if self._keeps_logits and not self.whole:
-            extra["logits_to_keep"] = labels.shape[1] - inputs["first"] + 1
-        outputs = model(**inputs["model"], **extra)
-        logits = outputs.logits
-        scored = response_log_probs(logits, labels[:, labels.shape[1] - logits.shape[1] :])
-        whole = _whole_nll(logits, inputs["model"], self._image_token) if self.whole else -scored.average
+        self.recent_ids += [rows.sample_id for rows in inputs["groups"]]
+        scored = self.scorer(model, inputs)
         per_group = []
-        row = 0
-        for sample_id, n_chosen, n_rejected in groups:
-            chosen = slice(row, row + n_chosen)
-            rejected = slice(row + n_chosen, row + n_chosen + n_rejected)
-            row += n_chosen + n_rejected
-            values = self.group_loss(
-                GroupLogProbs(
-                    ResponseLogProbs(*(t[chosen] for t in scored)),
-                    ResponseLogProbs(*(t[rejected] for t in scored)),
-                    whole[chosen],
-                )
-            )
+        for rows in inputs["groups"]:
+            values = self.group_loss(rows.pick(scored))
             if not bool(torch.isfinite(values["loss"])):
                 raise TrainingError(
-                    f"The loss of sample {sample_id} is not finite; nothing was saved. {_NOT_FINITE_ADVICE}"
+                    f"The loss of sample {rows.sample_id} is not finite; nothing was saved. {_NOT_FINITE_ADVICE}"
                 )
             per_group.append(values)
         means = {key: torch.stack([values[key] for values in per_group]).mean() for key in per_group[0]}
         self.figures = {key: float(value.detach()) for key, value in means.items()}
-        loss = means["loss"]
-        return (loss, outputs) if return_outputs else loss
+        return (means["loss"], scored) if return_outputs else means["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the method's figures; what is logged here survives an interruption, in the checkpoint's state."""
@@ -156,13 +82,13 @@ _NOT_FINITE_ADVICE = "Lower aligner.learning_rate, or train in fp32 (--set stude
 class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here
     """Stops on gradients that are not finite, marks complete checkpoints, reports progress."""
 
-    def __init__(self, job: AlignmentJob) -> None:
-        self.job = job
+    def __init__(self, advance: Callable[[int, Mapping[str, float]], None]) -> None:
+        self.advance = advance
         self.trainer: GroupTrainer | None = None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Checks every gradient before it is used."""
-        assert self.trainer is not None  # noqa: S101 - set by train()
+        assert self.trainer is not None  # noqa: S101 - set by fit()
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
         norm = torch.stack([gradient.detach().float().norm() for gradient in gradients]).norm()
         if not bool(torch.isfinite(norm)):
@@ -174,10 +100,10 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Reports progress, and logs the last step so that the history always ends with it."""
-        assert self.trainer is not None  # noqa: S101 - set by train()
+        assert self.trainer is not None  # noqa: S101 - set by fit()
         self.trainer.recent_ids = []
         control.should_log = control.should_log or state.global_step >= state.max_steps
-        self.job.advance(state.global_step, state.max_steps, self.trainer.figures)
+        self.advance(state.global_step, self.trainer.figures)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Marks the checkpoint as complete. Only the process that writes the weights knows when they are written."""
@@ -185,15 +111,44 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One pass of training over the groups."""
+
+    loss: GroupLoss
+    arguments: Any
+    """transformers' TrainingArguments; the checkpoints lie in its output_dir."""
+    steps: int
+    rejected: bool
+    """Whether the loss reads the rejected responses."""
+    whole: bool
+    """Whether the loss reads the likelihood of the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseResult:
+    """What a phase did."""
+
+    steps: int
+    history: tuple[dict[str, float], ...]
+
+
 def train(
-    job: AlignmentJob, config: TrainingConfig, group_loss: GroupLoss, *, whole: bool = False, extra: Mapping[str, Any]
+    job: AlignmentJob,
+    config: TrainingConfig,
+    group_loss: GroupLoss,
+    *,
+    rejected: bool = True,
+    whole: bool = False,
+    extra: Mapping[str, Any],
 ) -> AlignmentResult:
-    """Trains a LoRA adapter and saves it.
+    """Trains a LoRA adapter in one phase and saves it.
 
     Args:
         job: Student, groups, prompts, where to write.
         config: Training options.
         group_loss: The method.
+        rejected: Whether the method reads the rejected responses.
         whole: Also compute the likelihood of the prompt, for `nll: all`.
         extra: Settings of the method, for the record.
 
@@ -202,48 +157,112 @@ def train(
         DataError: There is no group, or a response is empty.
         ConfigError: The warm-up is as long as the training, or the GPU is not the first one.
     """
-    check_groups(job.groups)
-    student = job.student
-    settings = settle(config, sum(p.numel() for p in student.model.parameters()))
+    check_groups(job.groups, rejected=rejected)
+    settings = settle(config, count_parameters(job.student))
+    phase = plan(job, config, settings, group_loss, job.work, rejected=rejected, whole=whole)
+    model = fresh_adapter(job, config, settings)
+    done = fit(job, model, phase)
+    save(model, job.adapter)
+    return AlignmentResult(
+        steps=done.steps,
+        final_loss=done.history[-1]["loss"],
+        history=done.history,
+        settings={
+            **config.model_dump(mode="json"), **asdict(settings), **extra, "trainable_layers": adapted_layers(model)
+        },
+    )  # fmt: skip
+
+
+def count_parameters(student: Student) -> int:
+    """Size of the student, before it got an adapter."""
+    return sum(parameter.numel() for parameter in student.model.parameters())
+
+
+def fresh_adapter(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings) -> Any:
+    """The student with a new LoRA adapter, drawn from the job's seed."""
     torch.manual_seed(job.seed)
-    names = target_modules(student.model, settings.lora_targets, vision=config.lora_vision)
-    model = add_lora(student.model, names, settings.lora_rank, settings.lora_alpha, config.lora_dropout)
-    guard = Guard(job)
+    names = target_modules(job.student.model, settings.lora_targets, vision=config.lora_vision)
+    return add_lora(job.student.model, names, settings.lora_rank, settings.lora_alpha, config.lora_dropout)
+
+
+def plan(
+    job: AlignmentJob,
+    config: TrainingConfig,
+    settings: TrainingSettings,
+    loss: GroupLoss,
+    work: Path,
+    *,
+    rejected: bool = True,
+    whole: bool = False,
+) -> Phase:
+    """A phase, checked before anything is computed.
+
+    Args:
+        job: Groups and student.
+        config: Training options.
+        settings: The same with the preset filled in.
+        loss: The method.
+        work: Where the phase's checkpoints go, and no other phase's.
+        rejected: Whether the method reads the rejected responses.
+        whole: Whether it reads the likelihood of the prompt.
+
+    Raises:
+        ConfigError: The warm-up is as long as the training, or the GPU is not the first one.
+    """
+    arguments = _arguments(job, config, settings, work)
+    steps = _steps(len(job.groups), arguments)
+    arguments.warmup_steps = _warmup_steps(steps, settings)
+    return Phase(loss, arguments, steps, rejected, whole)
+
+
+def fit(
+    job: AlignmentJob,
+    model: Any,
+    phase: Phase,
+    *,
+    references: References | None = None,
+    before: int = 0,
+    total: int | None = None,
+) -> PhaseResult:
+    """Trains the adapter on `model` further, from the newest complete checkpoint of this phase where there is one.
+
+    Args:
+        job: Student, groups, prompts, progress.
+        model: The student with an adapter that has gradients. A phase that was finished only gets its weights loaded.
+        phase: What to do.
+        references: What the frozen reference says of every response, where the loss reads it.
+        before: Steps of earlier phases.
+        total: Steps of all phases; None = of this one.
+
+    Raises:
+        TrainingError: A loss or a gradient is not finite.
+    """
+    guard = Guard(lambda step, figures: job.advance(before + step, total or phase.steps, figures))
     trainer = GroupTrainer(
         model=model,
-        args=_arguments(job, config, settings),
+        args=phase.arguments,
         train_dataset=GroupDataset(job.groups),
-        data_collator=GroupCollator(student, job),
+        data_collator=GroupCollator(job.student, job, rejected=phase.rejected, references=references),
         callbacks=[guard],
-        group_loss=group_loss,
-        whole=whole,
+        group_loss=phase.loss,
+        whole=phase.whole,
     )
     guard.trainer = trainer
     trainer.remove_callback(_printer())
-    trainer.train(resume_from_checkpoint=newest_complete_checkpoint(job.work))
+    trainer.train(resume_from_checkpoint=newest_complete_checkpoint(Path(phase.arguments.output_dir)))
+    history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
+    return PhaseResult(trainer.state.global_step, history)
+
+
+def save(model: Any, adapter: Path) -> None:
+    """Writes the adapter in plain PEFT layout."""
     # peft would ask the hub whether the vocabulary grew; adapters of mint never hold embeddings.
-    model.save_pretrained(str(job.adapter), safe_serialization=True, save_embedding_layers=False)
-    history = tuple(entry for entry in trainer.state.log_history if "loss" in entry)
-    return AlignmentResult(
-        steps=trainer.state.global_step,
-        final_loss=history[-1]["loss"],
-        history=history,
-        settings={**config.model_dump(mode="json"), **asdict(settings), **extra, "trainable_layers": len(names)},
-    )
+    model.save_pretrained(str(adapter), safe_serialization=True, save_embedding_layers=False)
 
 
-def check_groups(groups: Sequence[PreferenceGroup]) -> None:
-    """Refuses what cannot be trained on.
-
-    Raises:
-        DataError: There is no group, or a response is empty.
-    """
-    if not groups:
-        raise DataError("There is no preference group to train on; the training split is empty.")
-    for group in groups:
-        responses = (*group.chosen, *group.rejected)
-        if not group.chosen or not group.rejected or any(not any(label.strip() for label in r) for r in responses):
-            raise DataError(f"Sample {group.sample_id} has an empty response; an empty response has no probability.")
+def adapted_layers(model: Any) -> int:
+    """How many layers carry a LoRA adapter."""
+    return sum(hasattr(module, "lora_A") for module in model.modules())
 
 
 def newest_complete_checkpoint(work: Path) -> str | None:
@@ -252,11 +271,11 @@ def newest_complete_checkpoint(work: Path) -> str | None:
     return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
-def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings) -> TrainingArguments:
+def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path) -> TrainingArguments:
     """Transformers' own arguments, with its surprising defaults set right.
 
     Raises:
-        ConfigError: The warm-up is as long as the training, or the GPU is not the first one.
+        ConfigError: The GPU is not the first one.
     """
     device = job.student.device
     on_gpu = device.type == "cuda"
@@ -266,7 +285,7 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
             f"CUDA_VISIBLE_DEVICES={device.index} and --set student.device=cuda."
         )
     arguments = TrainingArguments(
-        output_dir=str(job.work),
+        output_dir=str(work),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
@@ -293,18 +312,26 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
     )
     # Where torchrun did not start one process per GPU, one GPU is used: nn.DataParallel would tear groups apart.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    arguments.warmup_steps = _warmup_steps(len(job.groups), arguments, settings)
     return arguments
 
 
-def _warmup_steps(groups: int, arguments: Any, settings: TrainingSettings) -> int:
+def _steps(groups: int, arguments: Any) -> int:
+    """Optimiser steps."""
+    batches: int = math.ceil(groups / (arguments.train_batch_size * arguments.world_size))
+    steps: int = math.ceil(math.ceil(batches / arguments.gradient_accumulation_steps) * arguments.num_train_epochs)
+    return steps
+
+
+def _warmup_steps(steps: int, settings: TrainingSettings) -> int:
     """Warm-up in steps.
+
+    Args:
+        steps: All steps of the training.
+        settings: Steps where `warmup` is 1 or more, share of all steps below 1.
 
     Raises:
         ConfigError: It is as long as the training, so that the learning rate would never be reached.
     """
-    batches: int = math.ceil(groups / (arguments.train_batch_size * arguments.world_size))
-    steps: int = math.ceil(math.ceil(batches / arguments.gradient_accumulation_steps) * settings.epochs)
     if settings.warmup < 1:
         return min(math.ceil(settings.warmup * steps), steps - 1)
     warmup = int(settings.warmup)
@@ -316,23 +343,7 @@ def _warmup_steps(groups: int, arguments: Any, settings: TrainingSettings) -> in
     return warmup
 
 
-def _innermost(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _printer() -> type[TrainerCallback]:
     from transformers import PrinterCallback
 
     return cast(type[TrainerCallback], PrinterCallback)
-
-
-def _whole_nll(logits: Tensor, batch: Mapping[str, Tensor], image_token: int | None) -> Tensor:
-    """(rows,): mean negative log-likelihood over all tokens but the first, prompt included.
-
-    Image tokens do not count: they are placeholders, and Mllama's lies outside of the vocabulary that it predicts.
-    """
-    uncounted = batch["attention_mask"] == 0
-    if image_token is not None:
-        uncounted |= batch["input_ids"] == image_token
-    labels = batch["input_ids"].masked_fill(uncounted, -100)
-    return -response_log_probs(logits, labels).average

@@ -1,0 +1,230 @@
+"""From preference groups to batches, and from batches to log-probabilities.
+
+Every response of a group is one row behind the same prompt; the rows of a group stand in one batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
+from mint_core.errors import ContractError, DataError
+from mint_core.interfaces import AlignmentJob
+from mint_core.students.encoding import Encoded, append_response, check_length, encode_prompt, encode_response, stack
+from mint_core.students.prompts import write_response
+from mint_core.students.student import Student
+from mint_core.types import PreferenceGroup, Response
+
+References = Mapping[tuple[str, Response], float]
+"""By sample id and response: the log-probability under the frozen reference, summed over the response tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLogProbs:
+    """One group's responses as the loss sees them."""
+
+    chosen: ResponseLogProbs
+    """(k',)"""
+    rejected: ResponseLogProbs
+    """(q',); no rows where the method does not read them."""
+    chosen_weights: Tensor
+    """(k',) fp32, summing to 1."""
+    rejected_weights: Tensor
+    """(q',) fp32, summing to 1."""
+    whole_nll: Tensor
+    """(k',): mean negative log-likelihood over prompt and response of the chosen rows; only filled for `nll: all`."""
+    chosen_reference: Tensor
+    """(k',) fp32: summed log-probability under the reference; no rows where the method has none."""
+    rejected_reference: Tensor
+    """(q',), the same."""
+
+
+class Scored(NamedTuple):
+    """What one forward pass says of the rows of a batch."""
+
+    log_probs: ResponseLogProbs
+    whole_nll: Tensor
+    """(rows,); only filled where it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRows:
+    """One group's place in a batch. No tuple: the Trainer takes tuples apart."""
+
+    sample_id: str
+    start: int
+    """First row: the chosen ones, then the rejected ones."""
+    chosen_weights: tuple[float, ...]
+    rejected_weights: tuple[float, ...]
+    chosen_reference: tuple[float, ...]
+    rejected_reference: tuple[float, ...]
+
+    def pick(self, scored: Scored) -> GroupLogProbs:
+        """This group's part of a batch."""
+        middle = self.start + len(self.chosen_weights)
+        chosen, rejected = slice(self.start, middle), slice(middle, middle + len(self.rejected_weights))
+        total = scored.log_probs.total
+        return GroupLogProbs(
+            chosen=ResponseLogProbs(*(values[chosen] for values in scored.log_probs)),
+            rejected=ResponseLogProbs(*(values[rejected] for values in scored.log_probs)),
+            chosen_weights=total.new_tensor(self.chosen_weights),
+            rejected_weights=total.new_tensor(self.rejected_weights),
+            whole_nll=scored.whole_nll[chosen],
+            chosen_reference=total.new_tensor(self.chosen_reference),
+            rejected_reference=total.new_tensor(self.rejected_reference),
+        )
+
+
+class GroupDataset(Dataset[PreferenceGroup]):
+    """The preference groups, in order."""
+
+    def __init__(self, groups: Sequence[PreferenceGroup]) -> None:
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, position: int) -> PreferenceGroup:
+        return self.groups[position]
+
+
+class GroupCollator:
+    """Encodes groups: `labels` marks response tokens, `groups` says which rows belong together.
+
+    Args:
+        student: The student.
+        job: Prompts and the response header.
+        rejected: Encode the rejected responses too.
+        references: What the reference says of every response; None where the method has none.
+    """
+
+    def __init__(
+        self, student: Student, job: AlignmentJob, *, rejected: bool = True, references: References | None = None
+    ) -> None:
+        self.student = student
+        self.job = job
+        self.rejected = rejected
+        self.references = references
+
+    def __call__(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
+        """One batch: rows of tensors, the first response position of all, and every group's place."""
+        rows: list[Encoded] = []
+        starts: list[int] = []
+        places: list[GroupRows] = []
+        for group in groups:
+            places.append(self._place(group, len(rows)))
+            prompt = encode_prompt(self.student, group.sample_id, self.job.prompts[group.sample_id])
+            for response in (*group.chosen, *self._rejected(group)):
+                ids = encode_response(self.student, write_response(self.job.header, response), prompt.end_of_turn)
+                check_length(self.student, group.sample_id, prompt.length + len(ids))
+                rows.append(append_response(prompt, ids))
+                starts.append(prompt.length)
+        tokenizer = self.student.tokenizer
+        batch: dict[str, Any] = dict(stack(rows, tokenizer.pad_token_id, "right"))
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        for row, start in enumerate(starts):
+            labels[row, :start] = -100
+        return {"model": batch, "labels": labels, "first": min(starts), "groups": places}
+
+    def _rejected(self, group: PreferenceGroup) -> tuple[Response, ...]:
+        return group.rejected if self.rejected else ()
+
+    def _place(self, group: PreferenceGroup, start: int) -> GroupRows:
+        rejected = self._rejected(group)
+        return GroupRows(
+            sample_id=group.sample_id,
+            start=start,
+            chosen_weights=group.chosen_weights or _equal_shares(len(group.chosen)),
+            rejected_weights=(group.rejected_weights or _equal_shares(len(rejected))) if rejected else (),
+            chosen_reference=self._reference(group.sample_id, group.chosen),
+            rejected_reference=self._reference(group.sample_id, rejected),
+        )
+
+    def _reference(self, sample_id: str, responses: Sequence[Response]) -> tuple[float, ...]:
+        references = self.references
+        return () if references is None else tuple(references[sample_id, response] for response in responses)
+
+
+def _equal_shares(count: int) -> tuple[float, ...]:
+    return (1 / count,) * count
+
+
+class Scorer:
+    """Forward passes that give log-probabilities.
+
+    Args:
+        model: The student, with or without an adapter.
+        whole: Also compute the likelihood of the prompt.
+    """
+
+    def __init__(self, model: Any, *, whole: bool = False) -> None:
+        innermost = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.whole = whole
+        self._keeps_logits = "logits_to_keep" in inspect.signature(innermost.forward).parameters
+        self._image_token = getattr(innermost.config, "image_token_id", None)
+
+    def __call__(self, model: Any, batch: Mapping[str, Any]) -> Scored:
+        """Scores a batch of GroupCollator.
+
+        Args:
+            model: The same student, perhaps wrapped for distributed training.
+            batch: On the student's device.
+        """
+        labels = batch["labels"]
+        extra: dict[str, Any] = {"use_cache": False}
+        if self._keeps_logits and not self.whole:
+            extra["logits_to_keep"] = labels.shape[1] - batch["first"] + 1
+        logits = model(**batch["model"], **extra).logits
+        scored = response_log_probs(logits, labels[:, labels.shape[1] - logits.shape[1] :])
+        whole = _whole_nll(logits, batch["model"], self._image_token) if self.whole else -scored.average
+        return Scored(scored, whole)
+
+
+def _whole_nll(logits: Tensor, batch: Mapping[str, Tensor], image_token: int | None) -> Tensor:
+    """(rows,): mean negative log-likelihood over all tokens but the first, prompt included.
+
+    Image tokens do not count: they are placeholders, and Mllama's lies outside of the vocabulary that it predicts.
+    """
+    uncounted = batch["attention_mask"] == 0
+    if image_token is not None:
+        uncounted |= batch["input_ids"] == image_token
+    labels = batch["input_ids"].masked_fill(uncounted, -100)
+    return -response_log_probs(logits, labels).average
+
+
+def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) -> None:
+    """Refuses what cannot be trained on.
+
+    Args:
+        groups: All preference groups.
+        rejected: Whether the method reads the rejected responses.
+
+    Raises:
+        DataError: There is no group, or a response is empty.
+        ContractError: A group's weights do not fit its responses.
+    """
+    if not groups:
+        raise DataError("There is no preference group to train on; the training split is empty.")
+    for group in groups:
+        sides = [(group.chosen, group.chosen_weights)]
+        sides += [(group.rejected, group.rejected_weights)] if rejected else []
+        for responses, weights in sides:
+            if not responses or any(not any(label.strip() for label in r) for r in responses):
+                raise DataError(
+                    f"Sample {group.sample_id} has an empty response; an empty response has no probability."
+                )
+            if weights and not _are_shares(weights, len(responses)):
+                raise ContractError(
+                    f"The weights of sample {group.sample_id} do not fit its {len(responses)} responses: the strategy "
+                    "must give one per response, none below 0, summing to 1."
+                )
+
+
+def _are_shares(weights: Sequence[float], count: int) -> bool:
+    return len(weights) == count and all(w >= 0 for w in weights) and abs(sum(weights) - 1) < 1e-4

@@ -1,0 +1,116 @@
+"""What a frozen reference says of every response: computed once per distinct response, kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mint_core.aligners.batches import GroupCollator, References, Scorer
+from mint_core.aligners.lora import adapter_state
+from mint_core.errors import TrainingError
+from mint_core.interfaces import AlignmentJob
+from mint_core.runs.folder import digest_of
+from mint_core.types import PreferenceGroup, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The reference's answers."""
+
+    digest: str
+    """Of the reference's adapter, the prompts and the responses."""
+    log_probs: References
+
+
+def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int) -> Reference:
+    """Scores every distinct response of every prompt with the model as it stands, without dropout.
+
+    The result is kept in `job.work` under a name made from its content, so that a run that goes on does not compute it
+    again, and a changed reference is never mistaken for the old one.
+
+    Args:
+        job: Student, groups, prompts.
+        model: The student with the reference's adapter.
+        batch_size: Prompts per forward pass.
+
+    Raises:
+        TrainingError: A log-probability is not finite.
+    """
+    from safetensors.torch import load_file
+
+    distinct = distinct_responses(job)
+    digest = _digest(job, model, distinct)
+    file = job.work / f"reference-{digest}.safetensors"
+    if not file.is_file():
+        _write(file, _score(job, model, distinct, batch_size))
+    keys = [(sample_id, response) for sample_id, responses in distinct.items() for response in responses]
+    values = load_file(file)["log_probs"].tolist()
+    return Reference(digest, dict(zip(keys, values, strict=True)))
+
+
+def distinct_responses(job: AlignmentJob) -> dict[str, tuple[Response, ...]]:
+    """Every response of every prompt once, by sample id, in order."""
+    found: dict[str, dict[Response, None]] = {}
+    for group in job.groups:
+        found.setdefault(group.sample_id, {}).update(dict.fromkeys((*group.chosen, *group.rejected)))
+    return {sample_id: tuple(responses) for sample_id, responses in found.items()}
+
+
+def _score(job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response, ...]], batch_size: int) -> Tensor:
+    """(responses,) fp32: summed log-probabilities."""
+    groups = [PreferenceGroup(sample_id, responses, ()) for sample_id, responses in distinct.items()]
+    collator, scorer = GroupCollator(job.student, job, rejected=False), Scorer(model)
+    device = job.student.device
+    # The precision of the training to come: the Trainer runs bf16 students under autocast.
+    half = device.type == "cuda" and job.student.model.dtype == torch.bfloat16
+    parts = []
+    model.eval()
+    for start in range(0, len(groups), batch_size):
+        some = groups[start : start + batch_size]
+        batch = collator(some)
+        batch["model"] = {key: value.to(device) for key, value in batch["model"].items()}
+        batch["labels"] = batch["labels"].to(device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            total = scorer(model, batch).log_probs.total.cpu()
+        if not bool(torch.isfinite(total).all()):
+            ids = ", ".join(group.sample_id for group in some)
+            raise TrainingError(
+                f"The reference's log-probability of a response is not finite, samples {ids}; nothing was saved."
+            )
+        parts.append(total)
+    return torch.cat(parts)
+
+
+def _write(file: Path, log_probs: Tensor) -> None:
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    save_file({"log_probs": log_probs}, temporary)
+    temporary.replace(file)
+
+
+def _digest(job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response, ...]]) -> str:
+    weights = hashlib.blake2b(digest_size=16)
+    for key, value in sorted(adapter_state(model).items()):
+        weights.update(key.encode())
+        weights.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    prompts = {sample_id: job.prompts[sample_id] for sample_id in distinct}
+    return digest_of(
+        {
+            "student": [job.student.source, str(job.student.model.dtype)],
+            "adapter": weights.hexdigest(),
+            "header": job.header,
+            "prompts": {
+                i: [[m.role, m.content] for m in p.messages] + [p.image.key if p.image else None]
+                for i, p in prompts.items()
+            },
+            "responses": distinct,
+        }
+    )

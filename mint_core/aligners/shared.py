@@ -1,0 +1,168 @@
+"""One row per prompt: the prompt once, then all its responses, each of which sees the prompt and itself.
+
+With k + q responses of L tokens behind a prompt of P tokens a group costs P + (k + q) L tokens, where one row per
+response costs (k + q)(P + L) and one row per pair and side 2 k q (P + L). Prompts are padded on the left, so that the
+responses of all rows begin in one column and logits are needed from there on only. The position ids of every response go
+on where the prompt ends, a 4-D mask keeps the responses apart, and the first token of each is predicted by the last
+token of the prompt. An image stands in the prompt, so its features are computed once per group.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mint_core.aligners.losses import ResponseLogProbs
+from mint_core.students.encoding import EncodedPrompt, append_response, stack
+from mint_core.students.student import Student
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A prompt and the token ids of its responses."""
+
+    prompt: EncodedPrompt
+    responses: Sequence[Sequence[int]]
+
+    @property
+    def tail(self) -> int:
+        """Tokens of all responses."""
+        return sum(map(len, self.responses))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the response tokens of a batch are predicted, one entry per token. No tuple: the Trainer takes them apart."""
+
+    rows: Tensor
+    columns: Tensor
+    """Counted from the last prompt token, which is column 0."""
+    targets: Tensor
+    """The token ids."""
+    owners: Tensor
+    """Running number of the response, over all rows."""
+    responses: int
+    tail: int
+    """Columns behind the prompts."""
+
+
+def shared_batch(student: Student, rows: Sequence[PromptRow]) -> tuple[dict[str, Any], Places]:
+    """Tensors for one forward pass.
+
+    Args:
+        student: Its pad token, its position encoding and the kinds of its attention layers count.
+        rows: One per prompt.
+
+    Returns:
+        What the model takes, and where the response tokens are predicted.
+    """
+    pad = student.tokenizer.pad_token_id
+    tail = max(row.tail for row in rows)
+    prompts = stack([row.prompt.tensors for row in rows], pad, "left")
+    width = prompts["input_ids"].shape[1]
+    tails = [[token for ids in row.responses for token in ids] + [pad] * (tail - row.tail) for row in rows]
+    whole = [append_response(row.prompt, ids) for row, ids in zip(rows, tails, strict=True)]
+    batch: dict[str, Any] = dict(stack(whole, pad, "left"))
+    owner, offset = _owners(rows, tail)
+    real = torch.arange(width) >= width - torch.tensor([[row.prompt.length] for row in rows])  # (rows, width)
+    before = _prompt_positions(student, prompts, real)  # (..., rows, width)
+    batch["position_ids"] = torch.cat([before, before[..., -1:] + 1 + offset], dim=-1)
+    batch["attention_mask"] = _masks(student, prompts, real, owner, batch["position_ids"])
+    return batch, _places(rows, tail)
+
+
+def shared_log_probs(logits: Tensor, places: Places) -> ResponseLogProbs:
+    """Log-probabilities of every response, in order.
+
+    Args:
+        logits: (rows, columns, vocabulary); the last `places.tail` + 1 columns count.
+        places: Where the response tokens are predicted.
+    """
+    picked = logits[:, -(places.tail + 1) :][places.rows, places.columns].float()
+    log_probs = -F.cross_entropy(picked, places.targets, reduction="none")
+    total = torch.zeros(places.responses, device=logits.device).index_add(0, places.owners, log_probs)
+    tokens = torch.bincount(places.owners, minlength=places.responses)
+    return ResponseLogProbs(total / tokens, total, tokens)
+
+
+def _owners(rows: Sequence[PromptRow], tail: int) -> tuple[Tensor, Tensor]:
+    """Per tail token its response within the row (-1 = padding) and its place in it; both (rows, tail)."""
+    owner = torch.full((len(rows), tail), -1)
+    offset = torch.zeros((len(rows), tail), dtype=torch.long)
+    for r, row in enumerate(rows):
+        lengths = torch.tensor([len(ids) for ids in row.responses])
+        owner[r, : row.tail] = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        offset[r, : row.tail] = torch.cat([torch.arange(int(length)) for length in lengths])
+    return owner, offset
+
+
+def _places(rows: Sequence[PromptRow], tail: int) -> Places:
+    columns, targets, in_row, owners, responses = [], [], [], [], 0
+    for r, row in enumerate(rows):
+        begin = 0
+        for ids in row.responses:
+            columns += [0, *range(begin + 1, begin + len(ids))]  # the prompt's last token predicts the first of each
+            targets += ids
+            in_row += [r] * len(ids)
+            owners += [responses] * len(ids)
+            begin += len(ids)
+            responses += 1
+    return Places(*map(torch.tensor, (in_row, columns, targets, owners)), responses=responses, tail=tail)
+
+
+def _prompt_positions(student: Student, prompts: Mapping[str, Tensor], real: Tensor) -> Tensor:
+    """(rows, width), or (3, rows, width) for students that place image patches in time, height and width."""
+    index = getattr(getattr(student.model, "model", None), "get_rope_index", None)
+    if index is None:
+        return (real.long().cumsum(1) - 1).clamp(min=0)
+    known = inspect.signature(index).parameters
+    with torch.no_grad():
+        positions: Tensor = index(**{key: value for key, value in prompts.items() if key in known})[0]
+    return positions
+
+
+def _masks(
+    student: Student, prompts: Mapping[str, Tensor], real: Tensor, owner: Tensor, positions: Tensor
+) -> Tensor | dict[str, Tensor]:
+    """What each token may look at: one mask, or one per kind of attention layer."""
+    rows, width = real.shape
+    length = width + owner.shape[1]
+    mask = torch.ones(length, length, dtype=torch.bool).tril().repeat(rows, 1, 1)
+    mask[:, :, :width] &= real[:, None, :]
+    mask[:, width:, width:] &= owner[:, :, None] == owner[:, None, :]
+    mask |= torch.eye(length, dtype=torch.bool)  # padding looks at itself: no softmax may be empty
+    image = _image_blocks(student, prompts, length)
+    text = student.model.config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    layers = set(getattr(text, "layer_types", None) or ())
+    if window is None or (layers and "sliding_attention" not in layers):
+        return _form(student, mask | image)
+    near = mask & (positions[:, :, None] - positions[:, None, :] < window)
+    if not layers:
+        return _form(student, near | image)
+    return {"full_attention": _form(student, mask | image), "sliding_attention": _form(student, near | image)}
+
+
+def _image_blocks(student: Student, prompts: Mapping[str, Tensor], length: int) -> Tensor:
+    """(rows, length, length): the tokens of one image see each other, for students that mark them (Gemma 3)."""
+    width = prompts["input_ids"].shape[1]
+    seen = torch.zeros(len(prompts["input_ids"]), length, length, dtype=torch.bool)
+    if student.reads_images and "token_type_ids" in prompts:
+        kind = prompts["token_type_ids"] == 1
+        block = (kind & ~F.pad(kind, (1, 0))[:, :-1]).cumsum(1)
+        seen[:, :width, :width] = (block[:, :, None] == block[:, None, :]) & kind[:, None, :] & kind[:, :, None]
+    return seen
+
+
+def _form(student: Student, mask: Tensor) -> Tensor:
+    """(rows, 1, length, length). Eager attention adds masks, so it needs numbers: a boolean one is silently wrong."""
+    if student.model.config._attn_implementation != "eager":
+        return mask[:, None]
+    lowest = torch.finfo(student.model.dtype).min
+    return torch.zeros(mask[:, None].shape, dtype=student.model.dtype).masked_fill(~mask[:, None], lowest)
