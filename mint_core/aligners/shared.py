@@ -2,8 +2,8 @@
 
 With k + q responses of L tokens behind a prompt of P tokens a group costs P + (k + q) L tokens, where one row per
 response costs (k + q)(P + L) and one row per pair and side 2 k q (P + L). Prompts are padded on the left, so that the
-responses of all rows begin in one column and logits are needed from there on only. The position ids of every response go
-on where the prompt ends, a 4-D mask keeps the responses apart, and the first token of each is predicted by the last
+responses of all rows begin in one column and logits are needed from there on only. The position ids of every response
+go on where the prompt ends, a 4-D mask keeps the responses apart, and the first token of each is predicted by the last
 token of the prompt. An image stands in the prompt, so its features are computed once per group.
 """
 
@@ -38,7 +38,7 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the response tokens of a batch are predicted, one entry per token. No tuple: the Trainer takes them apart."""
+    """Where the response tokens of a batch are predicted, one entry per token. No tuple: the Trainer opens tuples."""
 
     rows: Tensor
     columns: Tensor
@@ -103,7 +103,11 @@ def _owners(rows: Sequence[PromptRow], tail: int) -> tuple[Tensor, Tensor]:
 
 
 def _places(rows: Sequence[PromptRow], tail: int) -> Places:
-    columns, targets, in_row, owners, responses = [], [], [], [], 0
+    in_row: list[int] = []
+    columns: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    responses = 0
     for r, row in enumerate(rows):
         begin = 0
         for ids in row.responses:
@@ -113,7 +117,8 @@ def _places(rows: Sequence[PromptRow], tail: int) -> Places:
             owners += [responses] * len(ids)
             begin += len(ids)
             responses += 1
-    return Places(*map(torch.tensor, (in_row, columns, targets, owners)), responses=responses, tail=tail)
+    tensors = {"rows": in_row, "columns": columns, "targets": targets, "owners": owners}
+    return Places(**{k: torch.tensor(v) for k, v in tensors.items()}, responses=responses, tail=tail)
 
 
 def _prompt_positions(student: Student, prompts: Mapping[str, Tensor], real: Tensor) -> Tensor:
