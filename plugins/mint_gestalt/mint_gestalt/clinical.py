@@ -15,8 +15,10 @@ class Patient:
     age: str | None = None
     """As a person says it: `3 years 6 months`, `newborn`."""
     ethnicity: str | None = None
-    phenotypes: Sequence[str] = ()
-    """Names of the HPO terms that are present."""
+    phenotypes: Sequence[str] | None = ()
+    """Names of the HPO terms that are present; None where the reader shall not be told about phenotypes."""
+    gene: str | None = None
+    """Symbol of the causal gene; None unless the student may read it."""
 
 
 def describe(patient: Patient) -> str:
@@ -27,8 +29,12 @@ def describe(patient: Patient) -> str:
     Args:
         patient: Unknown fields are left out.
     """
-    known = [f"{field} {value}" for field in ("sex", "age", "ethnicity") if (value := getattr(patient, field))]
+    fields = ("sex", "age", "ethnicity", "gene")
+    known = [f"{field} {value}" for field in fields if (value := getattr(patient, field))]
     first = ", ".join(known)
     parts = [first[0].upper() + first[1:] + "."] if first else []
-    parts.append(f"Phenotypes: {', '.join(patient.phenotypes)}." if patient.phenotypes else "No phenotypes recorded.")
+    if patient.phenotypes:
+        parts.append(f"Phenotypes: {', '.join(patient.phenotypes)}.")
+    elif patient.phenotypes is not None:
+        parts.append("No phenotypes recorded.")
     return " ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,8 +44,10 @@ def resolve(term_id: str) -> str | None:
     """The id in force: an obsolete id's replacement, or None where the ontology knows neither.
 
     Args:
-        term_id: `HP:0000322`.
+        term_id: `HP:0000322`; anything of another form is unknown.
     """
+    if not re.fullmatch(r"HP:\d{7}", term_id):  # hpo3 would also look up names and bare numbers
+        return None
     try:
         term = ontology().get_hpo_object(term_id)
     except (RuntimeError, KeyError, ValueError, TypeError):

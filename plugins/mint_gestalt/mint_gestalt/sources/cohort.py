@@ -1,0 +1,344 @@
+"""From cases to samples: names settled, small diseases left out, splits made, text and privileged fields parted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mint_core.errors import ConfigError, DataError
+from mint_core.splits import Candidate, assign_splits, drop_copies
+from mint_core.types import LabelSpace, Sample, Split, TaskData
+from mint_gestalt.sources import gmdb, notes, phenopackets
+from mint_gestalt.sources.cases import Case, Reading
+from mint_gestalt.sources.labels import Diseases, choose, extend, found, nearest
+from mint_gestalt.sources.options import RareDiseaseOptions
+
+READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.read, "jsonl": notes.read}
+"""The readers of files, by the name of the source."""
+_LONGEST_NAME = 150
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A case with its settled disease and its split."""
+
+    case: Case
+    label: str | None
+    split: Split = "train"
+
+
+def load(options: RareDiseaseOptions) -> TaskData:
+    """Reads the patients that `source` and `data` name, and those of `external`.
+
+    Args:
+        options: All but those of `simulated` count.
+
+    Raises:
+        ConfigError: Options contradict each other or the data.
+        DataError: The data cannot be read, or nothing remains of them.
+    """
+    reading = _read(options.source, options.data or Path(), options)
+    facts = Counter(reading.facts)
+    given = _given_splits(reading)
+    diseases = choose(reading.cases, options, facts)
+    placed = _large_enough(_named(reading.cases, diseases, options, facts), given, options, facts)
+    if options.labels is None:
+        diseases = _only(diseases, placed)
+    facts["diseases"] = len(diseases.labels)
+    unseen = _drawn_unseen(placed, given, options)
+    placed = placed if given else _split(placed, unseen, options)
+    if unseen:
+        facts["diseases held out as unseen"] = len(unseen)
+    _count_untrained(placed, unseen, facts)
+    samples = _samples(_fewer_labels(placed, options, facts), diseases.labels, options, facts)
+    if options.duplicates == "drop":
+        kept = tuple(drop_copies(samples))
+        facts["faces left out, they lie in an earlier split"] += len(samples) - len(kept)
+        samples = kept
+    splits = "splits as given" if given else f"splits by mint, seed {options.sample_seed}"
+    data = TaskData(samples, diseases.labels, f"{reading.line}, {splits}", facts=dict(+facts))
+    if options.external is None:
+        return data
+    return add_external(data, diseases.by_id, _publications_trained_on(placed), options)
+
+
+def add_external(
+    data: TaskData, by_id: Mapping[str, str], trained_on: frozenset[str], options: RareDiseaseOptions
+) -> TaskData:
+    """The data with a second data set behind them, all of it test.
+
+    Its diseases are found in the label space by id, name or alias; the others are appended to it. Patients from a
+    publication that was trained on are left out and counted: they could be the same patients.
+
+    Args:
+        data: The task's own data.
+        by_id: Canonical name by disease id.
+        trained_on: Publications of the training and validation patients.
+        options: `external`, `external_source`, `external_name` and the reader's own options count.
+
+    Raises:
+        DataError: It cannot be read, or no patient remains.
+    """
+    if options.external is None:
+        return data
+    place = options.external
+    name = options.external_name or place.resolve().stem
+    reading = _read(options.external_source or options.source, place, options)
+    met = Counter(reading.facts)
+    own = Diseases(data.labels, by_id)
+    cases = [case for case in reading.cases if case.disease_names and case.publication not in trained_on]
+    met["left out, no disease"] += sum(not case.disease_names for case in reading.cases)
+    met["left out, their publication was trained on"] += sum(
+        bool(case.disease_names) and case.publication in trained_on for case in reading.cases
+    )
+    if not cases:
+        raise DataError(
+            f"No patient of {place.name} remains to be tested on: none has a disease, or all were trained on."
+        )
+    new = [case for case in cases if own.find(case) is None]
+    diseases = extend(own, found(new), options, met) if new else own
+    met["diseases appended to the label space"] += len(diseases.labels) - len(data.labels)
+    placed = [_Placed(case, diseases.find(case), "test") for case in cases]
+    samples = _samples(placed, diseases.labels, options, met, cohort=name)
+    facts = {**data.facts, **{f"{name}: {fact}": count for fact, count in (+met).items()}}
+    return TaskData(
+        (*data.samples, *samples),
+        diseases.labels,
+        f"{data.source}; external: {reading.line}",
+        data.simulated,
+        data.licence,
+        facts,
+    )
+
+
+def _read(source: str, place: Path, options: RareDiseaseOptions) -> Reading:
+    if source not in READERS:
+        raise ConfigError(
+            "An external data set needs a source of its own; name it with --set task.external_source, out of "
+            f"{', '.join(READERS)}."
+        )
+    return READERS[source](place, options)
+
+
+def _given_splits(reading: Reading) -> bool:
+    return any(case.split is not None for case in reading.cases)
+
+
+# --- which patients and which diseases
+
+
+def _named(
+    cases: Sequence[Case], diseases: Diseases, options: RareDiseaseOptions, facts: Counter[str]
+) -> list[_Placed]:
+    """The cases with their canonical disease; those outside a given label space refused or dropped."""
+    placed = []
+    for case in cases:
+        label = diseases.find(case)
+        if label is None and case.disease_names:
+            if options.unknown_labels == "refuse":
+                said = case.disease_names[0]
+                # A long one may be a clinical note that stands in the wrong column, and is not quoted.
+                quoted = f" '{said}'" if len(said) <= _LONGEST_NAME else ""
+                raise DataError(
+                    f"{case.where}: the disease{quoted} is not in the label space{nearest(said, diseases.labels)}; "
+                    "mend the name, or leave such patients out with --set task.unknown_labels=drop."
+                )
+            facts["left out, their disease is not in the label space"] += 1
+            continue
+        placed.append(_Placed(case, label, case.split or "train"))
+    if not any(one.label for one in placed):
+        raise DataError("No patient has a disease of the label space; check task.labels against the data.")
+    return placed
+
+
+def _large_enough(
+    placed: Sequence[_Placed], given: bool, options: RareDiseaseOptions, facts: Counter[str]
+) -> list[_Placed]:
+    """Without the diseases that have too few patients or groups."""
+    default = 1 if given else 2
+    least = (options.min_patients or default, options.min_groups or default)
+    patients, groups = defaultdict(set), defaultdict(set)
+    for one in placed:
+        if one.label is not None:
+            patients[one.label].add(one.case.patient)
+            groups[one.label].add(one.case.group)
+    small = {name for name in patients if len(patients[name]) < least[0] or len(groups[name]) < least[1]}
+    if len(small) == len(patients):
+        most, spread = max((len(patients[name]), len(groups[name])) for name in patients)
+        raise DataError(
+            f"No disease has at least {least[0]} patients in {least[1]} groups (at most {most} in {spread} here), so "
+            "none can be both trained and tested on; add patients, or lower task.min_patients and task.min_groups."
+        )
+    kept = [one for one in placed if one.label not in small]
+    facts["diseases left out, too few patients or groups"] += len(small)
+    facts["patients left out with them"] += len({case.patient for case in _cases(placed)}) - len(
+        {case.patient for case in _cases(kept)}
+    )
+    return kept
+
+
+def _cases(placed: Sequence[_Placed]) -> list[Case]:
+    return [one.case for one in placed]
+
+
+def _only(diseases: Diseases, placed: Sequence[_Placed]) -> Diseases:
+    """The label space of the diseases that are left."""
+    present = {one.label for one in placed}
+    names = tuple(name for name in diseases.labels.names if name in present)
+    labels = LabelSpace(names, tuple(diseases.labels.all_names(name)[1:] for name in names))
+    return Diseases(labels, {key: name for key, name in diseases.by_id.items() if name in present})
+
+
+# --- splits
+
+
+def _draw(options: RareDiseaseOptions, what: str, name: str) -> str:
+    """A place in a random order that depends on the seed and the name only."""
+    return hashlib.blake2b(f"{options.sample_seed}\0{what}\0{name}".encode(), digest_size=16).hexdigest()
+
+
+def _drawn_unseen(placed: Sequence[_Placed], given: bool, options: RareDiseaseOptions) -> frozenset[str]:
+    """The diseases that are held out."""
+    if not options.unseen:
+        return frozenset()
+    if given:
+        raise ConfigError(
+            "task.unseen needs mint's own split; take the split column out, or move those patients yourself."
+        )
+    names = sorted(
+        {one.label for one in placed if one.label is not None}, key=lambda name: _draw(options, "unseen", name)
+    )
+    if len(names) - options.unseen < 2:
+        raise ConfigError(
+            f"task.unseen = {options.unseen} leaves fewer than two of {len(names)} diseases to train on; lower it."
+        )
+    return frozenset(names[: options.unseen])
+
+
+def _split(placed: Sequence[_Placed], unseen: frozenset[str], options: RareDiseaseOptions) -> list[_Placed]:
+    """Unseen diseases, and whoever shares a group with their patients, are test; the others are shared out."""
+    held_out = {one.case.group for one in placed if one.label in unseen}
+    rest = [one for one in placed if one.case.group not in held_out]
+    train = 1 - options.val_fraction - options.test_fraction
+    if train <= 0:
+        raise ConfigError("val_fraction and test_fraction together must be below 1, so that train keeps a share.")
+    candidates = [Candidate(one.case.id, one.label, one.case.group, one.case.image) for one in rest]
+    fractions: dict[Split, float] = {"train": train, "val": options.val_fraction, "test": options.test_fraction}
+    splits = dict(
+        zip((one.case.id for one in rest), assign_splits(candidates, fractions, options.sample_seed), strict=True)
+    )
+    return [
+        _Placed(one.case, one.label, splits.get(one.case.id, "test"))
+        for one in placed
+        if one.label is not None or one.case.id in splits
+    ]
+
+
+def _count_untrained(placed: Sequence[_Placed], unseen: frozenset[str], facts: Counter[str]) -> None:
+    trained = {one.label for one in placed if one.split == "train"}
+    tested = {one.label for one in placed if one.split != "train"}
+    facts["further diseases in test without a training patient"] += len(tested - trained - unseen)
+
+
+def _publications_trained_on(placed: Sequence[_Placed]) -> frozenset[str]:
+    return frozenset(one.case.publication for one in placed if one.split != "test" and one.case.publication)
+
+
+def _fewer_labels(placed: Sequence[_Placed], options: RareDiseaseOptions, facts: Counter[str]) -> list[_Placed]:
+    """Takes the label of all but `labelled` training patients, evenly over the diseases and one of each first."""
+    known = [one for one in placed if one.split == "train" and one.label is not None]
+    if options.labelled is None:
+        return list(placed)
+    if options.labelled > len(known):
+        raise ConfigError(
+            f"task.labelled = {options.labelled} is more than the {len(known)} training patients with a disease; "
+            "lower it."
+        )
+    by_label: dict[str | None, list[str]] = defaultdict(list)
+    for one in known:
+        by_label[one.label].append(one.case.id)
+    places = []
+    for ids in by_label.values():
+        ids.sort(key=lambda name: _draw(options, "labelled", name))
+        places += [
+            (rank > 0, (rank + 0.5) / len(ids), _draw(options, "turn", name), name) for rank, name in enumerate(ids)
+        ]
+    keep = {name for *_, name in sorted(places)[: options.labelled]}
+    facts["training patients with a label"] = len(keep)
+    facts["training patients whose label was taken"] = len(known) - len(keep)
+    facts["diseases without a labelled training patient"] += sum(keep.isdisjoint(ids) for ids in by_label.values())
+    return [
+        _Placed(one.case, None, one.split) if one.split == "train" and one.case.id not in keep else one
+        for one in placed
+    ]
+
+
+# --- samples
+
+
+def _samples(
+    placed: Sequence[_Placed],
+    labels: LabelSpace,
+    options: RareDiseaseOptions,
+    facts: Counter[str],
+    cohort: str | None = None,
+) -> tuple[Sample, ...]:
+    """What the core gets. Ids and groups of an external data set carry its name, publications do not."""
+    samples = []
+    for one in placed:
+        text = _blind(one, labels, options, facts)
+        if text is None:
+            continue
+        case = one.case
+        ours = cohort is None or case.group == case.publication
+        samples.append(
+            Sample(
+                id=case.id if cohort is None else f"{cohort}/{case.id}",
+                split=one.split,
+                label=one.label,
+                group=case.group if ours else f"{cohort}/{case.group}",
+                image=case.image,
+                text=text,
+                privileged=case.privileged,
+                cohort=cohort,
+            )
+        )
+    return tuple(samples)
+
+
+def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts: Counter[str]) -> str | None:
+    """The text without privileged values and, where somebody wrote it, without its disease; None = leave out."""
+    case, text = one.case, one.case.text
+    for field, value in case.privileged.items():
+        for part in value.split(", "):
+            text = _masked(text, part, f"[{field}]", 0)
+    by_field = text != case.text
+    if case.free_text:
+        known = labels.all_names(one.label) if one.label else ()
+        for name in sorted({*known, *case.disease_names}, key=lambda name: (-len(name), name)):
+            text = _masked(text, name, "[disease]", re.IGNORECASE)
+    if text == case.text:
+        return text
+    if options.named_in_text == "refuse":
+        what = "a privileged value" if by_field else "the name of the disease"
+        raise DataError(
+            f"{case.where}: the text holds {what}, which the student may not read; mend the text, or use "
+            "--set task.named_in_text=mask."
+        )
+    facts["texts that held a privileged value"] += by_field
+    facts["texts that named the disease"] += "[disease]" in text and "[disease]" not in case.text
+    if options.named_in_text == "drop":
+        facts["left out for what their text held"] += 1
+        return None
+    return text
+
+
+def _masked(text: str, word: str, by: str, flags: int) -> str:
+    """Whole words only; two letters at least for names that would be found everywhere."""
+    if flags & re.IGNORECASE and len(word) < 3:
+        return text
+    return re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", by, text, flags=flags)

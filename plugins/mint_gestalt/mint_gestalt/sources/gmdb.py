@@ -1,0 +1,235 @@
+"""Source `gmdb`: the table of the GestaltMatcher Database with aligned faces, or GestaltMML's inference table."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mint_core.errors import DataError
+from mint_core.types import ImageRef, Split
+from mint_gestalt.clinical import Patient
+from mint_gestalt.sources.ages import in_words
+from mint_gestalt.sources.cases import Case, Reading, names_of, present_terms, publication_of, read_each, told
+from mint_gestalt.sources.options import RareDiseaseOptions
+from mint_gestalt.sources.tables import Row, face_at, read_table
+
+FIELDS = {
+    "id": "image_id",
+    "patient": "patient_id",
+    "image": "filename",
+    "label": "internal_syndrome_name",
+    "disease_id": "internal_syndrome_id",
+    "omim": "omim_ids",
+    "phenotypes": "present_features",
+    "years": "age_year",
+    "months": "age_month",
+    "sex": "gender",
+    "ethnicity": "ethnicity_category",
+    "gene": "gene_names",
+    "publication": "pmid",
+    "text": "texts",
+}
+_EMPTY = frozenset({"nan", "none", "unknown", "[]", "other", "others", "na", "n/a", "-"})
+_SEXES = {"male": "male", "m": "male", "female": "female", "f": "female"}
+_LEFT_OUT = "images left out, the published tables do not name them"
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a row alone does not tell."""
+
+    faces: Path
+    splits: Mapping[str, Split]
+    """By image id, where they are published."""
+    publications: Mapping[str, str]
+    """By patient id."""
+
+
+def read(place: Path, options: RareDiseaseOptions) -> Reading:
+    """Reads one face per row; a patient may have several.
+
+    Args:
+        place: The metadata table (`.tsv` or `.csv`), the inference table (image_id, filename, texts), or the folder
+            that holds one of them.
+        options: `columns`, `image_folder`, `gmdb_splits`, `student_fields`, `privileged`, `group_by`, `unknown_terms`
+            and `on_error` count.
+
+    Raises:
+        DataError: There is no such table, a column is missing, or a row is malformed and `on_error` is `fail`.
+    """
+    path = _metadata(place)
+    table = read_table(path, FIELDS, options)
+    for field in ("id", "image"):
+        if field not in table.columns:
+            raise DataError(
+                f"{path.name} has no column '{FIELDS[field]}'; name it with --set task.columns.{field}=NAME."
+            )
+    if not table.columns & {"phenotypes", "text"}:
+        raise DataError(
+            f"{path.name} has neither the column '{FIELDS['phenotypes']}' nor '{FIELDS['text']}'; name one with "
+            "--set task.columns.phenotypes=NAME."
+        )
+    facts: Counter[str] = Counter({"rows read": len(table.rows)})
+    splits = published_splits(path.parent, options) if options.gmdb_splits == "published" else None
+    rows = [row for row in table.rows if splits is None or row.problem or row.cells.get("id") in splits]
+    if len(rows) < len(table.rows):
+        facts[_LEFT_OUT] += len(table.rows) - len(rows)
+    faces = _faces(path.parent, options)
+    beside = _Beside(faces, splits or {}, _publications(rows))
+    cases = read_each(rows, partial(_case, options, beside), options, facts)
+    return Reading(cases, facts, f"GMDB at {path.name}")
+
+
+def _metadata(place: Path) -> Path:
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise DataError(f"There is nothing at {place}; check the path after --data.")
+    tables = sorted(path for path in place.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+    wanted = [path for path in tables if "metadata" in path.name.lower()] or [
+        path for path in tables if not re.search("gallery|test", path.name.lower())
+    ]
+    if len(wanted) != 1:
+        raise DataError(
+            f"{place} holds {len(wanted)} tables that could be the metadata; name the right file with --data, for "
+            "example image_metadata_v1.0.9.tsv."
+        )
+    return wanted[0]
+
+
+def _faces(folder: Path, options: RareDiseaseOptions) -> Path:
+    """Where the crops lie: as told, beside the table, or in the only folder there."""
+    if options.image_folder is not None:
+        return options.image_folder.resolve()
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return (folders[0] if len(folders) == 1 else folder).resolve()
+
+
+def published_splits(folder: Path, options: RareDiseaseOptions) -> dict[str, Split]:
+    """Split by image id: the gallery tables are train, the test tables test; of several folds the first counts.
+
+    Args:
+        folder: Where `gmdb_*_gallery_images_*.csv` and `gmdb_*_test_images_*.csv` lie.
+        options: Handed to the reader of tables.
+
+    Raises:
+        DataError: A table is missing, or an image stands in both.
+    """
+    plain = options.model_copy(update={"columns": {}})
+    splits: dict[str, Split] = {}
+    kinds: tuple[tuple[str, Split], ...] = (("gallery", "train"), ("test", "test"))
+    for kind, split in kinds:
+        paths = sorted(folder.glob(f"*_{kind}_images*.csv"))
+        if not paths:
+            raise DataError(
+                f"{folder} holds no *_{kind}_images*.csv; put it there, or use --set task.gmdb_splits=mint."
+            )
+        for path in paths:
+            for row in read_table(path, {"id": "image_id", "split": "split"}, plain).rows:
+                name = row.cells.get("id")
+                if row.problem or name is None:
+                    raise DataError(row.problem or f"{row.where}: the image_id is empty; mend the table.")
+                if _number(row.cells.get("split", "1")) != 1:
+                    continue
+                if splits.setdefault(name, split) != split:
+                    raise DataError(f"{row.where}: image '{name}' stands in a gallery table and in a test table.")
+    return splits
+
+
+def _publications(rows: list[Row]) -> dict[str, str]:
+    """One publication per patient, the least by name, so that two faces of a patient are never parted."""
+    found: dict[str, str] = {}
+    for row in rows:
+        patient, publication = row.cells.get("patient"), publication_of(row.cells.get("publication", ""))
+        if patient and publication:
+            found[patient] = min(publication, found.get(patient, publication))
+    return found
+
+
+def _case(options: RareDiseaseOptions, beside: _Beside, row: Row, facts: Counter[str]) -> Case:
+    if row.problem:
+        raise DataError(row.problem)
+    cells = {field: value for field, value in row.cells.items() if value.lower() not in _EMPTY}
+    if "id" not in cells:
+        raise DataError(f"{row.where}: the image id is empty; fill it or delete the row.")
+    split = beside.splits.get(cells["id"])
+    if "label" not in cells:
+        if split in ("val", "test"):
+            raise DataError(f"{row.where}: the disease is empty in split '{split}'; fill it, or take the row out.")
+        facts["without a disease, for training only"] += 1
+    patient = f"patient {cells['patient']}" if "patient" in cells else cells["id"]
+    publication = beside.publications.get(cells.get("patient", ""))
+    text, privileged = _told(row, cells, options, facts)
+    return Case(
+        where=row.where,
+        id=cells["id"],
+        patient=patient,
+        publication=publication,
+        group=(publication or patient) if options.group_by == "publication" else patient,
+        disease_ids=_ids(cells),
+        disease_names=names_of(cells.get("label", "")),
+        text=text,
+        free_text="text" in cells,
+        privileged=privileged,
+        image=_face(row, cells, beside.faces, options, facts),
+        split=split,
+    )
+
+
+def _told(
+    row: Row, cells: Mapping[str, str], options: RareDiseaseOptions, facts: Counter[str]
+) -> tuple[str, dict[str, str]]:
+    ids = re.findall(r"HP:\d+", cells.get("phenotypes", ""))
+    known = Patient(
+        sex=_SEXES.get(cells.get("sex", "").lower()),
+        age=_age(row, cells),
+        ethnicity=cells.get("ethnicity"),
+        phenotypes=present_terms(row.where, ids, options, facts),
+        gene=", ".join(part for part in re.split(r"[,;\s]+", cells.get("gene", "")) if part) or None,
+    )
+    met: Counter[str] = Counter()
+    text, privileged = told(known, options, met)
+    if "text" in cells:  # the inference table says everything in one text
+        return cells["text"], privileged
+    facts.update(met)
+    return text, privileged
+
+
+def _age(row: Row, cells: Mapping[str, str]) -> str | None:
+    if "years" not in cells and "months" not in cells:
+        return None
+    try:
+        return in_words(float(cells.get("years", 0)), float(cells.get("months", 0)))
+    except (ValueError, OverflowError):
+        raise DataError(f"{row.where}: the age is no number; write years and months.") from None
+
+
+def _ids(cells: Mapping[str, str]) -> tuple[str, ...]:
+    """The database's own id, and the OMIM id where there is exactly one."""
+    own = (f"GMDB:{_number(cells['disease_id']):g}",) if "disease_id" in cells else ()
+    omim = re.findall(r"(?<![\w])\d{6}(?!\d)", cells.get("omim", ""))
+    return (*own, f"OMIM:{omim[0]}") if len(omim) == 1 and "PS" not in cells["omim"] else own
+
+
+def _number(text: str) -> float:
+    """A whole number, which pandas writes as 1.0 where a column has gaps."""
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError("a column that must hold numbers holds words; check the table's columns.") from None
+
+
+def _face(
+    row: Row, cells: Mapping[str, str], faces: Path, options: RareDiseaseOptions, facts: Counter[str]
+) -> ImageRef | None:
+    """The aligned crop, `461_aligned.jpg`, or else the file that the table names."""
+    aligned = faces / f"{Path(cells['id']).name}_aligned.jpg"
+    name = aligned.name if aligned.is_file() else cells.get("image")
+    if name is None:
+        facts["without a face"] += 1
+        return None
+    return face_at(row, name, faces, options)

@@ -1,0 +1,102 @@
+"""Sources `csv` and `jsonl`: one patient per row, with a text that somebody wrote and the name of the disease."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from mint_core.errors import ConfigError, DataError
+from mint_core.types import Split
+from mint_gestalt.sources.cases import Case, Reading, names_of, publication_of, read_each
+from mint_gestalt.sources.options import RareDiseaseOptions
+from mint_gestalt.sources.tables import Row, Table, face_at, read_table
+
+FIELDS = {
+    name: name for name in ("id", "text", "label", "disease_id", "patient", "publication", "group", "split", "image")
+}
+_SPLITS: dict[str, Split] = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+_SPLITS |= {"test": "test", "testing": "test"}
+
+
+def read(place: Path, options: RareDiseaseOptions) -> Reading:
+    """Reads a table of clinical notes.
+
+    Args:
+        place: A `.csv`, `.tsv` or `.jsonl` file.
+        options: `columns`, `privileged`, `group_by`, `image_folder` and `on_error` count.
+
+    Raises:
+        ConfigError: The disease itself is privileged.
+        DataError: A column is missing, or a row is malformed and `on_error` is `fail`.
+    """
+    if place.is_dir():
+        raise DataError(f"{place} is a folder; name the file with the notes after --data.")
+    for field in ("label", "disease_id"):
+        if options.columns.get(field, field) in options.privileged:
+            raise ConfigError(
+                f"task.privileged names the column of the field '{field}', which is the answer; take it out."
+            )
+    table = read_table(place, FIELDS, options, options.privileged)
+    for field in ("text", "label"):
+        if field not in table.columns:
+            raise DataError(
+                f"{place.name} has no column '{options.columns.get(field, field)}'; name the right one with "
+                f"--set task.columns.{field}=NAME."
+            )
+    facts: Counter[str] = Counter({"rows read": len(table.rows)})
+    cases = read_each(table.rows, partial(_case, table, options), options, facts)
+    return Reading(cases, facts, f"notes at {place.name}")
+
+
+def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[str]) -> Case:
+    if row.problem:
+        raise DataError(row.problem)
+    cells = row.cells
+    if "text" not in cells:
+        raise DataError(f"{row.where}: the text is empty; fill it or delete the row.")
+    if "id" in table.columns and "id" not in cells:
+        raise DataError(f"{row.where}: the id is empty; fill it, or leave the id column out.")
+    split = _split(table, row)
+    if "label" not in cells:
+        if split in ("val", "test"):
+            raise DataError(f"{row.where}: the label is empty in split '{split}'; fill it, or move the row to train.")
+        facts["without a disease, for training only"] += 1
+    for name in options.privileged:
+        if name not in cells:
+            facts[f"without {name}"] += 1
+    own_id = cells.get("id", row.where)
+    patient = cells.get("patient", own_id)
+    publication = publication_of(cells["publication"]) if "publication" in cells else None
+    root = (options.image_folder or table.path.parent).resolve()
+    return Case(
+        where=row.where,
+        id=own_id,
+        patient=patient,
+        publication=publication,
+        group=_group(cells.get("group"), publication, patient, options),
+        disease_ids=names_of(cells.get("disease_id", ""))[:1],
+        disease_names=names_of(cells.get("label", "")),
+        text=cells["text"],
+        free_text=True,
+        privileged={name: cells[name] for name in options.privileged if name in cells},
+        image=face_at(row, cells["image"], root, options) if "image" in cells else None,
+        split=split,
+    )
+
+
+def _split(table: Table, row: Row) -> Split | None:
+    if "split" not in table.columns:
+        return None
+    split = _SPLITS.get(row.cells.get("split", "").lower())
+    if split is None:
+        raise DataError(f"{row.where}: the split is not known; write train, val or test.")
+    return split
+
+
+def _group(given: str | None, publication: str | None, patient: str, options: RareDiseaseOptions) -> str:
+    if options.group_by == "patient":
+        return patient
+    if options.group_by == "publication":
+        return publication or patient
+    return given or publication or patient

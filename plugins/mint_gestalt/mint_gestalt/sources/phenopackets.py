@@ -1,0 +1,161 @@
+"""Source `phenopackets`: GA4GH phenopackets, version 2, from a folder or a zip archive that is never unpacked."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from mint_core.errors import DataError
+from mint_gestalt.clinical import Patient
+from mint_gestalt.sources.cases import Case, Reading, names_of, present_terms, publication_of, read_each, told
+from mint_gestalt.sources.options import RareDiseaseOptions
+from mint_gestalt.sources.packet import Phenopacket, parse
+
+MAX_BYTES = 16 * 2**20
+"""A larger file is refused unread: packets are a few kilobytes, and a zip bomb is not."""
+_OTHER = "files of other kinds, not read"
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    name: str
+    """Path below the data folder, with slashes."""
+    read: Callable[[], bytes]
+
+
+def read(place: Path, options: RareDiseaseOptions) -> Reading:
+    """Reads all packets below a folder, in a zip archive, or one file.
+
+    Every file that ends in `.json` is a patient or an error; nothing is passed over in silence.
+
+    Args:
+        place: Folder, `.zip` or `.json`.
+        options: `student_fields`, `privileged`, `group_by`, `unknown_terms` and `on_error` count.
+
+    Raises:
+        DataError: There is nothing to read, or a packet is malformed and `on_error` is `fail`.
+    """
+    facts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        if place.is_dir():
+            documents = list(_in_folder(place, facts))
+        elif zipfile.is_zipfile(place):
+            archive = stack.enter_context(zipfile.ZipFile(place))
+            documents = list(_in_archive(archive, facts))
+        elif place.suffix.lower() == ".json" and place.is_file():
+            documents = [_Document(place.name, partial(_read_file, place, place.name))]
+        else:
+            raise DataError(f"{place} is no folder, zip archive or .json file of phenopackets; check the path.")
+        if not documents:
+            raise DataError(f"{place} holds no .json file; name the folder or zip archive that holds the phenopackets.")
+        facts["files read"] = len(documents)
+        cases = read_each(documents, partial(_case, options), options, facts)
+    return Reading(cases, facts, f"phenopackets at {place.resolve().name}")
+
+
+def _in_folder(root: Path, facts: Counter[str]) -> Iterator[_Document]:
+    for path in sorted(root.rglob("*")):
+        if path.is_dir():
+            continue
+        name = path.relative_to(root).as_posix()
+        if _counts(name, facts):
+            yield _Document(name, partial(_read_file, path, name, root.resolve()))
+
+
+def _in_archive(archive: zipfile.ZipFile, facts: Counter[str]) -> Iterator[_Document]:
+    for info in sorted(archive.infolist(), key=lambda info: info.filename):
+        if not info.is_dir() and _counts(info.filename, facts):
+            yield _Document(info.filename, partial(_read_member, archive, info))
+
+
+def _counts(name: str, facts: Counter[str]) -> bool:
+    """Whether a file is read. Hidden files are leftovers of editors and of macOS, not patients."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() == ".json" and not path.name.startswith(".") and "__MACOSX" not in path.parts:
+        return True
+    facts[_OTHER] += 1
+    return False
+
+
+def _read_file(path: Path, name: str, root: Path | None = None) -> bytes:
+    try:
+        if root is not None and not path.resolve().is_relative_to(root):
+            raise DataError(f"{name} is a link that leaves the data folder; copy the file into the folder.")
+        if not path.is_file():
+            raise DataError(f"{name} is not a file that can be read; leave it out.")
+        if path.stat().st_size > MAX_BYTES:
+            raise _too_large(name)
+        return path.read_bytes()
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+        raise DataError(f"{name} cannot be read ({getattr(error, 'strerror', None) or 'a loop of links'}).") from error
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.file_size > MAX_BYTES:
+        raise _too_large(info.filename)
+    try:
+        with archive.open(info) as file:
+            content = file.read(MAX_BYTES + 1)  # what the archive says of the size need not be true
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{info.filename} is damaged inside the archive; fetch the archive again.") from error
+    except (RuntimeError, NotImplementedError) as error:
+        raise DataError(
+            f"{info.filename} is encrypted or packed in a way Python cannot read; pack it again."
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise _too_large(info.filename)
+    return content
+
+
+def _too_large(name: str) -> DataError:
+    return DataError(f"{name} is larger than {MAX_BYTES // 2**20} MiB, which no phenopacket of one patient is.")
+
+
+def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str]) -> Case:
+    name = document.name
+    packet = parse(name, document.read())
+    try:
+        disease, age = packet.disease, packet.age
+    except DataError as error:
+        raise DataError(f"{name}: {error}.") from None
+    present = [feature.type.id for feature in packet.phenotypic_features if not feature.excluded]
+    facts["excluded features, not told"] += len(packet.phenotypic_features) - len(present)
+    known = Patient(
+        sex=packet.sex,
+        age=age,
+        phenotypes=present_terms(name, present, options, facts),
+        gene=", ".join(packet.genes) or None,
+    )
+    text, privileged = told(known, options, facts)
+    publication = _publication(packet)
+    if publication is None:
+        facts["without a publication, grouped by patient"] += 1
+    cohort = PurePosixPath(name).parent.as_posix()
+    patient = f"{publication or cohort}/{packet.subject.id}" if packet.subject.id else packet.id
+    groups = {"publication": publication or patient, "patient": patient, "cohort": cohort}
+    return Case(
+        where=name,
+        id=packet.id,
+        patient=patient,
+        publication=publication,
+        group=groups[options.group_by or "publication"],
+        disease_ids=(disease.id,),
+        disease_names=names_of(disease.label) or (disease.id,),
+        text=text,
+        privileged=privileged,
+    )
+
+
+def _publication(packet: Phenopacket) -> str | None:
+    """The first PubMed reference, or another reference, or the one in the packet's id."""
+    references = [reference.id for reference in packet.meta_data.external_references if reference.id.strip()]
+    references.sort(key=lambda reference: not reference.upper().startswith("PMID"))
+    if references:
+        return publication_of(references[0])
+    return publication_of(packet.id) if packet.id.upper().startswith("PMID") else None
