@@ -7,14 +7,26 @@ from typing import Any, ClassVar
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.interfaces.task import Task
 from mint_core.types import Prompt, Sample, TaskData
-from mint_gestalt import wording
-from mint_gestalt.sources.options import RareDiseaseOptions
+from mint_gestalt import ontology, wording
+from mint_gestalt.sources import cohort, simulated
+from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions
 
-_READERS: dict[str, Any] = {}
+_READERS: dict[str, Any] = {"simulated": simulated.load, **dict.fromkeys(cohort.READERS, cohort.load)}
 
 
 class RareDisease(Task):
-    """Clinical text in, the N most likely rare diseases out."""
+    """Clinical text in, the N most likely rare diseases out.
+
+    The student reads age, sex, ethnicity and phenotypes as text, or a clinical note. What only the teacher may read (a
+    face, the causal gene) travels as the sample's image and privileged fields. Sources: `simulated` (nothing to
+    download), `phenopackets` (GA4GH, version 2), `gmdb` (GestaltMatcher Database), `csv` and `jsonl` (clinical notes);
+    `docs/data.md` tells what they read.
+
+    Source of the task: MINT, arXiv 2505.05736, section on rare diseases.
+
+    Raises:
+        ConfigError: The source is unknown or has no data, or a field is both the student's and privileged.
+    """
 
     name = "rare-disease"
     Config: ClassVar[type[Any]] = RareDiseaseOptions
@@ -31,10 +43,16 @@ class RareDisease(Task):
             raise ConfigError(f"Task '{self.name}' has no source '{source}'{did_you_mean(source, _READERS)}.")
         if source != "simulated" and self.config.data is None:
             raise ConfigError(f"Source '{source}' reads your data; say where they are with --data PATH.")
+        if source in ("phenopackets", "gmdb"):
+            _check_fields(self.config)
 
     def load(self) -> TaskData:
-        """Reads the chosen source; see `mint_core.interfaces.task.Task.load`."""
+        """Reads the chosen source, and the external data set; see `mint_core.interfaces.task.Task.load`."""
         data: TaskData = _READERS[self.config.source](self.config)
+        if self.config.source == "simulated" and self.config.external is not None:
+            names = ((disease.id, data.labels.find(disease.name)) for disease in ontology.diseases())
+            by_id = {disease_id: name for disease_id, name in names if name is not None}
+            data = cohort.add_external(data, by_id, frozenset(), self.config)
         return data
 
     def list_length(self, n_labels: int) -> int:
@@ -49,3 +67,14 @@ class RareDisease(Task):
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
         """See `mint_gestalt.wording.inference_prompt`."""
         return wording.inference_prompt(n, sample.text or "")
+
+
+def _check_fields(options: RareDiseaseOptions) -> None:
+    for field in options.privileged:
+        if field not in PATIENT_FIELDS:
+            raise ConfigError(f"task.privileged: there is no field '{field}'{did_you_mean(field, PATIENT_FIELDS)}.")
+        if field in options.student_fields:
+            raise ConfigError(
+                f"'{field}' stands in task.student_fields and in task.privileged, but what the student reads is not "
+                "privileged; take it out of one of them."
+            )
