@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, Any
 from mint_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from mint_core.comparison.compare import Comparison, compare
+    from mint_core.comparison.sweep import sweep
     from mint_core.errors import MintError
     from mint_core.runs.observer import Observer
     from mint_core.runs.pipeline import RunResult, run
     from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Prompt, Ranking, Sample, TaskData
 
 _WHERE = {
+    "compare": "mint_core.comparison.compare",
+    "Comparison": "mint_core.comparison.compare",
+    "sweep": "mint_core.comparison.sweep",
     "run": "mint_core.runs.pipeline",
     "RunResult": "mint_core.runs.pipeline",
     "Observer": "mint_core.runs.observer",
@@ -32,6 +37,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Comparison",
     "LabelSpace",
     "MintError",
     "Observer",
@@ -42,8 +48,10 @@ __all__ = [
     "RunResult",
     "Sample",
     "TaskData",
+    "compare",
     "hookimpl",
     "run",
+    "sweep",
 ]
 
 

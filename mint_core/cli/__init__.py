@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import click
 
+from mint_core.cli.compare import compare, sweep
 from mint_core.cli.doctor import doctor
 from mint_core.cli.inspect import config, plugins
 from mint_core.cli.run import run, stage_commands
@@ -42,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (run, *stage_commands, plugins, config, doctor):
+for command in (run, compare, sweep, *stage_commands, plugins, config, doctor):
     cli.add_command(command)
 
 

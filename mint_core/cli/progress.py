@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +22,8 @@ from rich.progress import (
 from mint_core.runs.observer import Observer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mint_core.runs.pipeline import RunResult
 
 _LINE_EVERY = 20.0
@@ -98,6 +100,12 @@ class Terminal(Observer):
             self.bar.remove_task(self.task)
             self.task = None
         self.message(f"{name:<9} done in {seconds:.1f} s")
+
+    def print_tables(self, tables: Sequence[Table]) -> None:
+        """Prints tables on stdout, as wide as they are where no terminal limits them."""
+        out = self.out if self.out.is_terminal else Console(highlight=False, width=250)
+        for table in tables:
+            out.print(table)
 
     def conclude(self, result: RunResult) -> None:
         """Prints the table, or the run folder, on stdout."""

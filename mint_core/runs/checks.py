@@ -26,8 +26,8 @@ def check_sizes(context: Context) -> None:
     """
     strategy = context.strategy
     aligner = context.resolved.aligner
-    if aligner is None or not isinstance(aligner.config, TrainingConfig):
-        return
+    if aligner is None or not isinstance(aligner.config, TrainingConfig) or aligner.config.engine != "mint":
+        return  # another engine may count its steps in another way
     settings = settle(aligner.config, parameters=0)  # the student's size decides the LoRA rank only
     train = context.data.split("train")
     labels = context.data.labels.names

@@ -139,15 +139,8 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
         check_sizes(context)
         manifests: dict[str, Manifest] = {}
         _write_record(context, manifests, "running")
-        if context.data.simulated:
-            observer.message(
-                "The data are simulated: this run shows that everything works, and says nothing about patients."
-            )
-        if context.data.facts:
-            facts = "; ".join(f"{name}: {count:,}" for name, count in context.data.facts.items())
-            observer.message(f"Data: {facts}.")
-        if context.embedded:
-            observer.message(f"Student: {context.embedded.description}")
+        if not shared.folders:  # once for all runs of a comparison
+            _introduce(context)
         for stage in planned:
             with _recorded(context, manifests, stage):
                 manifests[stage], was_complete = _run_stage(context, stage, manifests, shared.folders)
@@ -155,6 +148,20 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
         _write_record(context, manifests, "complete" if until == STAGES[-1] else f"complete until {until}")
         metrics = read_json(folder.path / "metrics.json") if "evaluate" in manifests else None
         return RunResult(folder.path, tuple(reused), time.monotonic() - begin, peak_memory(), metrics)
+
+
+def _introduce(context: stages.Context) -> None:
+    """Says what must be known of data and student before anyone reads a number."""
+    observer = context.observer
+    if context.data.simulated:
+        observer.message(
+            "The data are simulated: this run shows that everything works, and says nothing about patients."
+        )
+    if context.data.facts:
+        facts = "; ".join(f"{name}: {count:,}" for name, count in context.data.facts.items())
+        observer.message(f"Data: {facts}.")
+    if context.embedded:
+        observer.message(f"Student: {context.embedded.description}")
 
 
 @contextmanager

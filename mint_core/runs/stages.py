@@ -197,15 +197,13 @@ def _teacher_top_1(data: TaskData, log_probs: Any) -> dict[str, dict[str, float]
 def prefer(context: Context, work: Path, out: Path) -> Facts:
     """The strategy turns the training split's rankings into preference groups."""
     rankings = context.rankings()
-    groups = [
-        group
-        for sample in context.data.split("train")
-        for group in context.strategy.groups(rankings[sample.id], sample.label)
-    ]
+    train = context.data.split("train")
+    context.strategy.fit([rankings[sample.id] for sample in train], [sample.label for sample in train])
+    groups = [group for sample in train for group in context.strategy.groups(rankings[sample.id], sample.label)]
     with storage_errors(out):
         (out / "preferences").mkdir(exist_ok=True)
         write_preferences(out / PREFERENCES, groups)
-    unlabelled = sum(sample.label is None for sample in context.data.split("train"))
+    unlabelled = sum(sample.label is None for sample in train)
     return {"groups": len(groups), "samples_without_truth": unlabelled}
 
 

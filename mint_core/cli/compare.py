@@ -1,0 +1,114 @@
+"""`mint compare` and `mint sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mint_core.cli.run import config_options, gather
+from mint_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mint_core.cli.progress import Terminal
+    from mint_core.comparison.compare import Comparison
+
+_SEEDS = click.option(
+    "--seeds", help="Seeds of the alignment: a count, from --seed on, or a list such as 0,5,7. [default: 3]"
+)
+_QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+
+
+@click.command()
+@click.option("--aligners", help="Rows by aligner, joined by commas; base = the student before alignment.")
+@click.option(
+    "--row",
+    "rows",
+    multiple=True,
+    metavar="NAME=ALIGNER:KEY=VALUE,…",
+    help="A row with options of its own; a key with a dot is a path into the config. May be repeated.",
+)
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="TEACHER:KEY=VALUE,…",
+    help="A teacher, fitted on the same training split, whose own list stands as a row. May be repeated.",
+)
+@_SEEDS
+@_QUIET
+@config_options
+def compare(
+    *,
+    aligners: str | None,
+    rows: tuple[str, ...],
+    baselines: tuple[str, ...],
+    seeds: str | None,
+    quiet: bool,
+    aligner: str | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    **options: Any,
+) -> None:
+    r"""Compare aligners on one set of labels and preferences, with seeds, intervals and paired tests.
+
+    \b
+    mint compare --teacher plip --aligners base,orpo --seeds 3
+    mint compare --teacher plip --aligners base --row soft=orpo:weight=0.1 --row hard=orpo:weight=1
+
+    Every complete run is reused; the same command again resumes. Options that all aligners share are set without a
+    name, for example --set aligner.epochs=3.
+    """
+    if aligner is not None:
+        raise ConfigError("`mint compare` takes --aligners base,orpo or --row; --aligner belongs to one run.")
+    from mint_core.cli.progress import Terminal
+    from mint_core.comparison.compare import compare as make
+
+    layer = gather(config_file, overrides, **options)
+    with Terminal(quiet=quiet) as terminal:
+        names = _split(aligners)
+        result = make(layer, aligners=names, rows=rows, seeds=seeds, baselines=baselines, observer=terminal)
+    _conclude(terminal, result)
+
+
+@click.command()
+@click.option("--aor", help="Ratios k/q of chosen to rejected labels, joined by commas: 10/10,10/15,10/20.")
+@_SEEDS
+@_QUIET
+@config_options
+def sweep(
+    *,
+    aor: str | None,
+    seeds: str | None,
+    quiet: bool,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    **options: Any,
+) -> None:
+    r"""Align with several ratios of chosen to rejected labels (AoR), on one set of labels.
+
+    \b
+    mint sweep --teacher plip --aligner orpo --aor 5/5,5/8,5/12 --seeds 3
+    """
+    from mint_core.cli.progress import Terminal
+    from mint_core.comparison.sweep import sweep as make
+
+    layer = gather(config_file, overrides, **options)
+    with Terminal(quiet=quiet) as terminal:
+        result = make(layer, aor=_split(aor), seeds=seeds, observer=terminal)
+    _conclude(terminal, result)
+
+
+def _split(text: str | None) -> list[str]:
+    """What stands between commas; an empty part is kept for the error message."""
+    return [] if text is None else [part.strip() for part in text.split(",")]
+
+
+def _conclude(terminal: Terminal, result: Comparison) -> None:
+    """Tables and folder on stdout."""
+    from mint_core.comparison.table import tables
+
+    terminal.print_tables(tables(result.content))
+    terminal.message(f"{sum(run.seconds for run in result.runs):.1f} s in {len(result.runs)} runs")
+    terminal.out.print(f"{result.content['kind']}: {result.path}", markup=False, soft_wrap=True)

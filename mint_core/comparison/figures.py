@@ -1,0 +1,116 @@
+"""The figures of a comparison: bars of the rows, or curves over the ratio, one panel per metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mint_core.runs.folder import storage_errors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Blue and vermilion of Okabe and Ito differ for every kind of colour vision, and in grey as well.
+_STUDENT, _OTHER, _DOT = "#0072B2", "#BBBBBB", "#D55E00"
+
+
+def draw(content: Mapping[str, Any], path: Path) -> list[Path]:
+    """Draws the figure of a comparison as PNG and SVG.
+
+    Args:
+        content: Content of compare.json or sweep.json.
+        path: Where to, without a suffix.
+
+    Returns:
+        The files.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = _figure(content)
+    FigureCanvasAgg(figure)
+    files = [path.with_suffix(".png"), path.with_suffix(".svg")]
+    # Text stays text, so that it can be searched and edited; ids and date do not change from draw to draw.
+    with storage_errors(path), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mint"}):
+        figure.savefig(files[0], dpi=150)
+        figure.savefig(files[1], metadata={"Date": None})
+    return files
+
+
+def _figure(content: Mapping[str, Any]) -> Figure:
+    """A grid of panels: subsets downwards, metrics across."""
+    from matplotlib.figure import Figure
+
+    subsets = list(dict.fromkeys(part["subset"] for row in content["rows"] for part in row["subsets"]))
+    titles = content["titles"]
+    curves = content["kind"] == "sweep"
+    height = 2.6 if curves else 0.9 + 0.32 * len(content["rows"])
+    size = (1.6 + 2.6 * len(titles), 0.6 + height * len(subsets))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(subsets), len(titles), squeeze=False)
+    for axes_row, subset in zip(panels, subsets, strict=True):
+        for axes, title in zip(axes_row, titles, strict=True):
+            found = [
+                (row, part["metrics"][title])
+                for row in content["rows"]
+                for part in row["subsets"]
+                if part["subset"] == subset and part["metrics"][title]["mean"] is not None
+            ]
+            (_curve if curves else _bars)(axes, found)
+            axes.set_title(title if len(subsets) == 1 else f"{title}, {subset}", fontsize=10)
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes in axes_row[1:]:
+            axes.tick_params(labelleft=curves)
+    simulated = "SIMULATED data. " if content["simulated"] else ""
+    level = round(100 * content["confidence"])
+    dots = "; dots: single seeds" if len(content["seeds"]) > 1 else ""
+    figure.suptitle(f"{simulated}{content['split']} split, percent with {level} % intervals{dots}", fontsize=9)
+    return figure
+
+
+def _bars(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """One bar per row, the first on top; students darker than what stands beside them, single seeds as dots."""
+    for position, (row, metric) in enumerate(found):
+        colour = _STUDENT if row["kind"] == "student" else _OTHER
+        axes.barh(position, 100 * metric["mean"], height=0.7, color=colour, xerr=_interval(metric), capsize=2)
+        _dots(axes, [(100 * value, position) for value in metric["per_seed"].values()])
+    axes.set_yticks(range(len(found)), [row["name"] for row, _ in found])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 105)
+
+
+def _curve(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """A metric over the ratios as they were written; the teacher and the random list as lines across."""
+    students = [(row["name"], metric) for row, metric in found if row["kind"] == "student"]
+    positions = list(range(len(students)))
+    means = [100 * metric["mean"] for _, metric in students]
+    bounds = [_interval(metric) for _, metric in students]
+    errors = [[one[0][0] for one in bounds], [one[1][0] for one in bounds]]
+    axes.errorbar(positions, means, yerr=errors, color=_STUDENT, marker="s", markersize=4, capsize=3)
+    for position, (_, metric) in enumerate(students):
+        _dots(axes, [(position, 100 * value) for value in metric["per_seed"].values()])
+    for row, metric in found:
+        if row["kind"] != "student":
+            style = "--" if row["kind"] == "teacher" else ":"
+            axes.axhline(100 * metric["mean"], color="#777777", linestyle=style, linewidth=1)
+            axes.annotate(row["name"], (0, 100 * metric["mean"]), fontsize=7, va="bottom", color="#555555")
+    axes.set_xticks(positions, [name for name, _ in students])
+    axes.set_xlabel("k/q", fontsize=8)
+    axes.set_ylim(0, 108)
+
+
+def _interval(metric: Mapping[str, Any]) -> list[list[float]]:
+    """Distances from the mean to both ends; rounding must not make one negative."""
+    return [
+        [max(0.0, 100 * (metric["mean"] - metric["low"]))],
+        [max(0.0, 100 * (metric["high"] - metric["mean"]))],
+    ]
+
+
+def _dots(axes: Axes, points: list[tuple[float, float]]) -> None:
+    if len(points) > 1:
+        x, y = zip(*points, strict=True)
+        axes.scatter(x, y, s=9, color=_DOT, zorder=3)

@@ -1,0 +1,157 @@
+"""Which runs a comparison consists of: every row with every seed, resolved before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mint_core.comparison.rows import Row, check_rows, parse_seeds
+from mint_core.config import Resolved, merge, resolve
+from mint_core.errors import ConfigError
+from mint_core.plugins import Registry
+from mint_core.runs.folder import digest_of
+
+_START = "_adapter"
+"""An aligner with an option `x_adapter` can start from the adapter of the aligner `x`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of a comparison."""
+
+    row: Row
+    seed: int | None
+    """Seed of the alignment; None where nothing is aligned."""
+    resolved: Resolved
+    starts_from: str | None = None
+    """Folder of the run whose adapter it starts from."""
+
+    @property
+    def folder(self) -> str:
+        """Name of its run folder."""
+        return str(self.resolved.config.name)
+
+    @property
+    def aligner(self) -> str | None:
+        """Name of its aligner."""
+        return self.resolved.aligner.registered.component.name if self.resolved.aligner else None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A comparison before it starts."""
+
+    kind: str
+    """`compare` or `sweep`."""
+    path: Path
+    """The comparison's folder."""
+    cache: Path
+    layer: Mapping[str, Any]
+    """The user's config, without rows."""
+    rows: tuple[Row, ...]
+    baselines: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[PlannedRun, ...]
+    """In the order of the rows."""
+    baseline_runs: tuple[PlannedRun, ...]
+
+    def in_order(self) -> list[PlannedRun]:
+        """The runs in the order of work: those that another starts from come first."""
+        return sorted(self.runs, key=lambda run: run.starts_from is not None)
+
+
+def plan(
+    kind: str,
+    layer: Mapping[str, Any],
+    rows: Sequence[Row],
+    *,
+    seeds: str | int | Sequence[int],
+    baselines: Sequence[Row],
+    components: Registry,
+) -> Plan:
+    """Resolves every row with every seed.
+
+    Args:
+        kind: `compare` or `sweep`.
+        layer: The user's config: file, overrides and flags merged.
+        rows: The rows.
+        seeds: See `parse_seeds`.
+        baselines: Rows whose teacher answers itself.
+        components: What is installed.
+
+    Raises:
+        ConfigError: A row, a seed or a config is wrong.
+    """
+    check_rows([*rows, *baselines])
+    first = resolve(merge(layer, rows[0].overlay), components)
+    numbers = parse_seeds(seeds, first.config.seed)
+    path = first.config.out / str(first.config.name or _default_name(kind, layer, first))
+    below = {
+        # What the config leaves open must not depend on the row: a baseline is no task's default teacher.
+        "task": {"name": first.task.registered.component.name},
+        "teacher": {"name": first.teacher.registered.component.name},
+        "predict": {"base": False},  # the base student has a row of its own
+    }
+
+    def planned(row: Row, folder: str, seed: int | None) -> PlannedRun:
+        place = {"name": folder, "out": str(path), "align_seed": seed}
+        return PlannedRun(row, seed, resolve(merge(below, layer, row.overlay, place), components))
+
+    runs: list[PlannedRun] = []
+    for row in rows:
+        alone = planned(row, row.folder, None)
+        # Without alignment nothing is drawn, because the student answers greedily: one run is enough.
+        unaligned = alone.resolved.aligner is None
+        runs += [alone] if unaligned else [planned(row, f"{row.folder}-seed{s}", s) for s in numbers]
+    return Plan(
+        kind=kind,
+        path=path,
+        cache=first.config.out / ".cache",
+        layer=layer,
+        rows=tuple(rows),
+        baselines=tuple(baselines),
+        seeds=numbers,
+        runs=tuple(_with_start(run, runs, components) for run in runs),
+        baseline_runs=tuple(planned(row, f"baseline-{row.folder}", None) for row in baselines),
+    )
+
+
+def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registry) -> PlannedRun:
+    """The run with the adapter that it starts from, where its aligner can start from one and a row makes it."""
+    if run.resolved.aligner is None:
+        return run
+    for field, value in run.resolved.aligner.config:
+        if not field.endswith(_START) or value is not None:
+            continue
+        for other in runs:
+            if other.aligner == field.removesuffix(_START) and _same_but_aligner(run, other):
+                adapter = other.resolved.config.out / other.folder / "adapter"
+                started = merge(run.resolved.dump(), {"aligner": {field: str(adapter)}})
+                return replace(run, resolved=resolve(started, components), starts_from=other.folder)
+    return run
+
+
+def _same_but_aligner(run: PlannedRun, other: PlannedRun) -> bool:
+    """Whether one run's adapter is what the other would have made itself: same seed, data, labels and student."""
+    keys = ("task", "teacher", "strategy", "student", "seed", "align_seed")
+    mine, theirs = run.resolved.dump(), other.resolved.dump()
+    return all(mine[key] == theirs[key] for key in keys)
+
+
+def _default_name(kind: str, layer: Mapping[str, Any], first: Resolved) -> str:
+    """Kind, task, teacher and a hash of the config without rows and seeds, so that more of them can be added."""
+    plain = {key: value for key, value in layer.items() if key not in ("name", "out", "align_seed")}
+    parts = (kind, first.task.registered.component.name, first.teacher.registered.component.name)
+    return "-".join([*parts, digest_of(plain)[:8]])
+
+
+def refuse_seed_of_one_run(layer: Mapping[str, Any]) -> None:
+    """Refuses a config that sets the alignment's seed: a comparison has several.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if layer.get("align_seed") is not None:
+        raise ConfigError("`align_seed` is one run's; a comparison takes --seeds, for example --seeds 0,5,7.")

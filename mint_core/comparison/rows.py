@@ -1,0 +1,199 @@
+"""Rows, seeds and baselines of a comparison, from their short forms and from the config's `compare` section."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from mint_core.config import NO_ALIGNER, RunConfig, merge
+from mint_core.errors import ConfigError, did_you_mean
+
+BASE = "base"
+"""Short name of the row without alignment."""
+_OF_THE_WHOLE = ("name", "out", "align_seed", "evaluate", "metrics")
+"""Keys that must be the same for all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: the comparison's config with an overlay.
+
+    Raises:
+        ConfigError: The name is empty, or the overlay sets what belongs to the comparison as a whole.
+    """
+
+    name: str
+    """As tables and figures show it."""
+    overlay: Mapping[str, Any]
+    """Config, nested as in YAML; it wins over the comparison's own config."""
+
+    def __post_init__(self) -> None:
+        if not self.folder:
+            raise ConfigError(f"A row needs a name of letters or digits, not '{self.name}'.")
+        for key in self.overlay:
+            if key in _OF_THE_WHOLE:
+                raise ConfigError(f"Row '{self.name}' sets '{key}', which must be the same for all rows; set it once.")
+            if key not in RunConfig.model_fields:
+                raise ConfigError(
+                    f"Unknown key '{key}' in row '{self.name}'{did_you_mean(key, RunConfig.model_fields)}."
+                )
+
+    @property
+    def folder(self) -> str:
+        """The name as a file system takes it."""
+        return re.sub(r"[^A-Za-z0-9._]+", "-", self.name).strip("-._")
+
+
+def aligner_rows(names: Sequence[str]) -> list[Row]:
+    """One row per aligner; `base` is the student before alignment.
+
+    Args:
+        names: Names of aligners.
+    """
+    return [Row(name, {"aligner": NO_ALIGNER if name == BASE else name}) for name in names]
+
+
+def parse_row(text: str) -> Row:
+    """`NAME=aligner:key=value,...` as a row; a key with a dot is a path into the config, others are the aligner's.
+
+    `soft=orpo:weight=0.1,strategy.k=5` is the row `soft`: aligner orpo with weight 0.1, and a strategy with k = 5.
+
+    Raises:
+        ConfigError: A part is missing.
+    """
+    name, equals, rest = text.partition("=")
+    aligner, _, options = rest.partition(":")
+    if not equals or not name.strip() or not aligner.strip():
+        raise ConfigError(
+            f"--row takes NAME=aligner:key=value,…, not '{text}'; for example --row soft=orpo:weight=0.1."
+        )
+    [row] = aligner_rows([aligner.strip()])
+    overlay = row.overlay
+    for key, value in _options(options, f"--row {name}"):
+        path = key.split(".") if "." in key else ["aligner", key]
+        nested: Any = value
+        for part in reversed(path):
+            nested = {part: nested}
+        overlay = merge(overlay, nested)
+    return Row(name.strip(), overlay)
+
+
+def parse_baseline(text: str) -> Row:
+    """`NAME:key=value,...` as a row whose teacher answers itself.
+
+    Raises:
+        ConfigError: A part is missing.
+    """
+    name, _, options = text.partition(":")
+    if not name.strip():
+        raise ConfigError(f"--baseline takes NAME:key=value,…, not '{text}'; for example --baseline regression.")
+    given = dict(_options(options, f"--baseline {name}"))
+    return Row(text.strip(), {"teacher": {"name": name.strip(), **given}, "aligner": NO_ALIGNER})
+
+
+def _options(text: str, where: str) -> list[tuple[str, Any]]:
+    """`a=1,b=x` as pairs; values are read as YAML."""
+    pairs = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not all(key.strip().split(".")):
+            raise ConfigError(f"{where} takes key=value after the colon, not '{part}'; lists go into a YAML config.")
+        try:
+            pairs.append((key.strip(), yaml.safe_load(value)))
+        except yaml.YAMLError:
+            raise ConfigError(f"{where}: the value of {key.strip()} is not valid YAML; put it in quotes.") from None
+    return pairs
+
+
+def parse_ratios(texts: Sequence[str]) -> list[Row]:
+    """`k/q` as rows of a sweep.
+
+    Raises:
+        ConfigError: One of them is no ratio of two positive numbers, or there is none.
+    """
+    rows = []
+    for text in texts:
+        found = re.fullmatch(r"\s*([1-9]\d*)\s*/\s*([1-9]\d*)\s*", text)
+        if not found:
+            raise ConfigError(f"--aor takes ratios k/q of positive numbers, not '{text}'; for example 10/10,10/20.")
+        k, q = map(int, found.groups())
+        rows.append(Row(f"{k}/{q}", {"strategy": {"k": k, "q": q}}))
+    if not rows:
+        raise ConfigError("A sweep needs at least one ratio; for example --aor 10/10,10/20.")
+    return rows
+
+
+def parse_seeds(given: str | int | Sequence[int], first: int) -> tuple[int, ...]:
+    """Seeds of the alignments: a count of seeds from `first` on, or a list.
+
+    Args:
+        given: `3` = three seeds from `first` on; `0,5,7` and `7,` = just these.
+        first: The comparison's own seed.
+
+    Raises:
+        ConfigError: There is no seed, one occurs twice, or one is no number.
+    """
+    if isinstance(given, str):
+        parts = [part.strip() for part in given.split(",") if part.strip()]
+        if not all(part.isdecimal() for part in parts):
+            raise ConfigError(f"--seeds takes a count or a list of numbers, not '{given}'; for example 3, or 0,5,7.")
+        given = int(parts[0]) if len(parts) == 1 and "," not in given else [int(part) for part in parts]
+    seeds = tuple(range(first, first + given)) if isinstance(given, int) else tuple(given)
+    if not seeds:
+        raise ConfigError("The list of seeds is empty; give --seeds 3 for three of them, or a list such as 0,5,7.")
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ConfigError(f"The seeds {', '.join(map(str, seeds))} must be different and not negative.")
+    return seeds
+
+
+def section_rows(section: Mapping[str, Any]) -> list[Row]:
+    """The rows of a config's `compare` section: mappings of `name` and config.
+
+    Raises:
+        ConfigError: It is no list of mappings, or a row has no name.
+    """
+    found = section.get("rows", [])
+    if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
+        raise ConfigError("`compare` must be a list of rows, each a mapping of `name` and the config that it changes.")
+    rows = []
+    for row in found:
+        if not isinstance(row.get("name"), str):
+            raise ConfigError("Every row under `compare` needs a `name` in letters.")
+        rows.append(Row(row["name"], {key: value for key, value in row.items() if key != "name"}))
+    return rows
+
+
+def read_section(section: Any) -> dict[str, Any]:
+    """A config's `compare` section as a mapping of rows, seeds and baselines; a list is the rows alone.
+
+    Raises:
+        ConfigError: It is neither, or has other keys.
+    """
+    content = {"rows": section} if isinstance(section, list) else section or {}
+    if not isinstance(content, Mapping):
+        raise ConfigError("`compare` must be a list of rows, or a mapping with `rows`, `seeds` and `baselines`.")
+    for key in content:
+        if key not in ("rows", "seeds", "baselines"):
+            raise ConfigError(
+                f"Unknown key '{key}' in compare{did_you_mean(str(key), ('rows', 'seeds', 'baselines'))}."
+            )
+    return dict(content)
+
+
+def check_rows(rows: Sequence[Row]) -> None:
+    """Refuses rows that cannot stand in one table.
+
+    Raises:
+        ConfigError: There is no row, or two have the same name or folder.
+    """
+    if not rows:
+        raise ConfigError("A comparison needs rows; name them, for example --aligners base,sft,dpo,orpo.")
+    seen: dict[str, str] = {}
+    for row in rows:
+        if row.folder in seen:
+            raise ConfigError(f"The rows '{seen[row.folder]}' and '{row.name}' share a name; rename one with --row.")
+        seen[row.folder] = row.name
