@@ -10,8 +10,10 @@ from mint_core.interfaces import Aligner, PreferenceStrategy
 def mint_strategies() -> list[type[PreferenceStrategy]]:
     """The built-in preference strategies."""
     from mint_core.preferences.listwise import Listwise
+    from mint_core.preferences.near_miss import NearMiss
+    from mint_core.preferences.pairwise import Pairwise
 
-    return [Listwise]
+    return [Listwise, Pairwise, NearMiss]
 
 
 @hookimpl

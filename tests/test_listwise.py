@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mint_core.errors import ConfigError
-from mint_core.preferences.listwise import Listwise, ListwiseConfig, place_truth
+from mint_core.preferences.listwise import Listwise, ListwiseConfig
+from mint_core.preferences.topk import place_truth
 from mint_core.testing import STRATEGY_CHECKS
 from mint_core.types import LabelSpace, Ranking
 

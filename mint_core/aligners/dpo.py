@@ -46,12 +46,6 @@ class Dpo(Aligner):
     Config = DpoConfig
     config: DpoConfig
 
-    @classmethod
-    def fingerprint(cls, config: DpoConfig) -> str:
-        """Digest of the adapter that training begins from."""
-        weights = config.sft_adapter / "adapter_model.safetensors" if config.sft_adapter else None
-        return digest_of_path(weights) if weights is not None and weights.is_file() else ""
-
     def align(self, job: AlignmentJob) -> AlignmentResult:
         """Trains and saves the adapter."""
         from mint_core.aligners.batches import check_groups
@@ -61,7 +55,7 @@ class Dpo(Aligner):
         check_groups(job.groups)
         settings = self.settings(count_parameters(job.student))
         # The checkpoints of a training that began elsewhere are never taken for this one's.
-        work = job.work / f"dpo{self.fingerprint(self.config)[:16]}"
+        work = job.work / f"dpo{self.sft_adapter_digest or ''}"
         dpo = plan(job, self.config, settings, self.group_loss, work)
         sft = None
         if self.config.sft_adapter is None:
@@ -71,7 +65,7 @@ class Dpo(Aligner):
         total = before + dpo.steps
         model = self._begin(job, settings)
         history = fit(job, model, sft, total=total).history if sft else ()
-        reference = reference_log_probs(job, model, self.config.batch_size)
+        reference = reference_log_probs(job, model, self.config.batch_size, share_prompt=self.config.share_prompt)
         done = fit(job, model, dpo, references=reference.log_probs, before=before, total=total)
         save(model, job.adapter)
         return AlignmentResult(
@@ -86,6 +80,12 @@ class Dpo(Aligner):
                 "trainable_layers": adapted_layers(model),
             },
         )
+
+    @property
+    def sft_adapter_digest(self) -> str | None:
+        """What names the weights that training begins from; None where it trains them itself."""
+        adapter = self.config.sft_adapter
+        return None if adapter is None else digest_of_path(adapter / "adapter_model.safetensors")
 
     @property
     def beta(self) -> float:
@@ -129,7 +129,7 @@ class Dpo(Aligner):
             "beta": self.beta,
             "sft_epochs": own.epochs if own else None,
             "sft_learning_rate": own.learning_rate if own else None,
-            "sft_adapter_digest": self.fingerprint(self.config) or None,
+            "sft_adapter_digest": self.sft_adapter_digest,
         }
 
     def group_loss(self, group: GroupLogProbs) -> dict[str, Tensor]:

@@ -56,15 +56,6 @@ class Aligner(Component[ComponentConfig]):
 
     kind = "aligner"
 
-    @classmethod
-    def fingerprint(cls, config: Any) -> str:
-        """What identifies the files that a config names, so that other files run the stage again. Torch-free.
-
-        Args:
-            config: A validated `Config`.
-        """
-        return ""
-
     @abstractmethod
     def align(self, job: AlignmentJob) -> AlignmentResult:
         """Trains and saves the adapter.

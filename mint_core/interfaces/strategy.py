@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from mint_core.interfaces.component import Component, ComponentConfig
@@ -18,6 +19,7 @@ class PreferenceStrategy(Component[ComponentConfig]):
         3. A known true label is in the first chosen response and in no rejected one.
         4. `top` and `bottom` are disjoint, and `top` contains a known true label.
         5. The constructor refuses sizes that the label space cannot hold.
+        6. Weights, where there are any, are one per response, none below 0, and sum to 1 (1e-4).
 
     Args:
         config: A validated `Config`.
@@ -35,9 +37,17 @@ class PreferenceStrategy(Component[ComponentConfig]):
         self.labels = labels
         self.n = n
 
+    def fit(self, rankings: Sequence[Ranking], truths: Sequence[str | None]) -> None:
+        """Looks at the whole training split before the first group. Strategies that need no overview leave it out.
+
+        Args:
+            rankings: The teacher's, one per training sample.
+            truths: The true label of each, or None.
+        """
+
     @abstractmethod
     def groups(self, ranking: Ranking, truth: str | None) -> list[PreferenceGroup]:
-        """The preference groups of one training sample.
+        """The preference groups of one training sample; without `fit`, what its ranking alone tells.
 
         Args:
             ranking: The teacher's order of all labels.

@@ -123,6 +123,18 @@ def strategy_5_sizes(component: type[PreferenceStrategy]) -> None:
     raise AssertionError("strategy 5: k + q larger than the label space was accepted")
 
 
+def strategy_6_weights(component: type[PreferenceStrategy]) -> None:
+    """Clause 6: weights fit the responses and sum to 1."""
+    for seed in range(20):
+        for truth in (None, *_LABELS.names):
+            for group in _strategy(component).groups(ranking(_LABELS, seed), truth):
+                sides = ((group.chosen, group.chosen_weights), (group.rejected, group.rejected_weights))
+                for responses, weights in sides:
+                    _require(len(weights) in (0, len(responses)), "strategy 6", "not one weight per response")
+                    _require(all(weight >= 0 for weight in weights), "strategy 6", "a weight is below 0")
+                    _require(not weights or abs(sum(weights) - 1) < 1e-4, "strategy 6", "weights do not sum to 1")
+
+
 _RESPONSES: tuple[tuple[str, ...], ...] = ((), ("Colon",), ("Colon", "Liver"), ("Liver", "Colon"), ("Nothing", "Else"))
 
 
@@ -160,6 +172,6 @@ def retriever_2_blind(retriever: Retriever, samples: list[Sample]) -> None:
 Check = Callable[..., None]
 TASK_CHECKS: tuple[Check, ...] = (task_1_samples, task_3_deterministic, task_4_prompts, task_5_header)
 TEACHER_CHECKS: tuple[Check, ...] = (teacher_1_2_log_probs, teacher_3_independent_rows)
-STRATEGY_CHECKS: tuple[Check, ...] = (strategy_1_2_groups, strategy_3_4_truth, strategy_5_sizes)
+STRATEGY_CHECKS: tuple[Check, ...] = (strategy_1_2_groups, strategy_3_4_truth, strategy_5_sizes, strategy_6_weights)
 METRIC_CHECKS: tuple[Check, ...] = (metric_1_range, metric_2_deterministic, metric_4_title)
 RETRIEVER_CHECKS: tuple[Check, ...] = (retriever_1_answers, retriever_2_blind)
