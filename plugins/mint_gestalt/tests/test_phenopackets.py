@@ -1,0 +1,369 @@
+"""Source `phenopackets`: what is read, what is counted, and the sentences for what is not as it must be."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mint_core.errors import DataError, MintError
+from mint_core.testing import TASK_CHECKS
+from mint_gestalt.sources import phenopackets
+from mint_gestalt.sources.ages import from_duration
+from mint_gestalt.sources.options import RareDiseaseOptions
+from mint_gestalt.task import RareDisease
+
+STORE = Path(__file__).parents[3].parent / "shared" / "data" / "rare_disease" / "phenopackets.zip"
+
+
+def read(place: Path, **options):
+    return phenopackets.read(place, RareDiseaseOptions(source="phenopackets", data=place, **options))
+
+
+def case_of(write, packet, **options):
+    return read(write(packet), **options).cases[0]
+
+
+def refusal(place: Path, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        read(place, **options)
+    return str(caught.value)
+
+
+# --- what is read
+
+
+def test_a_patient(write, packet):
+    case = case_of(write, packet())
+    assert case.text == "Sex female, age 3 years 6 months. Phenotypes: Short philtrum, Seizure."
+    assert (case.id, case.group, case.publication) == ("PMID_1_a", "PMID:1", "PMID:1")
+    assert (case.disease_ids, case.disease_names) == (("OMIM:900001",), ("Alphan syndrome",))
+    assert case.privileged == {"gene": "GENEA1"}
+
+
+def test_excluded_features_are_absent_and_counted(write, packet):
+    features = [
+        {"type": {"id": "HP:0000322", "label": "Short philtrum"}, "excluded": True},
+        {"type": {"id": "HP:0001250", "label": "Seizure"}, "excluded": False},
+    ]
+    reading = read(write(packet(phenotypicFeatures=features)))
+    assert reading.cases[0].text.endswith("Phenotypes: Seizure.")
+    assert reading.facts["excluded features, not told"] == 1
+
+
+def test_a_patient_with_nothing_but_excluded_features_is_counted(write, packet):
+    features = [{"type": {"id": "HP:0001250", "label": "Seizure"}, "excluded": True}]
+    reading = read(write(packet(phenotypicFeatures=features)))
+    assert reading.cases[0].text == "Sex female, age 3 years 6 months. No phenotypes recorded."
+    assert reading.facts["without a phenotype"] == 1
+
+
+def test_obsolete_ids_are_replaced_and_each_term_stands_once(write, packet):
+    features = [{"type": {"id": term}} for term in ("HP:0000057", "HP:0008665", "HP:0001250")]
+    reading = read(write(packet(phenotypicFeatures=features)))
+    assert reading.cases[0].text.endswith("Phenotypes: Clitoral hypertrophy, Seizure.")
+    assert reading.facts["obsolete HPO ids replaced"] == 1
+
+
+def test_unknown_ids_are_counted_or_refused(write, packet):
+    features = [{"type": {"id": term}} for term in ("HP:9999999", "HP:12", "Seizure", "HP:0001250")]
+    store = write(packet(phenotypicFeatures=features))
+    reading = read(store)
+    assert reading.cases[0].text.endswith("Phenotypes: Seizure.")
+    assert reading.facts["HPO ids left out, the ontology does not know them"] == 3
+    assert "PMID_1_a.json: 'HP:9999999' is no term of HPO" in refusal(store, unknown_terms="refuse")
+
+
+@pytest.mark.parametrize(
+    ("duration", "words"),
+    [
+        ("P4Y6M", "4 years 6 months"),
+        ("P1Y", "1 year"),
+        ("P18M", "1 year 6 months"),
+        ("P3W", "3 weeks"),
+        ("P2M10D", "2 months 10 days"),
+        ("P4Y0M3D", "4 years 3 days"),
+        ("P0.5Y", "6 months"),
+        ("P0D", "newborn"),
+        ("PT12H", "newborn"),
+    ],
+)
+def test_ages_as_durations(duration, words):
+    assert from_duration(duration) == words
+
+
+@pytest.mark.parametrize("duration", ["", "P", "4Y", "P-4Y", "P4X", "4 years"])
+def test_what_is_no_duration(duration):
+    with pytest.raises(DataError, match="not an ISO-8601 duration"):
+        from_duration(duration)
+
+
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        ({"ageRange": {"start": {"iso8601duration": "P4Y"}, "end": {"iso8601duration": "P6Y"}}}, "4 years to 6 years"),
+        ({"gestationalAge": {"weeks": 22, "days": 2}}, "22 weeks 2 days of gestation"),
+        ({"ontologyClass": {"id": "HP:0003593", "label": "Infantile onset"}}, "infantile"),
+        ({"ontologyClass": {"id": "NCIT:C16731", "label": "Newborn"}}, "newborn"),
+    ],
+)
+def test_other_ages(write, packet, time, words):
+    subject = {"id": "a", "sex": "MALE", "timeAtLastEncounter": time}
+    assert case_of(write, packet(subject=subject)).text.startswith(f"Sex male, age {words}. ")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [{"id": "a"}, {"id": "a", "sex": "UNKNOWN_SEX", "timeAtLastEncounter": {"timestamp": "2020-01-01T00:00:00Z"}}],
+)
+def test_missing_facts_are_left_out_and_counted(write, packet, subject):
+    reading = read(write(packet(subject=subject, interpretations=[])))
+    assert reading.cases[0].text == "Phenotypes: Short philtrum, Seizure."
+    assert reading.cases[0].privileged == {}
+    assert [reading.facts[f"without {what}"] for what in ("a sex", "an age", "a gene")] == [1, 1, 1]
+
+
+def test_fields_are_parted_as_the_options_say(write, packet):
+    case = case_of(write, packet(), student_fields=("age", "gene"), privileged=("sex", "phenotypes"))
+    assert case.text == "Age 3 years 6 months, gene GENEA1."
+    assert case.privileged == {"sex": "female", "phenotypes": "Short philtrum, Seizure"}
+
+
+def test_only_causal_genes_count(write, packet):
+    one = packet()
+    genomic = one["interpretations"][0]["diagnosis"]["genomicInterpretations"]
+    genomic.append({"interpretationStatus": "REJECTED", "gene": {"valueId": "HGNC:2", "symbol": "GENEX9"}})
+    genomic.append({"interpretationStatus": "CONTRIBUTORY", "gene": {"valueId": "HGNC:3", "symbol": "GENEY8"}})
+    assert case_of(write, one).privileged == {"gene": "GENEA1, GENEY8"}
+
+
+def test_excluded_diseases_do_not_count(write, packet):
+    ruled_out = {"term": {"id": "OMIM:900002", "label": "Betan syndrome"}, "excluded": True}
+    named = packet()
+    named["diseases"].append(ruled_out)
+    assert case_of(write, named).disease_ids == ("OMIM:900001",)
+    assert case_of(write, packet("PMID_0_b", diseases=[])).disease_ids == ("OMIM:900001",)  # from the interpretation
+
+
+def test_groups(write, packet):
+    subject = {"id": "II-1"}
+    store = write(packet("PMID_1_a", subject=subject), packet("PMID_2_b", subject=subject), cohort="KMT2D")
+    groups = {
+        by: [case.group for case in read(store, group_by=by).cases] for by in ("publication", "patient", "cohort")
+    }
+    assert groups["publication"] == ["PMID:1", "PMID:2"]
+    assert groups["patient"] == ["PMID:1/II-1", "PMID:2/II-1"]
+    assert groups["cohort"] == ["KMT2D", "KMT2D"]
+
+
+def test_publications_come_from_references_or_the_id(write, packet):
+    about = {"phenopacketSchemaVersion": "2.0"}
+    unpublished = {**about, "externalReferences": []}
+    other = {**about, "externalReferences": [{"id": "DOI:10.1/x"}, {"id": "PMID:77"}]}
+    store = write(
+        packet("PMID_5_a", metaData=unpublished),
+        packet("own_6_b", metaData=unpublished),
+        packet("own_7_c", metaData=other),
+    )
+    reading = read(store)
+    assert [case.publication for case in reading.cases] == ["PMID:5", None, "PMID:77"]
+    assert reading.facts["without a publication, grouped by patient"] == 1
+
+
+def test_snake_case_numbers_and_nulls_of_protobuf(write, packet):
+    one = packet(
+        subject={"id": 7, "sex": 2, "time_at_last_encounter": {"age": {"iso8601duration": "P2Y"}}}, diseases=None
+    )
+    one["phenotypic_features"] = one.pop("phenotypicFeatures")
+    assert case_of(write, one).text == "Sex male, age 2 years. Phenotypes: Short philtrum, Seizure."
+
+
+# --- archives and folders
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def content(packet) -> bytes:
+    return json.dumps(packet).encode()
+
+
+def test_a_zip_archive_reads_as_its_folder_does(hospital, tmp_path):
+    files = {p.relative_to(hospital).as_posix(): p.read_bytes() for p in hospital.rglob("*.json")}
+    packed = read(zipped(tmp_path / "store.zip", files))
+    loose = read(hospital)
+    assert packed.cases == loose.cases
+    assert packed.facts == loose.facts
+    assert len(packed.cases) == 40
+
+
+def test_other_files_are_counted_never_dropped_in_silence(write, packet, tmp_path):
+    store = write(packet())
+    (store / "README.md").write_text("about")
+    (store / "._PMID.json").write_text("leftover")
+    assert read(store).facts["files of other kinds, not read"] == 2
+    files = {"a/1.json": content(packet()), "__MACOSX/a/1.json": b"x", "LICENSE": b"x"}
+    assert read(zipped(tmp_path / "s.zip", files)).facts["files of other kinds, not read"] == 2
+
+
+def test_nothing_of_an_archive_is_written_anywhere(packet, tmp_path):
+    inside = tmp_path / "data"
+    inside.mkdir()
+    store = zipped(
+        inside / "store.zip", {"../../evil.json": content(packet()), "/etc/evil.json": content(packet("PMID_2_b"))}
+    )
+    assert len(read(store).cases) == 2
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["data", "store.zip"]
+
+
+def test_zip_bombs_are_refused_unread(tmp_path, monkeypatch):
+    store = zipped(tmp_path / "bomb.zip", {"bomb.json": b" " * (phenopackets.MAX_BYTES + 1)})
+    assert store.stat().st_size < 100_000
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("the bomb was opened"))
+    assert refusal(store).startswith("bomb.json is larger than 16 MiB")
+
+
+def test_a_bomb_that_lies_about_its_size_is_refused(tmp_path, monkeypatch):
+    store = zipped(tmp_path / "bomb.zip", {"bomb.json": b" " * 5000})
+    raw = bytearray(store.read_bytes())
+    central = raw.index(b"PK\x01\x02")
+    raw[central + 24 : central + 28] = (10).to_bytes(4, "little")
+    store.write_bytes(raw)
+    monkeypatch.setattr(phenopackets, "MAX_BYTES", 1000)
+    assert "bomb.json" in refusal(store)
+
+
+def test_links_must_stay_in_the_folder(write, packet, tmp_path):
+    store = write(packet())
+    (tmp_path / "secret.json").write_bytes(content(packet("PMID_9_z")))
+    (store / "cohort" / "link.json").symlink_to(tmp_path / "secret.json")
+    assert refusal(store) == "cohort/link.json is a link that leaves the data folder; copy the file into the folder."
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder", "missing", "text"])
+def test_nothing_to_read(tmp_path, kind):
+    place = tmp_path / "store"
+    if kind == "zip":
+        zipped(place, {})
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "text":
+        place.write_text("hello")
+    expected = "holds no .json file" if kind in ("zip", "folder") else "is no folder, zip archive or .json file"
+    assert expected in refusal(place)
+
+
+def test_a_damaged_archive_names_the_file(tmp_path, packet):
+    store = zipped(tmp_path / "store.zip", {"a.json": content(packet())})
+    raw = bytearray(store.read_bytes())
+    raw[60:80] = bytes(20)
+    store.write_bytes(raw)
+    assert refusal(store) == "a.json is damaged inside the archive; fetch the archive again."
+
+
+# --- malformed packets
+
+PRIVATE = "a word about the patient"
+OTHER = {"id": "OMIM:900002", "label": PRIVATE}
+MALFORMED = {
+    "no disease": ({"diseases": [], "interpretations": []}, "no disease that is not excluded"),
+    "two diseases": (
+        {"diseases": [{"term": {"id": "OMIM:900001", "label": PRIVATE}}, {"term": OTHER}]},
+        "2 diseases (OMIM:900001, OMIM:900002)",
+    ),
+    "schema version 1": ({"metaData": {"phenopacketSchemaVersion": "1.0.0"}}, "another schema version than 2"),
+    "no schema version": ({"metaData": {}}, "names no metaData.phenopacketSchemaVersion"),
+    "no type": ({"phenotypicFeatures": [{"description": PRIVATE}]}, "at phenotypicFeatures.0.type: Field required"),
+    "wrong type": ({"phenotypicFeatures": PRIVATE}, "no phenopacket at phenotypicFeatures"),
+    "bad age": (
+        {"subject": {"id": "a", "timeAtLastEncounter": {"age": {"iso8601duration": PRIVATE}}}},
+        "an age is not an ISO-8601 duration",
+    ),
+    "empty id": ({"id": ""}, "no phenopacket at id"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_packets_are_named_and_fatal_or_skipped(write, packet, case):
+    changes, sentence = MALFORMED[case]
+    store = write(packet("PMID_1_good"))
+    (store / "cohort" / "bad.json").write_bytes(content(packet("PMID_2_bad", **changes)))
+    said = refusal(store)
+    assert said.startswith("cohort/bad.json")
+    assert sentence in said
+    assert PRIVATE not in said
+    reading = read(store, on_error="skip")
+    assert [case.id for case in reading.cases] == ["PMID_1_good"]
+    assert reading.facts["files or rows skipped as malformed"] == 1
+    assert reading.facts["files read"] == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (b"{", "bad.json is not valid JSON"),
+        (b"\xff\xfe\x00", "bad.json is not valid JSON"),
+        (b"", "bad.json is not valid JSON"),
+        (b"[" * 100_000, "bad.json is not valid JSON"),
+        (b"[]", "bad.json is no phenopacket"),
+        (b'{"proband": {}, "pedigree": {}}', "is a family or a cohort, not one patient"),
+    ],
+)
+def test_files_that_are_no_packets(write, packet, raw, sentence):
+    store = write(packet("PMID_1_good"))
+    (store / "bad.json").write_bytes(raw)
+    assert sentence in refusal(store)
+    assert len(read(store, on_error="skip").cases) == 1
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path, packet):
+    (tmp_path / "one.json").write_bytes(b"\xef\xbb\xbf" + content(packet()))
+    assert len(read(tmp_path / "one.json").cases) == 1
+
+
+def test_duplicate_ids_name_both_files(write, packet):
+    write(packet("PMID_1_a"), cohort="a")
+    store = write(packet("PMID_1_a"), cohort="b")
+    assert refusal(store) == (
+        "b/PMID_1_a.json: the id 'PMID_1_a' belongs to a/PMID_1_a.json already; give every patient an id of its own."
+    )
+    assert len(read(store, on_error="skip").cases) == 1
+
+
+def test_a_folder_of_nothing_but_malformed_files_is_an_error_even_when_skipping(tmp_path):
+    (tmp_path / "bad.json").write_text("{")
+    assert refusal(tmp_path, on_error="skip").startswith("Every file or row is malformed; the first: bad.json is not")
+
+
+# --- the task
+
+
+@pytest.mark.parametrize("check", TASK_CHECKS)
+def test_the_task_keeps_its_contract(check, hospital):
+    check(RareDisease(RareDisease.Config(source="phenopackets", data=hospital)))
+
+
+@pytest.mark.skipif(not STORE.is_file(), reason="the phenopacket store does not lie in ../shared/data")
+def test_the_phenopacket_store_is_read_to_the_last_file():
+    reading = read(STORE)
+    assert reading.facts["files read"] == reading.facts["patients read"] == len(reading.cases) == 8014
+    assert reading.facts["without a phenotype"] == 3
+    assert reading.facts["without an age"] == 1995
+    assert reading.facts["without a sex"] == 656
+    assert reading.facts["excluded features, not told"] == 103_059
+    assert len({case.disease_ids for case in reading.cases}) == 685
+    assert {case.publication is not None for case in reading.cases} == {True}
+
+
+def test_no_error_is_a_traceback(write, packet):
+    """Whatever is cut off a packet, mint reads it or says a sentence."""
+    whole = content(packet())
+    for length in range(0, len(whole), 37):
+        store = write(packet("PMID_1_good"))
+        (store / "bad.json").write_bytes(whole[:length])
+        with pytest.raises(MintError):
+            read(store)
