@@ -3,14 +3,18 @@
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from mint_core.aligners.batches import shares_prompts
 from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
+from mint_core.aligners.orpo import Orpo, OrpoConfig
 from mint_core.aligners.shared import PromptRow, shared_batch, shared_log_probs
 from mint_core.config import StudentConfig
+from mint_core.interfaces import AlignmentJob
 from mint_core.students.encoding import append_response, encode_prompt, encode_response
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student, load_student
-from mint_core.types import ImageRef, Message, Prompt
+from mint_core.types import ImageRef, Message, PreferenceGroup, Prompt
 from tests.tiny_students import ARCHITECTURES, HEADER, build
 
 RESPONSES = (
@@ -114,3 +118,50 @@ def test_gradient_checkpointing_changes_nothing(tmp_path) -> None:
     student.model.train()
     again = gradients(student, shared(student, rows).average)
     assert float((plain - again).norm() / plain.norm()) < 1e-5
+
+
+def job_of(student: Student, folder, groups: list[PreferenceGroup]) -> AlignmentJob:
+    asked = Prompt((Message("system", "Keep to the format."), Message("user", "Patient one.")), None)
+    return AlignmentJob(
+        student=student,
+        groups=groups,
+        prompts={group.sample_id: asked for group in groups},
+        header=HEADER,
+        seed=0,
+        work=folder / "work",
+        adapter=folder / "adapter",
+        advance=lambda step, total, figures: None,
+    )
+
+
+PAIRS = [PreferenceGroup("p", (("Colon",), ("Liver",)), (("Skin",), ("Kidney",)))]
+
+
+def test_training_shares_the_prompt_and_learns_the_same(tmp_path) -> None:
+    """Every weight of the adapter after three steps."""
+    learnt = []
+    for share in (True, False):
+        student = student_of("llama", tmp_path / f"student-{share}")
+        job = job_of(student, tmp_path / str(share), PAIRS * 6)
+        options = {"epochs": 1, "warmup": 0, "lora_rank": 4, "lora_dropout": 0.0, "batch_size": 2}
+        Orpo(OrpoConfig(share_prompt=share, **options)).align(job)
+        learnt.append(load_file(job.adapter / "adapter_model.safetensors"))
+    for name, value in learnt[0].items():
+        assert torch.allclose(value, learnt[1][name], atol=1e-5), name
+
+
+def test_a_student_whose_mask_does_not_hold_gets_a_row_per_response(tmp_path, monkeypatch) -> None:
+    """The check at the start looks at log-probabilities: a mask that lets responses see each other is noticed."""
+    student = student_of("llama", tmp_path / "student")
+    job = job_of(student, tmp_path, PAIRS)
+    assert shares_prompts(job, student.model)
+    monkeypatch.setattr("mint_core.aligners.shared._form", lambda student, mask: torch.ones_like(mask).tril()[:, None])
+    with pytest.warns(UserWarning, match="one row per response, because its prompt cannot be shared"):
+        assert not shares_prompts(job, student.model)
+
+
+def test_one_response_needs_no_sharing(tmp_path) -> None:
+    student = student_of("llama", tmp_path / "student")
+    assert not shares_prompts(job_of(student, tmp_path, PAIRS[:1]), student.model, whole=True)
+    one = [PreferenceGroup("p", (("Colon",),), (("Skin",),))]
+    assert not shares_prompts(job_of(student, tmp_path, one), student.model, rejected=False)

@@ -266,7 +266,10 @@ def test_training_works_on_those_log_probs(shared, trained, name) -> None:
         ratio = -F.logsigmoid(odds[0][:, None] - odds[1][None, :])
         losses.append(-chosen.mean() + ratio.mean())
     assert run.first_step["loss"] == pytest.approx(float(torch.stack(losses).mean()), abs=2e-4)
-    assert all(kept is not None and 0 < kept < batch_of(student)["labels"].shape[1] for kept in run.kept_logits)
+    whole_row = GroupCollator(student, job_for(student, Path(), prompts=prompts), shared=True)(GROUPS)["model"][
+        "input_ids"
+    ]
+    assert all(kept is not None and 0 < kept < whole_row.shape[1] for kept in run.kept_logits)
 
 
 @pytest.mark.parametrize("name", ALL)

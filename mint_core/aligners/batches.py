@@ -1,22 +1,28 @@
 """From preference groups to batches, and from batches to log-probabilities.
 
-Every response of a group is one row behind the same prompt; the rows of a group stand in one batch.
+A group is one row that holds its prompt once (`shared.py`), or one row per response behind the same prompt: the latter
+where there is one response only, where the likelihood of the prompt is asked for, and for students for which the two
+are not proven equal. All rows of a group stand in one batch.
 """
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
+from mint_core.aligners.shared import PromptRow, shared_batch, shared_log_probs
 from mint_core.errors import ContractError, DataError
 from mint_core.interfaces import AlignmentJob
-from mint_core.students.encoding import Encoded, append_response, check_length, encode_prompt, encode_response, stack
+from mint_core.students.encoding import append_response, check_length, encode_prompt, encode_response, stack
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student
 from mint_core.types import PreferenceGroup, Response
@@ -59,7 +65,7 @@ class GroupRows:
 
     sample_id: str
     start: int
-    """First row: the chosen ones, then the rejected ones."""
+    """Number of its first response in the batch: the chosen ones, then the rejected ones."""
     chosen_weights: tuple[float, ...]
     rejected_weights: tuple[float, ...]
     chosen_reference: tuple[float, ...]
@@ -95,42 +101,51 @@ class GroupDataset(Dataset[PreferenceGroup]):
 
 
 class GroupCollator:
-    """Encodes groups: `labels` marks response tokens, `groups` says which rows belong together.
+    """Encodes groups; `groups` says which responses belong together.
 
     Args:
         student: The student.
         job: Prompts and the response header.
         rejected: Encode the rejected responses too.
         references: What the reference says of every response; None where the method has none.
+        shared: One row per prompt instead of one per response.
     """
 
     def __init__(
-        self, student: Student, job: AlignmentJob, *, rejected: bool = True, references: References | None = None
+        self,
+        student: Student,
+        job: AlignmentJob,
+        *,
+        rejected: bool = True,
+        references: References | None = None,
+        shared: bool = False,
     ) -> None:
         self.student = student
         self.job = job
         self.rejected = rejected
         self.references = references
+        self.shared = shared
 
     def __call__(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
-        """One batch: rows of tensors, the first response position of all, and every group's place."""
-        rows: list[Encoded] = []
-        starts: list[int] = []
-        places: list[GroupRows] = []
-        for group in groups:
-            places.append(self._place(group, len(rows)))
-            prompt = encode_prompt(self.student, group.sample_id, self.job.prompts[group.sample_id])
-            for response in (*group.chosen, *self._rejected(group)):
-                ids = encode_response(self.student, write_response(self.job.header, response), prompt.end_of_turn)
-                check_length(self.student, group.sample_id, prompt.length + len(ids))
-                rows.append(append_response(prompt, ids))
-                starts.append(prompt.length)
-        tokenizer = self.student.tokenizer
-        batch: dict[str, Any] = dict(stack(rows, tokenizer.pad_token_id, "right"))
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-        for row, start in enumerate(starts):
-            labels[row, :start] = -100
-        return {"model": batch, "labels": labels, "first": min(starts), "groups": places}
+        """One batch: tensors for the model, where the responses stand, and every group's place."""
+        rows = [self._row(group) for group in groups]
+        places, start = [], 0
+        for group, row in zip(groups, rows, strict=True):
+            places.append(self._place(group, start))
+            start += len(row.responses)
+        if self.shared:
+            batch, tokens = shared_batch(self.student, rows)
+            return {"model": batch, "tokens": tokens, "groups": places}
+        return {**_distinct_batch(self.student, rows), "groups": places}
+
+    def _row(self, group: PreferenceGroup) -> PromptRow:
+        prompt = encode_prompt(self.student, group.sample_id, self.job.prompts[group.sample_id])
+        responses = []
+        for response in (*group.chosen, *self._rejected(group)):
+            ids = encode_response(self.student, write_response(self.job.header, response), prompt.end_of_turn)
+            check_length(self.student, group.sample_id, prompt.length + len(ids))
+            responses.append(ids)
+        return PromptRow(prompt, responses)
 
     def _rejected(self, group: PreferenceGroup) -> tuple[Response, ...]:
         return group.rejected if self.rejected else ()
@@ -149,6 +164,17 @@ class GroupCollator:
     def _reference(self, sample_id: str, responses: Sequence[Response]) -> tuple[float, ...]:
         references = self.references
         return () if references is None else tuple(references[sample_id, response] for response in responses)
+
+
+def _distinct_batch(student: Student, prompts: Sequence[PromptRow]) -> dict[str, Any]:
+    """One row per response: tensors, `labels` that mark the response tokens, and the first response position of all."""
+    rows = [append_response(row.prompt, ids) for row in prompts for ids in row.responses]
+    starts = [row.prompt.length for row in prompts for _ in row.responses]
+    batch: dict[str, Any] = dict(stack(rows, student.tokenizer.pad_token_id, "right"))
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    for row, start in enumerate(starts):
+        labels[row, :start] = -100
+    return {"model": batch, "labels": labels, "first": min(starts)}
 
 
 def _equal_shares(count: int) -> tuple[float, ...]:
@@ -176,8 +202,13 @@ class Scorer:
             model: The same student, perhaps wrapped for distributed training.
             batch: On the student's device.
         """
-        labels = batch["labels"]
         extra: dict[str, Any] = {"use_cache": False}
+        if "tokens" in batch:
+            tail = batch["tokens"].tail
+            extra |= {"logits_to_keep": tail + 1} if self._keeps_logits else {}
+            log_probs = shared_log_probs(model(**batch["model"], **extra).logits, batch["tokens"])
+            return Scored(log_probs, -log_probs.average)
+        labels = batch["labels"]
         if self._keeps_logits and not self.whole:
             extra["logits_to_keep"] = labels.shape[1] - batch["first"] + 1
         logits = model(**batch["model"], **extra).logits
@@ -196,6 +227,57 @@ def _whole_nll(logits: Tensor, batch: Mapping[str, Tensor], image_token: int | N
         uncounted |= batch["input_ids"] == image_token
     labels = batch["input_ids"].masked_fill(uncounted, -100)
     return -response_log_probs(logits, labels).average
+
+
+def shares_prompts(job: AlignmentJob, model: Any, *, rejected: bool = True, whole: bool = False) -> bool:
+    """Whether the groups can be computed with their prompt once, proven on two of the job's own groups.
+
+    Args:
+        job: Student and groups.
+        model: The student with its adapter.
+        rejected: Whether the rejected responses are read.
+        whole: Whether the likelihood of the prompt is read, which needs a row per response.
+    """
+    several = [group for group in job.groups if len(group.chosen) + rejected * len(group.rejected) > 1]
+    if whole or not several:
+        return False
+    some = [_first_responses(group) for group in (several[0], several[-1])]
+    training = model.training
+    model.eval()
+    try:
+        totals = []
+        for shared in (False, True):
+            batch = GroupCollator(job.student, job, rejected=rejected, shared=shared)(some)
+            with torch.no_grad():
+                totals.append(Scorer(model)(model, send_to_device(batch, job.student.device)).log_probs.total)
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+    ) as error:  # an architecture that takes no 4-D mask
+        reason = type(error).__name__
+    else:
+        worst = float((totals[0] - totals[1]).abs().max())
+        reason = "" if worst <= _tolerance(job.student) else f"log-probabilities differ by {worst:.2g}"
+    model.train(training)
+    if reason:
+        warnings.warn(
+            f"The student {job.student.source} is trained with one row per response, because its prompt cannot be "
+            f"shared ({reason}).",
+            stacklevel=2,
+        )
+    return not reason
+
+
+def _first_responses(group: PreferenceGroup) -> PreferenceGroup:
+    return PreferenceGroup(group.sample_id, group.chosen[:2], group.rejected[:2])
+
+
+def _tolerance(student: Student) -> float:
+    """Of a response's summed log-probability, in nats; half precision rounds each of its tokens."""
+    return 1e-2 if student.model.dtype == torch.float32 else 1.0
 
 
 def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) -> None:

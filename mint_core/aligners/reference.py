@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
-from mint_core.aligners.batches import GroupCollator, References, Scorer
+from mint_core.aligners.batches import GroupCollator, References, Scorer, shares_prompts
 from mint_core.aligners.lora import adapter_state
 from mint_core.errors import TrainingError
 from mint_core.interfaces import AlignmentJob
@@ -28,7 +29,7 @@ class Reference:
     log_probs: References
 
 
-def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int) -> Reference:
+def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int, *, share_prompt: bool = True) -> Reference:
     """Scores every distinct response of every prompt with the model as it stands, without dropout.
 
     The result is kept in `job.work` under a name made from its content, so that a run that goes on does not compute it
@@ -38,6 +39,7 @@ def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int) -> Refer
         job: Student, groups, prompts.
         model: The student with the reference's adapter.
         batch_size: Prompts per forward pass.
+        share_prompt: Compute a prompt once for all its responses, where that is proven equal.
 
     Raises:
         TrainingError: A log-probability is not finite.
@@ -48,7 +50,7 @@ def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int) -> Refer
     digest = _digest(job, model, distinct)
     file = job.work / f"reference-{digest}.safetensors"
     if not file.is_file():
-        _write(file, _score(job, model, distinct, batch_size))
+        _write(file, _score(job, model, distinct, batch_size, share_prompt=share_prompt))
     keys = [(sample_id, response) for sample_id, responses in distinct.items() for response in responses]
     values = load_file(file)["log_probs"].tolist()
     return Reference(digest, dict(zip(keys, values, strict=True)))
@@ -62,10 +64,13 @@ def distinct_responses(job: AlignmentJob) -> dict[str, tuple[Response, ...]]:
     return {sample_id: tuple(responses) for sample_id, responses in found.items()}
 
 
-def _score(job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response, ...]], batch_size: int) -> Tensor:
+def _score(
+    job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response, ...]], batch_size: int, *, share_prompt: bool
+) -> Tensor:
     """(responses,) fp32: summed log-probabilities."""
     groups = [PreferenceGroup(sample_id, responses, ()) for sample_id, responses in distinct.items()]
-    collator, scorer = GroupCollator(job.student, job, rejected=False), Scorer(model)
+    shared = share_prompt and shares_prompts(job, model)
+    collator, scorer = GroupCollator(job.student, job, rejected=False, shared=shared), Scorer(model)
     device = job.student.device
     # The precision of the training to come: the Trainer runs bf16 students under autocast.
     half = device.type == "cuda" and job.student.model.dtype == torch.bfloat16
@@ -73,9 +78,7 @@ def _score(job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response,
     model.eval()
     for start in range(0, len(groups), batch_size):
         some = groups[start : start + batch_size]
-        batch = collator(some)
-        batch["model"] = {key: value.to(device) for key, value in batch["model"].items()}
-        batch["labels"] = batch["labels"].to(device)
+        batch = send_to_device(collator(some), device)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             total = scorer(model, batch).log_probs.total.cpu()
         if not bool(torch.isfinite(total).all()):

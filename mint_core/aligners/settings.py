@@ -56,6 +56,11 @@ class TrainingConfig(ComponentConfig):
     batch_size: int = Field(8, ge=1, description="Preference groups per device and forward pass.")
     accumulation: int = Field(1, ge=1, description="Forward passes per optimiser step.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    share_prompt: bool = Field(
+        True,
+        description="Compute a prompt once for all its responses, where a check at the start finds the same "
+        "log-probabilities; off = one row per response.",
+    )
     gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
     lora_rank: int | None = Field(None, ge=1, description="LoRA rank r.")
     lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha.")

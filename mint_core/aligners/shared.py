@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ class Places:
     tail: int
     """Columns behind the prompts."""
 
+    def to(self, device: torch.device, **_: Any) -> Places:
+        """The same on another device."""
+        tensors = {name: getattr(self, name).to(device) for name in ("rows", "columns", "targets", "owners")}
+        return replace(self, **tensors)
+
 
 def shared_batch(student: Student, rows: Sequence[PromptRow]) -> tuple[dict[str, Any], Places]:
     """Tensors for one forward pass.
@@ -84,6 +89,7 @@ def shared_log_probs(logits: Tensor, places: Places) -> ResponseLogProbs:
         logits: (rows, columns, vocabulary); the last `places.tail` + 1 columns count.
         places: Where the response tokens are predicted.
     """
+    places = places.to(logits.device)
     picked = logits[:, -(places.tail + 1) :][places.rows, places.columns].float()
     log_probs = -F.cross_entropy(picked, places.targets, reduction="none")
     total = torch.zeros(places.responses, device=logits.device).index_add(0, places.owners, log_probs)

@@ -23,6 +23,7 @@ from mint_core.aligners.batches import (
     References,
     Scorer,
     check_groups,
+    shares_prompts,
 )
 from mint_core.aligners.lora import add_lora, target_modules
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
@@ -123,6 +124,8 @@ class Phase:
     """Whether the loss reads the rejected responses."""
     whole: bool
     """Whether the loss reads the likelihood of the prompt."""
+    share_prompt: bool
+    """Compute a prompt once for all its responses, where that is proven equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,7 @@ def plan(
     arguments = _arguments(job, config, settings, work)
     steps = _steps(len(job.groups), arguments)
     arguments.warmup_steps = _warmup_steps(steps, settings)
-    return Phase(loss, arguments, steps, rejected, whole)
+    return Phase(loss, arguments, steps, rejected, whole, config.share_prompt)
 
 
 def fit(
@@ -237,12 +240,13 @@ def fit(
     Raises:
         TrainingError: A loss or a gradient is not finite.
     """
+    shared = phase.share_prompt and shares_prompts(job, model, rejected=phase.rejected, whole=phase.whole)
     guard = Guard(lambda step, figures: job.advance(before + step, total or phase.steps, figures))
     trainer = GroupTrainer(
         model=model,
         args=phase.arguments,
         train_dataset=GroupDataset(job.groups),
-        data_collator=GroupCollator(job.student, job, rejected=phase.rejected, references=references),
+        data_collator=GroupCollator(job.student, job, rejected=phase.rejected, references=references, shared=shared),
         callbacks=[guard],
         group_loss=phase.loss,
         whole=phase.whole,
