@@ -5,7 +5,7 @@ import pytest
 
 from mint_core.errors import ContractError, DataError
 from mint_core.evaluation.evaluate import evaluate
-from mint_core.evaluation.statistics import estimate
+from mint_core.evaluation.statistics import estimate, paired, sign_flip_p
 from mint_core.evaluation.subsets import Member, members, subsets
 from mint_core.interfaces import Metric
 from mint_core.testing import metric_sample
@@ -106,3 +106,60 @@ def test_without_unseen_labels_there_is_one_subset() -> None:
 def test_a_cohort_cannot_take_a_subset_s_name() -> None:
     with pytest.raises(DataError, match="'unseen'"):
         subsets({"1": Member(None, "unseen", True)})
+
+
+def test_sign_flips_by_hand() -> None:
+    """Differences 1, 1, 1: of the 8 signs only +++ and --- reach a sum of 3, so p = 2/8.
+
+    Differences 2, 1, 1 with sum 4: only +++ and --- reach 4, p = 2/8. Differences 3, -1, 1 with sum 3: the eight sums
+    are 5, 3, 3, 1 and their negatives, and six of them are at least 3 in size, so p = 6/8.
+    """
+    assert sign_flip_p(np.array([1.0, 1.0, 1.0]), 0) == 0.25
+    assert sign_flip_p(np.array([2.0, 1.0, 1.0]), 0) == 0.25
+    assert sign_flip_p(np.array([3.0, -1.0, 1.0]), 0) == 0.75
+    assert sign_flip_p(np.array([0.0, 0.0]), 0) == 1.0
+    assert sign_flip_p(np.array([1.0, 1.0, 1.0, 0.0]), 0) == 0.25  # a tie says nothing
+
+
+def test_sign_flips_agree_with_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(3)
+    for size in (5, 9, 12, 40):
+        sums = rng.normal(0.2, 1, size)
+        ours = sign_flip_p(sums, seed=1)
+        theirs = stats.permutation_test(
+            (sums,), np.sum, permutation_type="samples", n_resamples=10_000, rng=np.random.default_rng(2)
+        ).pvalue
+        assert ours == pytest.approx(theirs, abs=1e-12 if size < 13 else 0.02)
+
+
+def test_drawn_sign_flips_agree_with_all_of_them() -> None:
+    sums = np.random.default_rng(5).normal(0.5, 1, 12)
+    assert sign_flip_p(sums, 0, permutations=4000) == pytest.approx(sign_flip_p(sums, 0, permutations=4096), abs=0.02)
+    assert sign_flip_p(np.ones(60), 0) == pytest.approx(1 / 10_001)
+
+
+def test_a_paired_comparison_by_hand() -> None:
+    """Differences 1, 0, -1, 1 and one unscored; groups a = {1, 0}, b = {-1, 1}: cluster sums 1 and 0.
+
+    Two wins, a tie, a loss; the mean is 1/4; only one cluster differs, so both signs reach the sum and p = 1.
+    """
+    found = paired([1.0, 0.5, 0.0, 1.0, None], [0.0, 0.5, 1.0, 0.0, 1.0], ["a", "a", "b", "b", "b"], **HOW)
+    assert (found.wins, found.ties, found.losses, found.p_value) == (2, 1, 1, 1.0)
+    assert (found.difference.mean, found.difference.n, found.difference.clusters) == (0.25, 4, 2)
+    assert found.difference.unscored == 1
+
+
+def test_clusters_are_flipped_whole() -> None:
+    """Eight samples won, but in one group: one fact, p = 1; alone they are eight facts, p = 2 / 2^8."""
+    one, zero = [1.0] * 8, [0.0] * 8
+    assert paired(one, zero, ["g"] * 8, **HOW).p_value == 1.0
+    assert paired(one, zero, [None] * 8, **HOW).p_value == 2 / 256
+    nothing = paired([None], [1.0], [None], **HOW)
+    assert (nothing.p_value, nothing.difference.mean, nothing.wins) == (None, None, 0)
+
+
+def test_the_p_value_is_uniform_where_nothing_differs() -> None:
+    rng = np.random.default_rng(7)
+    p = [sign_flip_p(rng.normal(0, 1, 11), seed) for seed in range(300)]
+    assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09

@@ -1,0 +1,337 @@
+"""`mint compare` and `mint sweep` on the toy plugin and a tiny text student, and the parts that can be tested alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import mint_core
+from mint_core.comparison.answers import answers
+from mint_core.comparison.rows import Row, parse_ratios, parse_row, parse_seeds
+from mint_core.comparison.summary import summarise
+from mint_core.comparison.table import grids, markdown
+from mint_core.errors import StorageError
+from mint_core.runs.folder import RunFolder, digest_of_path
+from tests.tiny_students import build
+
+TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
+HOW = {"draws": 200, "confidence": 0.95, "seed": 0}
+
+
+@pytest.fixture(scope="session")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("llama", tmp_path_factory.mktemp("student") / "llama")
+
+
+@pytest.fixture
+def toy(install_plugin, tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Options of a comparison on the toy, in an empty folder; the labels are scored, so that every row has numbers."""
+    install_plugin("mint-toy", "toy_plugin_under_test", TOY)
+    monkeypatch.chdir(tmp_path)
+    records = [
+        {"id": f"p{i}", "split": "test" if i % 4 == 3 else "train", "label": ("Colon", "Liver", "Skin")[i % 3],
+         "group": f"g{i // 2 * 2 + (i % 4 == 3)}"}
+        for i in range(24)
+    ]  # fmt: skip
+    (tmp_path / "toy.json").write_text(json.dumps(records))
+    return {
+        "task": {"name": "toy", "source": "file", "data": str(tmp_path / "toy.json")},
+        "student": {"model": str(student)},
+        "out": str(tmp_path / "runs"),
+        "name": "c",
+        "aligner": {"epochs": 1, "warmup": 0, "lora_rank": 4, "batch_size": 8, "learning_rate": 0.05},
+        "predict": {"decode": "score"},
+        "evaluate": {"bootstrap": 200},
+    }
+
+
+class Log(mint_core.Observer):
+    """Which stages of which run were made, and which reused."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, str]] = []
+        self.run = ""
+
+    def message(self, text: str) -> None:
+        self.run = text
+
+    def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
+        if not reused:
+            self.made.append((self.run, name))
+
+    def count(self, stage: str) -> int:
+        return sum(name == stage for _, name in self.made)
+
+
+def rows(comparison) -> dict[str, dict]:
+    return {row["name"]: row for row in comparison.content["rows"]}
+
+
+def test_a_comparison_shares_labels_and_preferences_and_judges_all_rows_alike(toy) -> None:
+    log = Log()
+    result = mint_core.compare(
+        toy, aligners=["base", "dpo", "sft", "orpo"], seeds=2, baselines=["oracle:sharpness=0.0"], observer=log
+    )
+    found = rows(result)
+    assert list(found) == ["base", "dpo", "sft", "orpo", "teacher", "oracle:sharpness=0.0", "random list"]
+    # the teacher and the baseline label once each, preferences are made once, the base row once
+    assert (log.count("label"), log.count("prefer"), log.count("align")) == (2, 1, 6)
+    assert found["base"]["runs"] == ["base"]
+    assert found["orpo"]["runs"] == ["orpo-seed0", "orpo-seed1"]
+    labels = {digest_of_path(result.path / run / "rankings") for run in ("base", "orpo-seed0", "dpo-seed1")}
+    assert len(labels) == 1
+    # each seed starts from the SFT of its own seed, although that row stands below
+    assert found["dpo"]["starts_from"] == {"0": "sft-seed0", "1": "sft-seed1"}
+    config = json.loads((result.path / "dpo-seed1" / "run.json").read_text())["config"]
+    assert config["aligner"]["sft_adapter"] == str(result.path / "sft-seed1" / "adapter")
+    assert config["align_seed"] == 1
+    weights = [digest_of_path(result.path / f"orpo-seed{s}" / "adapter" / "adapter_model.safetensors") for s in (0, 1)]
+    assert weights[0] != weights[1]
+    # the teacher knows every label; the baseline is fitted and judged beside it
+    assert found["teacher"]["subsets"][0]["metrics"]["Top-1"]["mean"] == 1.0
+    assert found["oracle:sharpness=0.0"]["subsets"][0]["metrics"]["Top-1"]["mean"] < 1.0
+    assert found["oracle:sharpness=0.0"]["subsets"][0]["metrics"]["CAR"]["mean"] < 1.0
+    assert found["oracle:sharpness=0.0"]["subsets"][0]["n"] == 6
+
+
+def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> None:
+    result = mint_core.compare(toy, aligners=["base", "orpo"], seeds=2, baselines=["oracle:sharpness=0.0"])
+    content = json.loads((result.path / "compare.json").read_text())
+    assert content == json.loads(json.dumps(result.content))
+    orpo = rows(result)["orpo"]["subsets"][0]["metrics"]["CAR"]
+    means = []
+    for seed in (0, 1):
+        metrics = json.loads((result.path / f"orpo-seed{seed}" / "metrics.json").read_text())
+        [aligned] = [row for row in metrics["rows"] if row["variant"] == "aligned"]
+        means.append(aligned["CAR"]["mean"])
+    assert list(orpo["per_seed"].values()) == pytest.approx(means)
+    assert orpo["mean"] == pytest.approx(sum(means) / 2)
+    assert orpo["sd"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)
+    assert orpo["low"] <= orpo["mean"] <= orpo["high"]
+    assert rows(result)["orpo"]["subsets"][0]["against"]["row"] == "base"
+    assert "against" not in rows(result)["base"]["subsets"][0]
+    table = pq.read_table(result.path / "samples.parquet").to_pylist()
+    own = [line["CAR"] for line in table if line["row"] == "orpo"]
+    assert sum(own) / len(own) == pytest.approx(orpo["mean"])
+    for name in ("compare.png", "compare.svg", "compare.md"):
+        assert (result.path / name).stat().st_size > 500
+    assert "oracle:sharpness=0.0" in (result.path / "compare.svg").read_text()
+    log = Log()
+    again = mint_core.compare(result.path / "compare.json", observer=log)
+    assert log.made == []
+    assert again.content["rows"] == content["rows"]
+
+
+def test_an_interrupted_comparison_goes_on(toy) -> None:
+    class Stop(Log):
+        def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
+            super().stage(name, reused=reused, reason=reason)
+            if self.run.startswith("[2/") and name == "predict":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mint_core.compare(toy, aligners=["base", "orpo"], seeds=1, observer=Stop())
+    path = Path(toy["out"]) / "c"
+    assert not (path / "compare.json").exists()
+    assert json.loads((path / "orpo-seed0" / "run.json").read_text())["status"] == "interrupted"
+    log = Log()
+    mint_core.compare(toy, aligners=["base", "orpo"], seeds=1, observer=log)
+    assert [stage for _, stage in log.made] == ["predict", "evaluate", "report"]
+    log = Log()
+    wider = mint_core.compare(toy, aligners=["base", "orpo"], seeds="0,4", observer=log)
+    assert {run for run, _ in log.made} == {"[3/3] orpo, seed 4"}
+    assert rows(wider)["orpo"]["seeds"] == [0, 4]
+
+
+def test_rows_with_overlays_from_flags_and_yaml(toy, mint, tmp_path: Path) -> None:
+    toy["compare"] = {
+        "rows": [{"name": "with passages", "aligner": None, "retriever": "echo"}],
+        "seeds": [3],
+    }
+    config = tmp_path / "mint.yaml"
+    config.write_text(yaml.safe_dump(toy))
+    answer = mint(
+        "compare", "-c", config, "--aligners", "base", "--row", "narrow=orpo:weight=0.5,strategy.k=1,strategy.q=1"
+    )
+    assert answer.code == 0, answer.err
+    for shown in ("base", "narrow", "with passages", "teacher", "random list", "with passages - narrow"):
+        assert shown in answer.out
+    path = Path(toy["out"]) / "c"
+    narrow = json.loads((path / "narrow-seed3" / "run.json").read_text())["config"]
+    assert (narrow["aligner"]["weight"], narrow["strategy"]["k"], narrow["align_seed"]) == (0.5, 1, 3)
+    assert narrow["aligner"]["epochs"] == 1  # what all aligners share
+    assert json.loads((path / "with-passages" / "run.json").read_text())["config"]["retriever"] == {"name": "echo"}
+
+
+def test_a_sweep_has_one_row_per_ratio(toy, mint, tmp_path: Path) -> None:
+    config = tmp_path / "mint.yaml"
+    config.write_text(yaml.safe_dump(toy))
+    answer = mint("sweep", "-c", config, "--aligner", "orpo", "--aor", "2/2, 2/4", "--seeds", "1")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("label     done") == 1
+    assert answer.err.count("prefer    done") == 2
+    path = Path(toy["out"]) / "c"
+    content = json.loads((path / "sweep.json").read_text())
+    assert [row["name"] for row in content["rows"]] == ["2/2", "2/4", "teacher", "random list"]
+    assert content["config"]["sweep"] == {"aor": ["2/2", "2/4"], "seeds": [0]}
+    for run, q in (("2-2-seed0", 2), ("2-4-seed0", 4)):
+        preferences = pq.read_table(path / run / "preferences" / "preferences.parquet").to_pylist()
+        assert {len(row["rejected"][0]) for row in preferences} == {q}
+    assert "2/4" in (path / "sweep.svg").read_text()
+    assert (path / "sweep.png").stat().st_size > 500
+    log = Log()
+    mint_core.sweep(path / "sweep.json", observer=log)
+    assert log.made == []
+
+
+def test_two_processes_cannot_share_a_comparison(toy) -> None:
+    from filelock import FileLock
+
+    path = Path(toy["out"]) / "c"
+    path.mkdir(parents=True)
+    with FileLock(path / ".lock"), pytest.raises(StorageError, match="Another process"):
+        mint_core.compare(toy, aligners=["base"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--aligners", ""], "name of letters or digits"),
+        ([], "needs rows"),
+        (["--aligners", "base,orpo,base"], "'base' and 'base' share a name"),
+        (["--aligners", "base,oprpo"], "did you mean 'orpo'"),
+        (["--aligners", "base", "--aligner", "orpo"], "--aligners"),
+        (["--aligners", "orpo", "--seeds", ""], "list of seeds is empty"),
+        (["--aligners", "orpo", "--seeds", "0"], "list of seeds is empty"),
+        (["--aligners", "orpo", "--seeds", "1,1"], "must be different"),
+        (["--aligners", "orpo", "--seeds", "one"], "a count or a list"),
+        (["--aligners", "base", "--row", "soft"], "NAME=aligner"),
+        (["--row", "soft=orpo:wieght=1"], "did you mean 'weight'"),
+        (["--row", "soft=orpo:strateggy.k=1"], "did you mean 'strategy'"),
+        (["--row", "soft=orpo:evaluate.split=val"], "must be the same for all rows"),
+        (["--aligners", "base", "--baseline", "orakle"], "did you mean 'oracle'"),
+        (["--aligners", "base", "--baseline", ":x=1"], "--baseline takes"),
+        (["--aligners", "orpo", "--set", "align_seed=3"], "--seeds"),
+        (["--row", "hard=orpo:strategy.k=4,strategy.q=4"], "Row 'hard': strategy 'listwise': k + q = 4 + 4"),
+        (["--row", "slow=orpo:warmup=500"], "Row 'slow': The warm-up of 500 steps"),
+        (["--set", "compare.rowz=[]", "--aligners", "base"], "did you mean 'rows'"),
+        (["--set", "compare=[{aligner: orpo}]"], "needs a `name`"),
+    ],
+)
+def test_mistakes_are_one_sentence_before_anything_starts(toy, mint, tmp_path: Path, arguments, sentence) -> None:
+    config = tmp_path / "mint.yaml"
+    config.write_text(yaml.safe_dump(toy))
+    answer = mint("compare", "-c", config, *arguments)
+    assert answer.code == 2, answer.err
+    last = answer.err.strip().splitlines()[-1]
+    assert sentence in last
+    assert not Path(toy["out"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("aor", "sentence"),
+    [("2:2", "takes ratios"), ("", "takes ratios"), ("0/2", "takes ratios"), ("2/2,2/2", "share a name"),
+     ("5/5", "k + q = 5 + 5"), (None, "at least one ratio")],
+)  # fmt: skip
+def test_ratios_that_make_no_sweep(toy, mint, tmp_path: Path, aor: str | None, sentence: str) -> None:
+    config = tmp_path / "mint.yaml"
+    config.write_text(yaml.safe_dump(toy))
+    answer = mint("sweep", "-c", config, *(["--aor", aor] if aor is not None else []))
+    assert answer.code == 2
+    assert sentence in answer.err
+    unaligned = mint("sweep", "-c", config, "--aor", "2/2", "--aligner", "none")
+    assert (unaligned.code, "name an aligner" in unaligned.err) == (2, True)
+
+
+def test_seeds_by_hand() -> None:
+    assert parse_seeds("3", 0) == parse_seeds(3, 0) == (0, 1, 2)
+    assert parse_seeds("3", 5) == (5, 6, 7)
+    assert parse_seeds("0,5,7", 9) == parse_seeds([0, 5, 7], 9) == (0, 5, 7)
+    assert parse_seeds("7,", 0) == (7,)
+
+
+def test_short_forms_of_rows_by_hand() -> None:
+    assert parse_row("soft=orpo:weight=0.1,strategy.k=5") == Row(
+        "soft", {"aligner": {"name": "orpo", "weight": 0.1}, "strategy": {"k": 5}}
+    )
+    assert parse_row("rag=base:retriever.name=hpo") == Row("rag", {"aligner": None, "retriever": {"name": "hpo"}})
+    assert parse_ratios(["10/15"]) == [Row("10/15", {"strategy": {"k": 10, "q": 15}})]
+    assert Row("10/15", {}).folder == "10-15"
+
+
+def record(sample: str, value: float | None, cohort: str | None = None, seen: bool = True) -> dict:
+    return {"sample": sample, "group": None, "cohort": cohort, "seen": seen, "truth": "x", "M": value}
+
+
+def of_seed(values: dict[str, float | None]) -> dict[str, dict]:
+    return {sample: record(sample, value) for sample, value in values.items()}
+
+
+def test_a_summary_by_hand() -> None:
+    """Two seeds of row b: sample 1 has 1 and 0, so .5; sample 2 has 1 and 1; sample 3 is unscored.
+
+    Means of the seeds 1 and 1/2: mean 3/4, SD sqrt(((1/4)^2 + (1/4)^2) / 1) = 0.3536. Against row a (0, 1): differences
+    .5 and 0, one win and one tie; of the two sign flips of the one difference both reach it, so p = 1.
+    """
+    first = answers("a", "student", ["a"], {None: of_seed({"1": 0.0, "2": 1.0, "3": None})})
+    second = answers(
+        "b", "student", ["b0", "b1"],
+        {0: of_seed({"1": 1.0, "2": 1.0, "3": None}), 1: of_seed({"1": 0.0, "2": 1.0, "3": None})},
+    )  # fmt: skip
+    other = answers("t", "teacher", ["a"], {None: of_seed({"1": 1.0, "2": 1.0, "3": 1.0})})
+    found = summarise([first, second, other], ["M"], HOW)
+    metric = found[1]["subsets"][0]["metrics"]["M"]
+    assert (metric["mean"], metric["n"], metric["unscored"]) == (0.75, 2, 1)
+    assert metric["per_seed"] == {"0": 1.0, "1": 0.5}
+    assert metric["sd"] == pytest.approx(0.35355, abs=1e-5)
+    test = found[1]["subsets"][0]["against"]["metrics"]["M"]
+    assert (test["difference"], test["wins"], test["ties"], test["losses"], test["p_value"]) == (0.25, 1, 1, 0, 1.0)
+    assert "against" not in found[2]["subsets"][0]
+
+
+def test_rows_are_compared_on_the_samples_that_both_have() -> None:
+    first = answers("a", "student", ["a"], {None: of_seed({"1": 0.0, "2": 1.0})})
+    second = answers("b", "student", ["b"], {None: of_seed({"2": 0.0, "3": 1.0})})
+    alone = answers("c", "student", ["c"], {None: of_seed({"9": 0.0})})
+    found = summarise([first, second, alone], ["M"], HOW)
+    test = found[1]["subsets"][0]["against"]["metrics"]["M"]
+    assert (test["difference"], test["n"]) == (-1.0, 1)
+    assert found[2]["subsets"][0]["against"] is None
+
+
+def test_tables_name_subsets_and_escape_markdown() -> None:
+    records = {"1": record("1", 1.0), "2": record("2", 0.0, seen=False), "3": record("3", 1.0, cohort="clinic|B")}
+    row = answers("a|b", "student", ["a"], {None: records})
+    content = {
+        "kind": "compare", "simulated": True, "split": "test", "seeds": [0], "confidence": 0.95, "titles": ["M"],
+        "source": "Somewhere.", "test": "none", "rules": {"M": "a rule"}, "rows": summarise([row], ["M"], HOW),
+    }  # fmt: skip
+    names = [line[0] for part in grids(content)[0].parts for line in part]
+    subsets = ["all", "seen", "unseen", "clinic|B", "clinic|B: seen"]
+    assert names == [f"{subset}: a|b" for subset in subsets]
+    text = markdown(content)
+    assert "| clinic\\|B: a\\|b | 1 | 100.0 [100.0, 100.0] |" in text
+    assert text.startswith("SIMULATED data")
+
+
+def test_a_stage_is_adopted_only_where_it_is_whole(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "a") as made:
+        out = made.workspace("label", "key" * 6) / "out"
+        (out / "rankings").mkdir()
+        (out / "rankings" / "x.txt").write_text("content")
+        made.commit("label", "key" * 6, {"a": 1}, seconds=1.5, peak=7, facts={"n": 2})
+    with RunFolder(tmp_path / "b") as other:
+        assert other.adopt("label", "another", made) is None
+        adopted = other.adopt("label", "key" * 6, made)
+        assert adopted == made.manifest("label") == other.complete("label", "key" * 6)
+        assert not list((tmp_path / "b" / ".work").iterdir())
+    (tmp_path / "a" / "rankings" / "x.txt").write_text("tampered")
+    with RunFolder(tmp_path / "c") as third:
+        assert third.adopt("label", "key" * 6, made) is None
+        assert not (tmp_path / "c" / "rankings").exists()
+    shutil.rmtree(tmp_path / "a")
+    with RunFolder(tmp_path / "c") as third:
+        assert third.adopt("label", "key" * 6, made) is None
