@@ -337,8 +337,13 @@ def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts:
     return text
 
 
-def _masked(text: str, word: str, by: str, flags: int) -> str:
-    """Whole words only; two letters at least for names that would be found everywhere."""
-    if flags & re.IGNORECASE and len(word) < 3:
+def _masked(text: str, name: str, by: str, flags: int) -> str:
+    """The text without a name: whole words only, whatever stands between them.
+
+    Names of diseases, which are found in any case, need three letters: shorter ones stand for too much else.
+    """
+    words = [word for word in re.split(r"[\W_]+", name) if word]
+    if not words or (flags & re.IGNORECASE and len(name) < 3):
         return text
-    return re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", by, text, flags=flags)
+    pattern = r"[\W_]+".join(map(re.escape, words))
+    return re.sub(rf"(?<!\w){pattern}(?!\w)", by, text, flags=flags)

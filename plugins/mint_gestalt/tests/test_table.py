@@ -1,0 +1,262 @@
+"""Sources `csv` and `jsonl`: clinical notes, their columns, and the sentences for what is not as it must be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mint_core.errors import ConfigError, DataError
+from mint_core.testing import TASK_CHECKS
+from mint_gestalt.sources import notes
+from mint_gestalt.sources.options import RareDiseaseOptions
+from mint_gestalt.task import RareDisease
+
+NOTES = Path(__file__).parents[3].parent / "shared" / "data" / "rare_disease" / "clinical_notes.jsonl"
+HEAD = "id,text,label,gene\n"
+
+
+def read(path: Path, **options):
+    return notes.read(path, RareDiseaseOptions(source="csv", data=path, **options))
+
+
+def load(path: Path, **options):
+    return RareDisease(RareDisease.Config(source="csv", data=path, **options)).load()
+
+
+def refusal(path: Path, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "notes.csv", encoding: str = "utf-8") -> Path:
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def ward(write):
+    rows = [f"n{i},note number {i},{'Alpha' if i % 2 else 'Beta'} disease,GEN{i % 2}" for i in range(20)]
+    return write(HEAD + "\n".join(rows))
+
+
+# --- what is read
+
+
+@pytest.mark.parametrize("check", TASK_CHECKS)
+def test_the_task_keeps_its_contract(check, ward):
+    check(RareDisease(RareDisease.Config(source="csv", data=ward)))
+
+
+@pytest.mark.parametrize(("delimiter", "name"), [(",", "n.csv"), (";", "n.csv"), ("\t", "n.csv"), ("\t", "n.tsv")])
+def test_delimiters_and_a_byte_order_mark(write, delimiter, name):
+    rows = [("id", "text", "label"), ("a", '"tall, and ""loud"""', "Alpha; ALP")]
+    if delimiter == ";":
+        rows[1] = (*rows[1][:2], '"Alpha; ALP"')
+    path = write("\n".join(delimiter.join(row) for row in rows), name, "utf-8-sig")
+    case = read(path).cases[0]
+    assert (case.id, case.text, case.disease_names) == ("a", 'tall, and "loud"', ("Alpha", "ALP"))
+
+
+def test_json_lines(write):
+    lines = [
+        {"id": 7, "text": "two\nlines", "label": "Alpha", "gene": None, "other": 1},
+        {"id": 8, "text": "b", "label": "B"},
+    ]
+    reading = read(write("\n".join(map(json.dumps, lines)), "n.jsonl"))
+    assert [(case.id, case.text) for case in reading.cases] == [("7", "two\nlines"), ("8", "b")]
+    assert reading.facts == {"rows read": 2, "patients read": 2, "without gene": 2}
+
+
+def test_columns_can_be_renamed(write):
+    path = write("note,disease,omim,pmid\ntall,Alpha,OMIM:1,PMID_5_II.2\n")
+    columns = {"text": "note", "label": "disease", "disease_id": "omim", "publication": "pmid"}
+    case = read(path, columns=columns).cases[0]
+    assert (case.text, case.disease_names, case.disease_ids) == ("tall", ("Alpha",), ("OMIM:1",))
+    assert case.publication == case.group == "PMID:5"
+    assert case.id == "notes.csv, row 2"
+
+
+def test_groups_and_splits_as_given(write):
+    rows = ["a,x,A,f1,train,p1", "b,y,B,f1,training,p2", "c,z,A,f2,test,p3", "d,z,B,f2,TEST,p3"]
+    path = write("id,text,label,group,split,patient\n" + "\n".join(rows))
+    data = load(path)
+    assert [(s.id, s.group, s.split) for s in data.samples] == [
+        ("a", "f1", "train"), ("b", "f1", "train"), ("c", "f2", "test"), ("d", "f2", "test")
+    ]  # fmt: skip
+    assert "splits as given" in data.source
+    assert [case.group for case in read(path, group_by="patient").cases] == ["p1", "p2", "p3", "p3"]
+
+
+def test_privileged_columns(ward):
+    sample = load(ward, privileged=("gene",)).samples[1]
+    assert sample.privileged == {"gene": "GEN1"}
+    assert load(ward, privileged=()).samples[1].privileged == {}
+
+
+def test_rows_without_a_label_are_for_training(write):
+    rows = ["a,x,A", "b,y,", "c,z,B", "d,u,A", "e,v,B"]
+    data = load(write("id,text,label\n" + "\n".join(rows)), test_fraction=0.4)
+    blind = [sample for sample in data.samples if sample.label is None]
+    assert [(sample.id, sample.split) for sample in blind] == [("b", "train")]
+    assert data.facts["without a disease, for training only"] == 1
+
+
+def test_faces_beside_notes(write, tmp_path):
+    (tmp_path / "faces").mkdir()
+    for i in range(4):
+        Image.fromarray(np.full((4, 4, 3), i * 9, np.uint8)).save(tmp_path / "faces" / f"{i}.png")
+    rows = [f"p{i},note,{'AB'[i % 2]},{i}.png,{'train' if i < 2 else 'test'}" for i in range(4)]
+    path = write("id,text,label,image,split\n" + "\n".join(rows))
+    data = load(path, image_folder=tmp_path / "faces")
+    assert data.samples[3].image.open().getpixel((0, 0)) == (27, 27, 27)
+    assert "does not exist" in refusal(path)
+
+
+@pytest.mark.parametrize("image", ["../secret.png", "/etc/hostname", "C:\\x.png"])
+def test_faces_must_lie_in_their_folder(write, tmp_path, image):
+    (tmp_path.parent / "secret.png").write_bytes(b"x")
+    said = refusal(write(f"id,text,label,image\na,x,A,{image}\n"))
+    assert "notes.csv, row 2: the image lies outside" in said
+    assert "secret" not in said
+
+
+def test_a_face_must_be_an_image(write, tmp_path):
+    (tmp_path / "f.png").write_text("<html>")
+    path = write("id,text,label,image\na,x,A,f.png\nb,y,B,\n")
+    assert "is a web page, not an image" in refusal(path)
+    assert [case.id for case in read(path, on_error="skip").cases] == ["b"]
+
+
+# --- what must not be read by the student
+
+
+def leaky(write, **options):
+    rows = [f"p{i},A boy with GENX1 (not GENX12) and alpha-disease.,Alpha disease,GENX1" for i in range(3)]
+    rows += [f"q{i},A girl with freckles.,Beta; BB,GENY2" for i in range(3)]
+    return load(write(HEAD + "\n".join(rows)), test_fraction=0.34, **options)
+
+
+def test_genes_and_diseases_named_in_a_note_are_masked(write):
+    data = leaky(write)
+    texts = {sample.id[0]: sample.text for sample in data.samples}
+    assert texts["q"] == "A girl with freckles."
+    assert texts["p"] == "A boy with [gene] (not GENX12) and [disease]."
+    assert data.facts["texts that held a privileged value"] == 3
+    assert data.facts["texts that named the disease"] == 3
+
+
+def test_names_of_the_disease_are_masked_whatever_their_case(write):
+    rows = [f"p{i},Suspected ALPHA DISEASE or AlpD?,Alpha disease; ALPD,GENX1" for i in range(3)]
+    rows += [f"q{i},Alpha disease was ruled out.,Beta; BB,GENY2" for i in range(3)]
+    data = load(write(HEAD + "\n".join(rows)), test_fraction=0.34)
+    assert {sample.text for sample in data.samples} == {
+        "Suspected [disease] or [disease]?",
+        "Alpha disease was ruled out.",
+    }
+    assert data.facts["texts that named the disease"] == 3
+
+
+def test_such_notes_can_be_dropped_or_refused(write):
+    data = leaky(write, named_in_text="drop")
+    assert {sample.id[0] for sample in data.samples} == {"q"}
+    assert data.facts["left out for what their text held"] == 3
+    with pytest.raises(DataError) as caught:
+        leaky(write, named_in_text="refuse")
+    assert "the text holds a privileged value, which the student may not read" in str(caught.value)
+    assert "GENX1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"privileged": ("label",)}, {"privileged": ("dx",), "columns": {"label": "dx"}}])
+def test_the_answer_cannot_be_privileged(write, options):
+    with pytest.raises(ConfigError, match="is the answer; take it out"):
+        read(write("id,text,label,dx\na,x,A,B\n"), **options)
+
+
+# --- what is refused
+
+BAD_ROWS = {
+    "empty text": ("b,,A,G", "row 3: the text is empty"),
+    "empty id": (",x,A,G", "row 3: the id is empty"),
+    "ragged": ("b,PRIVATE", "row 3: 2 cells under 4 column names"),
+    "too long": ("b,x,A,G,PRIVATE", "row 3: 5 cells under 4 column names"),
+    "same id": ("a,PRIVATE,A,G", "row 3: the id 'a' belongs to notes.csv, row 2 already"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_bad_rows_are_named_and_fatal_or_skipped(write, case):
+    row, sentence = BAD_ROWS[case]
+    path = write(f"{HEAD}a,good,A,G\n{row}\n")
+    said = refusal(path)
+    assert sentence in said
+    assert "PRIVATE" not in said
+    reading = read(path, on_error="skip")
+    assert [case.id for case in reading.cases] == ["a"]
+    assert reading.facts["files or rows skipped as malformed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "line 2 is not valid JSON"),
+        ("3", "line 2 is no JSON object"),
+        ('{"text": ["PRIVATE"], "label": "A"}', "line 2: 'text' holds a nested value"),
+    ],
+)
+def test_bad_lines(write, line, sentence):
+    path = write('{"text": "x", "label": "A"}\n' + line, "n.jsonl")
+    assert sentence in refusal(path)
+    assert "PRIVATE" not in refusal(path)
+    assert len(read(path, on_error="skip").cases) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty; it needs one row per patient"),
+        ("id,note,label\na,x,A\n", "has no column 'text'"),
+        ("id,text,text,label\na,x,y,A\n", "has two columns 'text'"),
+        ('id,text,label\na,"x,A\n', "mend the quotes there"),
+        ("id,text,label,split\na,x,A,dev\n", "row 2: the split is not known"),
+        ("id,text,label,split\na,x,,test\n", "row 2: the label is empty in split 'test'"),
+    ],
+)
+def test_bad_tables(write, text, sentence):
+    assert sentence in refusal(write(text))
+
+
+def test_a_renamed_column_that_is_not_there(write):
+    path = write("id,note,label\na,x,A\n")
+    assert "has no column 'nte'; did you mean 'note'?" in refusal(path, columns={"text": "nte"})
+    with pytest.raises(ConfigError, match="there is no field 'txt'; did you mean 'text'"):
+        read(path, columns={"txt": "note"})
+
+
+def test_not_a_table(tmp_path, write):
+    assert "is a folder" in refusal(tmp_path)
+    assert "cannot be read" in refusal(tmp_path / "absent.csv")
+    assert "is not UTF-8 text" in refusal(write("id,text,label\na,ä,A\n", encoding="latin-1"))
+
+
+@pytest.mark.skipif(not NOTES.is_file(), reason="the clinical notes do not lie in ../shared/data")
+def test_the_published_notes():
+    columns = {
+        "text": "clinical_note",
+        "label": "disease",
+        "disease_id": "omim_id",
+        "id": "pmid",
+        "publication": "pmid",
+    }
+    options = {"columns": columns, "min_patients": 1, "min_groups": 1}
+    data = RareDisease(RareDisease.Config(source="jsonl", data=NOTES, **options)).load()
+    assert len(data.samples) == 609
+    assert len({case.publication for case in read(NOTES, columns=columns).cases}) < 609
+    assert not [s.id for s in data.samples for gene in s.privileged.values() if f" {gene} " in s.text]
+    assert data.facts["texts that held a privileged value"] == 40
