@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mint_core.errors import ConfigError, did_you_mean
-from mint_core.interfaces.task import Task
+from mint_core.interfaces.task import EmbeddedStudent, Task
 from mint_core.types import Prompt, Sample, TaskData
 from mint_gestalt import ontology, wording
 from mint_gestalt.sources import cohort, simulated
@@ -67,6 +68,28 @@ class RareDisease(Task):
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
         """See `mint_gestalt.wording.inference_prompt`."""
         return wording.inference_prompt(n, sample.text or "")
+
+    def embedded_student(self) -> EmbeddedStudent:
+        """A small text student that reads phenotypes and writes lists, and knows no disease."""
+        return EmbeddedStudent(
+            path=Path(__file__).parent / "embedded" / "student",
+            description="a Llama of 2.3 M parameters that mint's own script built from the names of OMIM and HPO: it "
+            "learnt to read random patients and to write lists, and it knows no disease",
+            overrides={
+                "task": {"train_prompt": "full"},
+                "aligner": {
+                    "name": "orpo",
+                    "epochs": 4,
+                    "learning_rate": 3e-3,
+                    "warmup": 0.05,
+                    "batch_size": 8,
+                    "lora_rank": 16,
+                    "lora_alpha": 32,
+                    "lora_dropout": 0.0,
+                    "lora_targets": "all-linear",
+                },
+            },
+        )
 
 
 def _check_fields(options: RareDiseaseOptions) -> None:

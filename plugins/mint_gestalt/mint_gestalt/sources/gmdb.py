@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     rows = [row for row in table.rows if splits is None or row.problem or row.cells.get("id") in splits]
     if len(rows) < len(table.rows):
         facts[_LEFT_OUT] += len(table.rows) - len(rows)
-    faces = _faces(path.parent, options)
+    faces = _faces(path.parent, rows, options)
     beside = _Beside(faces, splits or {}, _publications(rows))
     cases = read_each(rows, partial(_case, options, beside), options, facts)
     return Reading(cases, facts, f"GMDB at {path.name}")
@@ -101,12 +101,18 @@ def _metadata(place: Path) -> Path:
     return wanted[0]
 
 
-def _faces(folder: Path, options: RareDiseaseOptions) -> Path:
-    """Where the crops lie: as told, beside the table, or in the only folder there."""
+def _faces(folder: Path, rows: Sequence[Row], options: RareDiseaseOptions) -> Path:
+    """Where the crops lie: as told, beside the table, or in the sub-folder that holds the first of them."""
     if options.image_folder is not None:
         return options.image_folder.resolve()
-    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return (folders[0] if len(folders) == 1 else folder).resolve()
+    first = next((row.cells for row in rows if {"id", "image"} <= row.cells.keys()), None)
+    names = (_aligned(first["id"]), first["image"]) if first else ()
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    return next((path for path in folders if any((path / name).is_file() for name in names)), folder).resolve()
+
+
+def _aligned(image_id: str) -> str:
+    return f"{Path(image_id).name}_aligned.jpg"
 
 
 def published_splits(folder: Path, options: RareDiseaseOptions) -> dict[str, Split]:
@@ -227,8 +233,8 @@ def _face(
     row: Row, cells: Mapping[str, str], faces: Path, options: RareDiseaseOptions, facts: Counter[str]
 ) -> ImageRef | None:
     """The aligned crop, `461_aligned.jpg`, or else the file that the table names."""
-    aligned = faces / f"{Path(cells['id']).name}_aligned.jpg"
-    name = aligned.name if aligned.is_file() else cells.get("image")
+    aligned = _aligned(cells["id"])
+    name = aligned if (faces / aligned).is_file() else cells.get("image")
     if name is None:
         facts["without a face"] += 1
         return None

@@ -97,7 +97,7 @@ class RareDiseaseOptions(TaskConfig):
         "mint", description="gmdb: split by mint, or by the gallery and test tables beside the metadata."
     )
     image_folder: Path | None = Field(
-        None, description="gmdb, csv, jsonl: folder of the faces; null = beside the table, or its only sub-folder."
+        None, description="gmdb, csv, jsonl: folder of the faces; null = beside the table (gmdb: or in a folder there)."
     )
     check_images: bool = Field(True, description="gmdb, csv, jsonl: read the header of every face first.")
     max_pixels: int = Field(
