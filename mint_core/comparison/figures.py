@@ -94,9 +94,12 @@ def _curve(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]])
         _dots(axes, [(position, 100 * value) for value in metric["per_seed"].values()])
     for row, metric in found:
         if row["kind"] != "student":
-            style = "--" if row["kind"] == "teacher" else ":"
-            axes.axhline(100 * metric["mean"], color="#777777", linestyle=style, linewidth=1)
-            axes.annotate(row["name"], (0, 100 * metric["mean"]), fontsize=7, va="bottom", color="#555555")
+            height, teacher = 100 * metric["mean"], row["kind"] == "teacher"
+            axes.axhline(height, color="#777777", linestyle="--" if teacher else ":", linewidth=1)
+            # At opposite ends, because both may lie at 100.
+            place: dict[str, Any] = {"ha": "left"} if teacher else {"ha": "right"}
+            at = 0 if teacher else len(students) - 1
+            axes.annotate(row["name"], (at, height), fontsize=7, va="bottom", color="#555555", **place)
     axes.set_xticks(positions, [name for name, _ in students])
     axes.set_xlabel("k/q", fontsize=8)
     axes.set_ylim(0, 108)
