@@ -48,6 +48,8 @@ class Dpo(Aligner):
 
     def align(self, job: AlignmentJob) -> AlignmentResult:
         """Trains and saves the adapter."""
+        if self.config.engine == "trl":
+            return self._align_by_trl(job)
         from mint_core.aligners.batches import check_groups
         from mint_core.aligners.reference import reference_log_probs
         from mint_core.aligners.trainer import adapted_layers, count_parameters, fit, plan, save
@@ -153,6 +155,37 @@ class Dpo(Aligner):
             "chosen_reward": (w @ parts.chosen_reward.squeeze(1)).detach(),
             "rejected_reward": (parts.rejected_reward.squeeze(0) @ v).detach(),
         }
+
+    def _align_by_trl(self, job: AlignmentJob) -> AlignmentResult:
+        """Both phases by TRL's trainers; its DPO computes the reference anew in every step, and without dropout."""
+        from mint_core.aligners.trainer import adapted_layers, count_parameters, save
+        from mint_core.aligners.trl_engine import fit_trl, plan_trl, trl_record
+
+        settings = self.settings(count_parameters(job.student))
+        work = job.work / f"dpo{self.sft_adapter_digest or ''}"
+        dpo = plan_trl(job, self.config, settings, "dpo", work=work, options={"beta": self.beta})
+        sft = None
+        if self.config.sft_adapter is None:
+            first = self.sft_settings(settings)
+            sft = plan_trl(job, self.config, first, "sft", work=job.work / "sft", options={})
+        before = sft.steps if sft else 0
+        total = before + dpo.steps
+        model = self._begin(job, settings)
+        history = fit_trl(model, sft, total=total).history if sft else ()
+        done = fit_trl(model, dpo, before=before, total=total)
+        save(model, job.adapter)
+        return AlignmentResult(
+            steps=before + done.steps,
+            final_loss=done.history[-1]["loss"],
+            history=(*history, *done.history),
+            settings={
+                **self.record(settings),
+                **trl_record(dpo),
+                "sft_steps": before,
+                "dpo_dropout": 0.0,
+                "trainable_layers": adapted_layers(model),
+            },
+        )
 
     def _begin(self, job: AlignmentJob, settings: TrainingSettings) -> Any:
         """The student with a fresh adapter, or with that of an earlier `sft` run."""

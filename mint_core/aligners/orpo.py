@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from mint_core.aligners.settings import PRESETS, TrainingConfig
+from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Orpo(Aligner):
 
         weight = PRESETS[self.config.preset].orpo_weight if self.config.weight is None else self.config.weight
         whole = self.config.nll == "all"
+        if self.config.engine == "trl":
+            return self._align_by_trl(job, weight)
 
         def loss(group: GroupLogProbs) -> dict[str, Tensor]:
             chosen, rejected = group.chosen.average, group.rejected.average
@@ -58,3 +61,14 @@ class Orpo(Aligner):
             }
 
         return train(job, self.config, loss, whole=whole, extra={"weight": weight})
+
+    def _align_by_trl(self, job: AlignmentJob, weight: float) -> AlignmentResult:
+        from mint_core.aligners.trl_engine import train_by_trl
+
+        if self.config.nll != "all":
+            raise ConfigError(
+                "TRL's ORPO takes its SFT term over prompt and response; add --set aligner.nll=all, or leave "
+                "aligner.engine out."
+            )
+        options = {"beta": weight, "disable_dropout": False}
+        return train_by_trl(job, self.config, "orpo", options, {"weight": weight})
