@@ -251,6 +251,9 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         PluginError: Two distributions claim a component that is used.
     """
     user = merge(user)
+    for command in ("compare", "sweep"):
+        if command in user:
+            raise ConfigError(f"The config has a `{command}` section; give it to `mint {command}`, or take that out.")
     _refuse_unknown(RunConfig, user, "the config")
     for key in (key for key in _SHORT_FORMS if key in user):
         if not isinstance(user[key], Mapping) and not (key in _MAY_BE_NULL and user[key] is None):
@@ -273,7 +276,9 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         "aligner": {"name": (user.get("aligner") or {}).get("name", DEFAULT_ALIGNER)},
         "metrics": [registered.component.name for registered in components.in_order("metric")],
     }
-    complete = merge(base, _for_aligner(overrides, base["aligner"]["name"], components), instance.defaults(), user)
+    name = base["aligner"]["name"]
+    own = {"aligner": embedded.aligners[name]} if embedded and name in embedded.aligners else {}
+    complete = merge(base, _for_aligner(overrides, name, components), own, instance.defaults(), user)
     metrics = complete["metrics"]
     if not isinstance(metrics, list | tuple) or not metrics:
         raise ConfigError("`metrics` must be a list with at least one metric; install mint-metrics or name one.")

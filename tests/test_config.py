@@ -55,6 +55,7 @@ def test_the_dump_resolves_to_itself() -> None:
         ({"aligner": {"name": "orpo", "learning_rate": -1}}, "learning_rate: Input should be greater than 0"),
         ({"aligner": {"name": "orpo", "preset": "neurips"}}, "'icml', 'arxiv' or 'scripts'"),
         ({"metrics": []}, "at least one metric"),
+        ({"compare": []}, "`mint compare`"),
         ({"strategy": None}, "leave the key out"),
         ({"aligner": ["orpo"]}, "leave the key out"),
         ({"name": "../up"}, "name"),
