@@ -377,3 +377,32 @@ def test_image_text_students(name, tmp_path) -> None:
     assert other.settings["reference"] != result.settings["reference"]
     assert losses(other) != losses(result)  # the image is read
     shutil.rmtree(tmp_path / "one")
+
+
+# Through a run.
+
+
+def test_a_run_goes_on_from_the_adapter_of_an_sft_run(install_plugin, tmp_path, folder, monkeypatch, mint) -> None:
+    import mint_core
+    from tests.test_run import TOY
+
+    install_plugin("mint-toy", "toy_plugin_under_test", TOY)
+    monkeypatch.chdir(tmp_path)
+    options = {"warmup": 0, "batch_size": 8, "lora_rank": 4}
+    common = {
+        "task": "toy", "student": str(folder), "out": str(tmp_path / "runs"),
+        "strategy": {"name": "pairwise", "weights": "teacher", "truth_share": 0.5},
+    }  # fmt: skip
+    first = mint_core.run(common, name="first", aligner={"name": "sft", "epochs": 1, **options}, until="align")
+    chosen = {"name": "dpo", "epochs": 1, "sft_adapter": str(first.path / "adapter"), **options}
+    second = mint_core.run(common, name="second", aligner=chosen, until="align")
+    settings = json.loads((second.path / "training" / "history.json").read_text())["settings"]
+    assert settings["sft_steps"] == 0
+    assert settings["reference_responses"] == 16 * 4  # two chosen and two rejected labels for 16 samples
+    answer = mint(
+        "align", "--task", "toy", "--student", folder, "--aligner", "dpo", "--set", "aligner.warmup=0",
+        "--set", "aligner.sft_adapter=nowhere", "--name", "third",
+    )  # fmt: skip
+    assert answer.code in (ConfigError.exit_code, ModelError.exit_code)
+    assert "nowhere" in answer.err
+    assert "Traceback" not in answer.err
