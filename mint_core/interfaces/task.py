@@ -24,6 +24,8 @@ class EmbeddedStudent:
     """What it is and how it was built; stands in the banner, the report and the adapter's card."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Config (nested, as in YAML) for which this student is too small or too fast; a user's own config wins."""
+    aligners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options by the aligner's name, where one needs others than `overrides` gives; a user's own config wins."""
 
 
 class TaskConfig(ComponentConfig):

@@ -89,6 +89,8 @@ class RareDisease(Task):
                     "lora_targets": "all-linear",
                 },
             },
+            # What SFT reached is lost at the rate at which it was reached.
+            aligners={"dpo": {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": 4, "sft_learning_rate": 3e-3}},
         )
 
 
