@@ -11,7 +11,16 @@ from filelock import FileLock
 
 from mint_core.comparison.answers import Answers, answers, read_variant, write_answers
 from mint_core.comparison.plan import Plan, PlannedRun, plan, refuse_seed_of_one_run
-from mint_core.comparison.rows import Row, aligner_rows, parse_baseline, parse_row, read_section, section_rows
+from mint_core.comparison.rows import (
+    CHANCE,
+    TEACHER,
+    Row,
+    aligner_rows,
+    parse_baseline,
+    parse_row,
+    read_section,
+    section_rows,
+)
 from mint_core.comparison.summary import TEST, summarise
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
@@ -160,12 +169,12 @@ def _rows(made: Plan, shared: Shared, observer: Observer) -> list[Answers]:
     rows = [_student(row, [run for run in made.runs if run.row is row]) for row in made.rows]
     first = made.runs[0]
     for run in _by_teacher(made):
-        name = "teacher" if run is first else f"teacher of {run.row.name}"
+        name = TEACHER if run is first else f"{TEACHER} of {run.row.name}"
         rows.append(answers(name, "teacher", [run.folder], {None: read_variant(_path(run), "teacher")}))
     judge = _context(first, shared, observer)
     for run in made.baseline_runs:
         rows.append(answers(run.row.name, "baseline", [run.folder], {None: _judged(judge, run, shared, observer)}))
-    rows.append(answers("random list", "chance", [first.folder], {None: read_variant(_path(first), "chance")}))
+    rows.append(answers(CHANCE, "chance", [first.folder], {None: read_variant(_path(first), "chance")}))
     return rows
 
 

@@ -105,6 +105,8 @@ def plan(
         # Without alignment nothing is drawn, because the student answers greedily: one run is enough.
         unaligned = alone.resolved.aligner is None
         runs += [alone] if unaligned else [planned(row, f"{row.folder}-seed{s}", s) for s in numbers]
+    baseline_runs = tuple(planned(row, f"baseline-{row.folder}", None) for row in baselines)
+    _check_folders([*runs, *baseline_runs])
     return Plan(
         kind=kind,
         path=path,
@@ -114,8 +116,23 @@ def plan(
         baselines=tuple(baselines),
         seeds=numbers,
         runs=tuple(_with_start(run, runs, components) for run in runs),
-        baseline_runs=tuple(planned(row, f"baseline-{row.folder}", None) for row in baselines),
+        baseline_runs=baseline_runs,
     )
+
+
+def _check_folders(runs: Sequence[PlannedRun]) -> None:
+    """Two runs in one folder would replace each other's results.
+
+    Raises:
+        ConfigError: A row's name is that of another row with its seed.
+    """
+    seen: dict[str, PlannedRun] = {}
+    for run in runs:
+        other = seen.setdefault(run.folder.lower(), run)
+        if other is not run:
+            raise ConfigError(
+                f"The rows '{other.row.name}' and '{run.row.name}' share the folder {run.folder}; rename one."
+            )
 
 
 def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registry) -> PlannedRun:

@@ -14,6 +14,8 @@ from mint_core.errors import ConfigError, did_you_mean
 
 BASE = "base"
 """Short name of the row without alignment."""
+TEACHER, CHANCE = "teacher", "random list"
+"""Rows that stand in every comparison."""
 _OF_THE_WHOLE = ("name", "out", "align_seed", "evaluate", "metrics")
 """Keys that must be the same for all rows."""
 
@@ -188,12 +190,16 @@ def check_rows(rows: Sequence[Row]) -> None:
     """Refuses rows that cannot stand in one table.
 
     Raises:
-        ConfigError: There is no row, or two have the same name or folder.
+        ConfigError: There is no row, two have the same name or folder, or one takes the name of a row that is always
+            there.
     """
     if not rows:
         raise ConfigError("A comparison needs rows; name them, for example --aligners base,sft,dpo,orpo.")
     seen: dict[str, str] = {}
     for row in rows:
-        if row.folder in seen:
-            raise ConfigError(f"The rows '{seen[row.folder]}' and '{row.name}' share a name; rename one with --row.")
-        seen[row.folder] = row.name
+        folder = row.folder.lower()  # some file systems do not tell cases apart
+        if row.name in (TEACHER, CHANCE):
+            raise ConfigError(f"Every comparison has a row '{row.name}' already; give yours another name.")
+        if folder in seen:
+            raise ConfigError(f"The rows '{seen[folder]}' and '{row.name}' share a name; rename one with --row.")
+        seen[folder] = row.name
