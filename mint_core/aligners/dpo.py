@@ -159,15 +159,15 @@ class Dpo(Aligner):
     def _align_by_trl(self, job: AlignmentJob) -> AlignmentResult:
         """Both phases by TRL's trainers; its DPO computes the reference anew in every step, and without dropout."""
         from mint_core.aligners.trainer import adapted_layers, count_parameters, save
-        from mint_core.aligners.trl_engine import fit_trl, plan_trl, trl_record
+        from mint_core.aligners.trl_engine import DPO, SFT, fit_trl, plan_trl, trl_record
 
         settings = self.settings(count_parameters(job.student))
         work = job.work / f"dpo{self.sft_adapter_digest or ''}"
-        dpo = plan_trl(job, self.config, settings, "dpo", work=work, options={"beta": self.beta})
+        dpo = plan_trl(job, self.config, settings, DPO, work=work, options={"beta": self.beta})
         sft = None
         if self.config.sft_adapter is None:
             first = self.sft_settings(settings)
-            sft = plan_trl(job, self.config, first, "sft", work=job.work / "sft", options={})
+            sft = plan_trl(job, self.config, first, SFT, work=job.work / "sft", options={})
         before = sft.steps if sft else 0
         total = before + dpo.steps
         model = self._begin(job, settings)

@@ -63,7 +63,7 @@ class Orpo(Aligner):
         return train(job, self.config, loss, whole=whole, extra={"weight": weight})
 
     def _align_by_trl(self, job: AlignmentJob, weight: float) -> AlignmentResult:
-        from mint_core.aligners.trl_engine import train_by_trl
+        from mint_core.aligners.trl_engine import ORPO, train_by_trl
 
         if self.config.nll != "all":
             raise ConfigError(
@@ -71,4 +71,4 @@ class Orpo(Aligner):
                 "aligner.engine out."
             )
         options = {"beta": weight, "disable_dropout": False}
-        return train_by_trl(job, self.config, "orpo", options, {"weight": weight})
+        return train_by_trl(job, self.config, ORPO, options, {"weight": weight})

@@ -35,9 +35,9 @@ class Sft(Aligner):
     def align(self, job: AlignmentJob) -> AlignmentResult:
         """Trains and saves the adapter."""
         if self.config.engine == "trl":
-            from mint_core.aligners.trl_engine import train_by_trl
+            from mint_core.aligners.trl_engine import SFT, train_by_trl
 
-            return train_by_trl(job, self.config, "sft", {}, {})
+            return train_by_trl(job, self.config, SFT, {}, {})
         from mint_core.aligners.trainer import train
 
         return train(job, self.config, sft_group_loss, rejected=False, extra={})

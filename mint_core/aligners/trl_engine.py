@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -35,10 +35,51 @@ from mint_core.students.encoding import check_length, context_length, encode_pro
 from mint_core.students.prompts import write_response
 from mint_core.types import PreferenceGroup
 
-Method = Literal["sft", "dpo", "orpo"]
-_MODULES: dict[Method, str] = {"sft": "trl", "dpo": "trl", "orpo": "trl.experimental.orpo"}
+Row = dict[str, list[int]]
 # What TRL's preference trainers tokenize when they are made; mint's rows take its place.
 _PLACEHOLDER = [{"prompt": "Name it:", "chosen": " yes", "rejected": " no"}]
+
+
+def _labelled(prompt: list[int], response: list[int]) -> Row:
+    return {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + response}
+
+
+def _sft_row(prompt: list[int], responses: Sequence[list[int]]) -> Row:
+    return _labelled(prompt, responses[0])
+
+
+def _dpo_row(prompt: list[int], responses: Sequence[list[int]]) -> Row:
+    return {"prompt_ids": prompt, "chosen_ids": responses[0], "rejected_ids": responses[1]}
+
+
+def _orpo_row(prompt: list[int], responses: Sequence[list[int]]) -> Row:
+    row = {"prompt_input_ids": prompt, "prompt_attention_mask": [1] * len(prompt)}
+    for side, response in zip(("chosen", "rejected"), responses, strict=True):
+        row |= {f"{side}_{key}": value for key, value in _labelled(prompt, response).items()}
+        row[f"{side}_attention_mask"] = [1] * (len(prompt) + len(response))
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One of TRL's trainers."""
+
+    prefix: str
+    """Of its trainer's and its config's names."""
+    module: str
+    row: Callable[[list[int], Sequence[list[int]]], Row]
+    """Token ids of a prompt and its responses in the columns of TRL's own tokenization."""
+    rejected: bool = True
+    """Whether it reads the rejected responses."""
+    takes_ids: bool = False
+    """Whether its constructor takes rows that are token ids already."""
+    needs_limit: bool = False
+    """Whether it reads a missing length limit as 512."""
+
+
+SFT = Method("SFT", "trl", _sft_row, rejected=False, takes_ids=True)
+DPO = Method("DPO", "trl", _dpo_row)
+ORPO = Method("ORPO", "trl.experimental.orpo", _orpo_row, needs_limit=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +103,7 @@ def train_by_trl(
     Args:
         job: Student, groups, prompts, where to write.
         config: Training options; `batch_size` counts pairs.
-        method: `sft` or `orpo`.
+        method: SFT or ORPO.
         options: What the method's TRL config has beside the training arguments.
         extra: Settings of the method, for the record.
 
@@ -117,10 +158,10 @@ def plan_trl(
         ConfigError: trl is not installed, the student reads images, a group carries weights, or the warm-up is as long
             as the training.
     """
-    check_groups(job.groups, rejected=method != "sft")
+    check_groups(job.groups, rejected=method.rejected)
     _refuse(job)
     trl_class(method, "Trainer")
-    pairs = replace(job, groups=expand(job.groups, rejected=method != "sft"))
+    pairs = replace(job, groups=expand(job.groups, rejected=method.rejected))
     planned = plan(pairs, config, settings, lambda _: {}, work)
     return TrlPhase(method, pairs, planned.arguments, options, planned.steps)
 
@@ -140,7 +181,7 @@ def fit_trl(model: Any, phase: TrlPhase, *, before: int = 0, total: int | None =
     """Trains the adapter on `model` further, from the newest complete checkpoint of this phase where there is one.
 
     Args:
-        model: The student with an adapter that has gradients. For `dpo` the adapter as it stands is the reference.
+        model: The student with an adapter that has gradients. For DPO the adapter as it stands is the reference.
         phase: What to do.
         before: Steps of earlier phases.
         total: Steps of all phases; None = of this one.
@@ -154,14 +195,14 @@ def fit_trl(model: Any, phase: TrlPhase, *, before: int = 0, total: int | None =
     job = phase.job
     rows = Dataset.from_list([_row(job, phase.method, group) for group in job.groups])
     arguments = {field.name: getattr(phase.arguments, field.name) for field in fields(phase.arguments) if field.init}
-    # Nothing is cut: mint has checked the lengths. For ORPO null would mean 512.
-    limit = context_length(job.student) or 2**20 if phase.method == "orpo" else None
+    # Nothing is cut: mint has checked the lengths.
+    limit = (context_length(job.student) or 2**20) if phase.method.needs_limit else None
     config = trl_class(phase.method, "Config")(**arguments, max_length=limit, **phase.options)
     config._n_gpu = min(config.n_gpu, 1)
     trainer = trl_class(phase.method, "Trainer")(
         model=model,
         args=config,
-        train_dataset=rows if phase.method == "sft" else Dataset.from_list(_PLACEHOLDER),
+        train_dataset=rows if phase.method.takes_ids else Dataset.from_list(_PLACEHOLDER),
         processing_class=job.student.tokenizer,
         callbacks=[
             TrlGuard(lambda step, figures: job.advance(before + step, total or phase.steps, figures)),
@@ -211,10 +252,10 @@ def trl_class(method: Method, kind: Literal["Trainer", "Config"]) -> Any:
             "aligner.engine out."
         ) from None
     try:
-        return getattr(importlib.import_module(_MODULES[method]), f"{method.upper()}{kind}")
+        return getattr(importlib.import_module(method.module), f"{method.prefix}{kind}")
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"trl {_trl_version()} has no {method.upper()} trainer any more; leave aligner.engine out."
+            f"trl {_trl_version()} has no {method.prefix} trainer any more; leave aligner.engine out."
         ) from error
 
 
@@ -252,24 +293,11 @@ def _refuse(job: AlignmentJob) -> None:
         )
 
 
-def _row(job: AlignmentJob, method: Method, group: PreferenceGroup) -> dict[str, list[int]]:
-    """One row in the columns of TRL's own tokenization."""
+def _row(job: AlignmentJob, method: Method, group: PreferenceGroup) -> Row:
     prompt = encode_prompt(job.student, group.sample_id, job.prompts[group.sample_id])
     ids = prompt.tensors["input_ids"][0].tolist()
     responses: list[list[int]] = []
     for labels in (*group.chosen, *group.rejected):
         responses.append(encode_response(job.student, write_response(job.header, labels), prompt.end_of_turn))
         check_length(job.student, group.sample_id, len(ids) + len(responses[-1]))
-    if method == "sft":
-        return _labelled(ids, responses[0])
-    if method == "dpo":
-        return {"prompt_ids": ids, "chosen_ids": responses[0], "rejected_ids": responses[1]}
-    row = {"prompt_input_ids": ids, "prompt_attention_mask": [1] * len(ids)}
-    for side, response in zip(("chosen", "rejected"), responses, strict=True):
-        row |= {f"{side}_{key}": value for key, value in _labelled(ids, response).items()}
-        row[f"{side}_attention_mask"] = [1] * (len(ids) + len(response))
-    return row
-
-
-def _labelled(prompt: list[int], response: list[int]) -> dict[str, list[int]]:
-    return {"input_ids": [*prompt, *response], "labels": [-100] * len(prompt) + response}
+    return method.row(ids, responses)
