@@ -184,6 +184,8 @@ def test_published_splits_that_are_missing_or_contradict_themselves(database):
     [
         ({"image_id": "", "filename": "1.png"}, "row 2: the image id is empty"),
         ({"age_year": "PRIVATE"}, "row 2: the age is no number"),
+        ({"age_year": "-3"}, "row 2: the age is no number"),
+        ({"age_month": "inf"}, "row 2: the age is no number"),
         ({"internal_syndrome_id": "PRIVATE"}, "a column that must hold numbers holds words"),
     ],
 )

@@ -111,8 +111,10 @@ def present_terms(where: str, term_ids: Iterable[str], options: RareDiseaseOptio
         known = ontology.resolve(term_id)
         if known is None:
             if options.unknown_terms == "refuse":
+                # What does not look like an id may be words about the patient.
+                shown = f"'{term_id}'" if re.fullmatch(r"[A-Za-z]{1,10}:\w{1,12}", term_id) else "one of the ids"
                 raise DataError(
-                    f"{where}: '{term_id}' is no term of HPO {ontology.version()}; mend the id, update hpo3, or leave "
+                    f"{where}: {shown} is no term of HPO {ontology.version()}; mend the id, update hpo3, or leave "
                     "such ids out with --set task.unknown_terms=drop."
                 )
             facts["HPO ids left out, the ontology does not know them"] += 1

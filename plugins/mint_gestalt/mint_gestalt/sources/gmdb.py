@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ FIELDS = {
 }
 _EMPTY = frozenset({"nan", "none", "unknown", "[]", "other", "others", "na", "n/a", "-"})
 _SEXES = {"male": "male", "m": "male", "female": "female", "f": "female"}
+_OLDEST = 130
 _LEFT_OUT = "images left out, the published tables do not name them"
 
 
@@ -209,9 +211,12 @@ def _age(row: Row, cells: Mapping[str, str]) -> str | None:
     if "years" not in cells and "months" not in cells:
         return None
     try:
-        return in_words(float(cells.get("years", 0)), float(cells.get("months", 0)))
-    except (ValueError, OverflowError):
-        raise DataError(f"{row.where}: the age is no number; write years and months.") from None
+        years, months = float(cells.get("years", 0)), float(cells.get("months", 0))
+    except ValueError:
+        years = months = math.nan
+    if not (0 <= years <= _OLDEST and 0 <= months <= 12 * _OLDEST):  # also true of NaN
+        raise DataError(f"{row.where}: the age is no number of years and months that a person lives; mend it.")
+    return in_words(years, months)
 
 
 def _ids(cells: Mapping[str, str]) -> tuple[str, ...]:

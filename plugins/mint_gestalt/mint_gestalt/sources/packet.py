@@ -58,8 +58,8 @@ class AgeRange(_Part):
 class GestationalAge(_Part):
     """Of a fetus."""
 
-    weeks: int
-    days: int = 0
+    weeks: int = Field(ge=0, le=60)
+    days: int = Field(0, ge=0, le=60)
 
 
 class TimeElement(_Part):
