@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,18 @@ def test_the_embedded_student_s_needs_reach_every_aligner(install_plugin) -> Non
     assert (
         resolve({"teacher": "plip", "aligner": {"name": "other", "epochs": 9}}, registry()).aligner.config.epochs == 9
     )
+
+
+def test_the_embedded_student_s_own_options_of_one_aligner_reach_only_that_one(monkeypatch) -> None:
+    task = registry().get("task", "tissue-type").component
+    plain = task().embedded_student()
+    monkeypatch.setattr(task, "embedded_student", lambda _: replace(plain, aligners={"dpo": {"learning_rate": 1e-5}}))
+    dpo, sft = (resolve({"teacher": "plip", "aligner": name}, registry()).aligner for name in ("dpo", "sft"))
+    assert dpo.config.learning_rate == 1e-5
+    assert dpo.config.lora_rank == sft.config.lora_rank == plain.overrides["aligner"]["lora_rank"]
+    assert sft.config.learning_rate == plain.overrides["aligner"]["learning_rate"]
+    own = resolve({"teacher": "plip", "aligner": {"name": "dpo", "learning_rate": 2e-5}}, registry()).aligner
+    assert own.config.learning_rate == 2e-5
 
 
 OTHER_ALIGNER = """
