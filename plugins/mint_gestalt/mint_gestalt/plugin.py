@@ -18,5 +18,6 @@ def mint_tasks() -> list[type[Task]]:
 def mint_teachers() -> list[type[Teacher]]:
     """The teachers, and the sanity row."""
     from mint_gestalt.regression import Regression
+    from mint_gestalt.teacher import Gestalt
 
-    return [Regression]
+    return [Gestalt, Regression]
