@@ -39,6 +39,11 @@ class Patients:
     readings: Sequence[Reading]
     faces: Sequence[ImageRef | None]
 
+    def thinned(self, plan: Plan, rng: np.random.Generator) -> Patients:
+        """The same patients with some phrases and some faces left out."""
+        readings = [reading.thinned(plan.phrase_dropout, rng) for reading in self.readings]
+        return Patients(readings, [None if rng.random() < plan.face_dropout else face for face in self.faces])
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -58,6 +63,11 @@ class Plan:
     checkpoint: Path
     """Named by the content of everything that the fit depends on."""
 
+    @property
+    def head_lr(self) -> float:
+        """Peak learning rate of the head."""
+        return self.lr * _HEAD_FACTOR
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -67,6 +77,8 @@ class Fitted:
     """Mean weighted cross-entropy per epoch, in nats."""
     resumed_after: int
     """Epochs that lay in the checkpoint."""
+    held_out: NDArray[np.float32] | None = None
+    """(n, n_labels): log-probabilities of the patients by heads that did not see them; None where all were seen."""
 
 
 def fit(vilt: Vilt, patients: Patients, targets: NDArray[np.int64], plan: Plan) -> Fitted:
@@ -89,7 +101,7 @@ def fit(vilt: Vilt, patients: Patients, targets: NDArray[np.int64], plan: Plan) 
     model = vilt.model
     head = [parameter for name, parameter in model.named_parameters() if name.startswith("classifier")]
     body = [parameter for name, parameter in model.named_parameters() if not name.startswith("classifier")]
-    groups = [{"params": body, "lr": plan.lr}, {"params": head, "lr": plan.lr * _HEAD_FACTOR}]
+    groups = [{"params": body, "lr": plan.lr}, {"params": head, "lr": plan.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     losses = _resume(plan.checkpoint, model, optimiser)
     resumed_after = len(losses)
@@ -118,19 +130,18 @@ class _Epoch:
 
         plan, rng = self.plan, np.random.default_rng([self.plan.seed, epoch])
         order = rng.permutation(len(self.targets)).tolist()
-        readings = [self.patients.readings[row].thinned(plan.phrase_dropout, rng) for row in order]
-        faces = [None if rng.random() < plan.face_dropout else self.patients.faces[row] for row in order]
+        shuffled = Patients([self.patients.readings[i] for i in order], [self.patients.faces[i] for i in order])
         self.vilt.model.train()
         summed, start = 0.0, 0
         per_epoch = math.ceil(len(order) / plan.batch_size)
-        read = batches(self.vilt, Patients(readings, faces), plan.batch_size, plan.workers)
+        read = batches(self.vilt, shuffled.thinned(plan, rng), plan.batch_size, plan.workers)
         for step, batch in enumerate(read, epoch * per_epoch):
             rows = order[start : start + plan.batch_size]
             start += len(rows)
             loss = self._loss(batch, self.targets[rows])
             if not torch.isfinite(loss):
                 raise TrainingError(f"The loss of the teacher is not finite in epoch {epoch + 1}; lower teacher.lr.")
-            self._step(loss, _warm_cosine(step, plan.epochs * per_epoch))
+            self._step(loss, warm_cosine(step, plan.epochs * per_epoch))
             summed += float(loss.detach()) * len(rows)
         return summed / len(order)
 
@@ -146,7 +157,7 @@ class _Epoch:
     def _step(self, loss: Tensor, factor: float) -> None:
         import torch
 
-        for group, rate in zip(self.optimiser.param_groups, (self.plan.lr, self.plan.lr * _HEAD_FACTOR), strict=True):
+        for group, rate in zip(self.optimiser.param_groups, (self.plan.lr, self.plan.head_lr), strict=True):
             group["lr"] = rate * factor
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -162,7 +173,7 @@ def balanced_weights(targets: NDArray[np.int64], n_labels: int) -> NDArray[np.fl
     return weights.astype(np.float32)
 
 
-def _warm_cosine(step: int, total: int) -> float:
+def warm_cosine(step: int, total: int) -> float:
     """Factor on the learning rate: linear over the first tenth, then half a cosine to zero."""
     warm = max(1, total // 10)
     return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
@@ -222,28 +233,52 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 def _resume(path: Path, model: Any, optimiser: Any) -> list[float]:
     """Puts a checkpoint into model and optimiser; returns its losses, none where there is no checkpoint."""
-    import torch
-
+    kept = load_checkpoint(path, model.device)
+    if kept is None:
+        return []
     try:
-        kept = torch.load(path, map_location=model.device, weights_only=True)
         model.load_state_dict(kept["model"])
         if kept["optimiser"]:
             optimiser.load_state_dict(kept["optimiser"])
         return [float(loss) for loss in kept["losses"]]
-    except FileNotFoundError:
-        return []
-    except (OSError, RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise StorageError(f"The checkpoint {path} is damaged; delete it and run again.") from error
 
 
 def _keep(path: Path, state: dict[str, Any], optimiser: Any) -> None:
-    """Writes the checkpoint whole or not at all; a finished fit needs no optimiser."""
+    """Writes a checkpoint; a finished fit needs no optimiser."""
+    save_checkpoint(path, {**state, "optimiser": optimiser.state_dict() if optimiser else {}})
+
+
+def load_checkpoint(path: Path, device: Any) -> dict[str, Any] | None:
+    """What `save_checkpoint` wrote; None where there is nothing.
+
+    Raises:
+        StorageError: It is damaged.
+    """
+    import torch
+
+    try:
+        kept: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        return kept
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise StorageError(f"The checkpoint {path} is damaged; delete it and run again.") from error
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Writes tensors and numbers, whole or not at all.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
     import torch
 
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({**state, "optimiser": optimiser.state_dict() if optimiser else {}}, partial)
+        torch.save(content, partial)
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         partial.unlink(missing_ok=True)

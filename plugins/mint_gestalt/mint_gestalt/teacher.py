@@ -60,11 +60,23 @@ class GestaltConfig(ComponentConfig):
         None, ge=8, le=4096, description="Tokens of the text; null = as many as the model has (ViLT: 40). More of them "
         "are interpolated from the learned ones, which needs a fit.",
     )  # fmt: skip
+    train: Literal["all", "head"] | None = Field(
+        None,
+        description="`all` trains the whole model; `head` its last layers on frozen features, in seconds. null = head "
+        "(embedded), all (others).",
+    )
+    cross_fit: int = Field(
+        5,
+        ge=0,
+        description="head: folds, so that a training patient is ranked by a head that did not see its group; 0 = off.",
+    )
     epochs: int | None = Field(
-        None, ge=0, description="Passes over the training patients; null = 24 (0 where `weights` are given)."
+        None,
+        ge=0,
+        description="Passes over the training patients; null = 24 (head: 60), and 0 where `weights` are given.",
     )
     lr: float | None = Field(
-        None, gt=0, description="Peak learning rate; the head's is ten times that. null = 5e-5 (embedded: 5e-4)."
+        None, gt=0, description="Peak learning rate; the head's is ten times that. null = 5e-5 (head: 1e-4)."
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Patients per step.")
     weighting: Literal["balanced", "none"] = Field(
@@ -76,6 +88,13 @@ class GestaltConfig(ComponentConfig):
         "auto", description="auto (bf16 on CUDA, else fp32), fp32 or bf16."
     )
     workers: int = Field(0, ge=0, le=256, description="Threads that decode faces; 0 = one per core, at most 8.")
+
+    @field_validator("cross_fit")
+    @classmethod
+    def _two_folds(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one fold leaves nothing to fit on; use 0 (off) or at least 2")
+        return value
 
     @field_validator("template")
     @classmethod
@@ -94,9 +113,9 @@ class GestaltConfig(ComponentConfig):
 class Gestalt(Teacher):
     """ViLT over face and clinical text, fitted on the training split; the teacher of GestaltMML.
 
-    A ViltForQuestionAnswering of transformers gets one row of its head per label and is trained whole on a weighted
-    cross-entropy. What it returns is log softmax over labels. Published weights need no fit: their logits were trained
-    label by label, and the softmax keeps their order.
+    A ViltForQuestionAnswering of transformers gets one row of its head per label and is trained on a weighted
+    cross-entropy, whole (`train: all`) or its head alone (`train: head`). What it returns is log softmax over labels.
+    Published weights need no fit: their logits were trained label by label, and the softmax keeps their order.
 
     Text: privileged fields in front ("Gene KMT2D"), then the sample's text, cut into phrases at commas and full
     stops. Where a text has more tokens than the model has positions (40 for published ViLTs), the last phrases are left
@@ -105,9 +124,12 @@ class Gestalt(Teacher):
     Face: opened when needed and resized by the model's own image processor. A missing face is masked out: no token
     attends to any image token of that patient, so no pixel can matter. `describe` counts them by split.
 
-    The log-probabilities of training patients are IN-SAMPLE: closer to the truth than those of new patients. A fit
-    leaves a checkpoint in the cache after every epoch, named by the content of all that it depends on: an interrupted
-    fit goes on, and the same fit is never made twice.
+    A model ranks the patients that it was fitted on too well, which would teach the student an order that the teacher
+    cannot give for new patients. With `head`, training patients therefore get the log-probabilities of a head fitted
+    without their fold, and patients of one `group` share a fold. With `all`, or `cross_fit: 0`, they are IN-SAMPLE.
+
+    A fit leaves a checkpoint in the cache, named by the content of all that it depends on, and `all` does so after
+    every epoch: an interrupted fit goes on, and the same fit is never made twice.
 
     Shapes: log-probabilities (n_samples, n_labels) float32, natural logarithms.
     Errors: ModelError where the weights cannot be found, read or matched; DataError where fewer than two labels occur,
@@ -131,6 +153,7 @@ class Gestalt(Teacher):
         super().__init__(config, context)
         self._facts: dict[str, Any] = {}
         self._fitted = False
+        self._held_out: dict[str, NDArray[np.float32]] = {}
         self._fields: tuple[str, ...] | None = None
 
     @cached_property
@@ -156,11 +179,17 @@ class Gestalt(Teacher):
     def _epochs(self) -> int:
         if self.config.epochs is not None:
             return self.config.epochs
-        return 24 if self.config.weights is None else 0
+        if self.config.weights is not None:
+            return 0
+        return 60 if self._train == "head" else 24
+
+    @property
+    def _train(self) -> Literal["all", "head"]:
+        return self.config.train or ("head" if self.config.model == EMBEDDED else "all")
 
     @property
     def _lr(self) -> float:
-        return self.config.lr or (5e-4 if self.config.model == EMBEDDED else 5e-5)
+        return self.config.lr or (1e-4 if self._train == "head" else 5e-5)
 
     @property
     def _workers(self) -> int:
@@ -175,6 +204,7 @@ class Gestalt(Teacher):
             StorageError: The checkpoint cannot be read or written.
         """
         from mint_gestalt.fitting import Plan, balanced_weights, fit
+        from mint_gestalt.heads import Folds, fit_head
 
         if self._epochs == 0:
             if self.config.weights is None:
@@ -197,11 +227,17 @@ class Gestalt(Teacher):
             precision=self._precision, workers=self._workers, checkpoint=self._checkpoint(labelled),
         )  # fmt: skip
         patients = self._patients(labelled)
-        fitted = fit(self._vilt, patients, targets, plan)
+        if self._train == "head":
+            groups = [sample.group or sample.id for sample in labelled]
+            fitted = fit_head(self._vilt, patients, targets, Folds(groups, self.config.cross_fit), plan)
+        else:
+            fitted = fit(self._vilt, patients, targets, plan)
         self._fitted = True
+        held_out = () if fitted.held_out is None else fitted.held_out
+        self._held_out = {sample.id: row for sample, row in zip(labelled, held_out, strict=bool(len(held_out)))}
         self._facts |= {
             "fitted_on": len(labelled), "losses": list(fitted.losses), "epochs_from_checkpoint": fitted.resumed_after,
-            "training_rankings": "in-sample",
+            "training_rankings": "out-of-fold" if self._held_out else "in-sample",
         }  # fmt: skip
 
     def _index(self, sample: Sample) -> int:
@@ -221,7 +257,7 @@ class Gestalt(Teacher):
         digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
         for sample in samples:
             face = sample.image.key if sample.image and self.config.faces else None
-            digest.update(json.dumps([sample.label, face, self._phrases(sample)]).encode())
+            digest.update(json.dumps([sample.label, sample.group, face, self._phrases(sample)]).encode())
         return self.context.cache / f"gestalt-{digest.hexdigest()}.pt"
 
     def log_probs(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
@@ -249,6 +285,9 @@ class Gestalt(Teacher):
                 out[done : done + size] = scores.log_softmax(1).float().cpu().numpy()
                 done += size
                 self.context.advance(size)
+        for row, sample in enumerate(samples):
+            if sample.split == "train" and sample.id in self._held_out:
+                out[row] = self._held_out[sample.id]
         self._count(samples, patients.readings)
         return out
 
@@ -301,7 +340,8 @@ class Gestalt(Teacher):
         return {
             "model": self._vilt.source, "fingerprint": self.fingerprint(self.config),
             "parameters": sum(p.numel() for p in self._vilt.model.parameters()), "device": self.context.device,
-            "precision": self._precision, "positions": self._vilt.positions, "faces": self.config.faces,
-            "privileged_fields": list(self._fields or ()), "unknown_labels": len(self._vilt.unknown_labels),
+            "precision": self._precision, "trained": self._train, "positions": self._vilt.positions,
+            "faces": self.config.faces, "privileged_fields": list(self._fields or ()),
+            "unknown_labels": len(self._vilt.unknown_labels),
             **self._facts,
         }  # fmt: skip

@@ -294,10 +294,15 @@ def logits(model: Any, batch: Batch) -> Tensor:
         model: A ViltForQuestionAnswering.
         batch: On the model's device.
     """
-    embeddings = model.vilt.embeddings
-    tokens, mask = image_tokens(embeddings, batch)
-    out = model(input_ids=batch.tokens, attention_mask=batch.token_mask, image_embeds=tokens, pixel_mask=mask)
-    result: Tensor = out.logits.float()
+    result: Tensor = model.classifier(pooled(model, batch)).float()
+    return result
+
+
+def pooled(model: Any, batch: Batch) -> Tensor:
+    """What the head reads, shape (n, hidden); see `logits`."""
+    tokens, mask = image_tokens(model.vilt.embeddings, batch)
+    out = model.vilt(input_ids=batch.tokens, attention_mask=batch.token_mask, image_embeds=tokens, pixel_mask=mask)
+    result: Tensor = out.pooler_output
     return result
 
 

@@ -291,6 +291,45 @@ def test_an_interrupted_fit_ends_as_if_it_had_not_been(
     np.testing.assert_allclose(finished.log_probs(test), straight.log_probs(test), atol=1e-5)
 
 
+def test_a_head_alone_learns_and_leaves_the_body_as_it_is(folder: Path, tmp_path: Path) -> None:
+    train, test = patients(36), patients(18, "test")
+    teacher = gestalt(folder, tmp_path, train="head", epochs=60)
+    body = {name: value.clone() for name, value in teacher._vilt.model.vilt.state_dict().items()}
+    teacher.fit(train)
+    assert top_1(teacher.log_probs(test), test) > 0.9
+    assert all(torch.equal(value, body[name]) for name, value in teacher._vilt.model.vilt.state_dict().items())
+    again = gestalt(folder, tmp_path, train="head", epochs=60)
+    again.fit(train)
+    assert again.describe()["epochs_from_checkpoint"] == 60
+    np.testing.assert_array_equal(again.log_probs([*train, *test]), teacher.log_probs([*train, *test]))
+
+
+def test_training_patients_are_ranked_by_a_head_that_did_not_see_them(folder: Path, tmp_path: Path) -> None:
+    """A wrong label is learnt by the head that sees it, and never by those that do not see its family."""
+    train = [replace(s, group=f"family-{s.id}") for s in patients(36)]
+    wrong = [replace(train[n], label=NAMES[1], group="odd") for n in (0, 3)]
+    train = [wrong[0], *train[1:3], wrong[1], *train[4:]]
+    rows = {}
+    for folds in (0, 4):
+        teacher = gestalt(folder, tmp_path, train="head", epochs=150, cross_fit=folds, phrase_dropout=0, face_dropout=0)
+        teacher.fit(train)
+        rows[folds] = teacher.log_probs(train)
+        held_out = teacher.describe()["training_rankings"] == "out-of-fold"
+        assert held_out == (folds == 4)
+        elsewhere = teacher.log_probs([replace(s, split="test") for s in train])
+        assert np.allclose(elsewhere, rows[folds], atol=1e-5) == (folds == 0)
+    places = [0, 3]
+    assert (rows[4][places].argmax(1) == 0).all()
+    assert (rows[0][places, 1] > rows[4][places, 1]).all()
+
+
+def test_a_damaged_head_is_named(folder: Path, tmp_path: Path) -> None:
+    gestalt(folder, tmp_path, train="head").fit(patients(6))
+    torch.save({"head": {}, "held_out": None, "losses": []}, next(tmp_path.glob("gestalt-*.pt")))
+    with pytest.raises(StorageError, match="is damaged; delete it"):
+        gestalt(folder, tmp_path, train="head").fit(patients(6))
+
+
 def test_a_checkpoint_belongs_to_its_content(folder: Path, tmp_path: Path) -> None:
     train = patients(6)
     variants = [
@@ -300,6 +339,8 @@ def test_a_checkpoint_belongs_to_its_content(folder: Path, tmp_path: Path) -> No
         (gestalt(folder, tmp_path, epochs=1), [replace(train[0], text="Sex female."), *train[1:]]),
         (gestalt(folder, tmp_path, epochs=1), [replace(train[0], image=Plain((1, 2, 3))), *train[1:]]),
         (gestalt(folder, tmp_path, epochs=1), train[:5]),
+        (gestalt(folder, tmp_path, epochs=1), [replace(train[0], group="other"), *train[1:]]),
+        (gestalt(folder, tmp_path, epochs=1, train="head"), train),
     ]
     for teacher, samples in variants:
         teacher.fit(samples)
@@ -463,6 +504,10 @@ def test_a_loss_that_is_not_finite_is_an_error(folder: Path, tmp_path: Path) -> 
     teacher._vilt.model.classifier[0].weight.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"not finite in epoch 1; lower teacher\.lr"):
         teacher.fit(patients(6))
+    teacher = gestalt(folder, tmp_path, train="head")
+    teacher._vilt.model.classifier[0].weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"not finite in epoch 1; lower teacher\.lr"):
+        teacher.fit(patients(6))
 
 
 @pytest.mark.parametrize(
@@ -473,6 +518,7 @@ def test_a_loss_that_is_not_finite_is_an_error(folder: Path, tmp_path: Path) -> 
         {"template": "nothing"},
         {"template": "{text} {privileged} {privileged}"},
         {"batch_size": 0},
+        {"cross_fit": 1},
         {"face_dropout": 1.0},
         {"modle": "x"},
     ],

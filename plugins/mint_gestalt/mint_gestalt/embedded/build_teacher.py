@@ -17,9 +17,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,12 +38,16 @@ from transformers import (
 
 from mint_gestalt import faces, ontology
 from mint_gestalt.sources.simulated import ETHNICITIES
-from mint_gestalt.vilt import Batch, Vilt, collate, logits
+from mint_gestalt.vilt import Batch, Vilt, collate, image_tokens
 
 STREAM = 20_250_505
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 POSITIONS = 160
+HIDDEN, PATCH = 192, 24
+RATE = 3e-3
 DEMOGRAPHICS = ("Sex male female", "age years year months month newborn", "ethnicity", *ETHNICITIES, "Gene")
+POOL = 16
+"""Batches of texts that are drawn together and sorted by length."""
 COMMON = 30
 """Diseases that must be annotated with a term, or with one below it, for the term to be asked for."""
 
@@ -86,6 +92,22 @@ def draw(count: int, size: int = 500) -> Drawn:
     )
 
 
+class Written(NamedTuple):
+    """A text and what it says."""
+
+    text: str
+    said: NDArray[np.float32]
+    """(asked terms,): 1 where the term, or one below it, stands in the text."""
+
+
+class Wanted(NamedTuple):
+    """What is to be read from a batch."""
+
+    shapes: Tensor
+    terms: Tensor
+    said: Tensor
+
+
 class Texts:
     """Texts of random terms, and what they say."""
 
@@ -99,7 +121,14 @@ class Texts:
         self.column = {term: place for place, term in enumerate(self.asked)}
         self.names = sorted({ontology.name(t) for p in self.profiles for t in p} | {ontology.name(t) for t in counts})
 
-    def one(self, rng: np.random.Generator) -> tuple[str, NDArray[np.float32]]:
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[list[Written]]:
+        """Batches of texts without end, those of one batch about equally long: little is computed on padding."""
+        while True:
+            pool = sorted((self.one(rng) for _ in range(size * POOL)), key=lambda one: len(one.text))
+            for place in rng.permutation(POOL).tolist():
+                yield pool[place * size : (place + 1) * size]
+
+    def one(self, rng: np.random.Generator) -> Written:
         """A text of one to seven terms, and the terms asked for that lie in it or above it."""
         profile = self.profiles[int(rng.integers(len(self.profiles)))]
         terms = rng.choice(profile, min(len(profile), int(rng.integers(1, 8))), replace=False).tolist()
@@ -111,7 +140,7 @@ class Texts:
         sex, years, months = ("male", "female")[int(rng.integers(2))], rng.integers(1, 40), rng.integers(12)
         facts = f"Sex {sex} age {years} years {months} months"
         front = f"{facts} ethnicity {rng.choice(ETHNICITIES)} " if rng.random() < 0.5 else ""
-        return front + " ".join(ontology.name(term) for term in terms), said
+        return Written(front + " ".join(ontology.name(term) for term in terms), said)
 
     @staticmethod
     def imprecise(term: str, rng: np.random.Generator) -> str:
@@ -138,34 +167,72 @@ def build_tokenizer(names: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=raw, model_max_length=POSITIONS, **special)
 
 
-def build_model(vocabulary: int) -> Vilt:
-    """The architecture with random weights; its head is the reader of this script."""
+def build_model(tokenizer: PreTrainedTokenizerFast, pixels: Tensor) -> Vilt:
+    """The architecture, with weights to begin from.
+
+    A patch starts as its whitened principal components, and places and words start far apart. From small random
+    weights instead many hundred steps pass before anything is read: all faces look alike to such a model.
+
+    Args:
+        tokenizer: Its tokenizer.
+        pixels: Faces as the model reads them, (n, 3, SIZE, SIZE).
+    """
     torch.manual_seed(STREAM)
     config = ViltConfig(
-        vocab_size=vocabulary, hidden_size=144, num_hidden_layers=4, num_attention_heads=4, intermediate_size=432,
-        image_size=faces.SIZE, patch_size=16, max_position_embeddings=POSITIONS, num_labels=2,
+        vocab_size=len(tokenizer), hidden_size=HIDDEN, num_hidden_layers=4, num_attention_heads=4,
+        intermediate_size=3 * HIDDEN, image_size=faces.SIZE, patch_size=PATCH, max_position_embeddings=POSITIONS,
+        num_labels=2,
     )  # fmt: skip
+    model = ViltForQuestionAnswering(config)
+    embeddings = model.vilt.embeddings
+    nn.init.normal_(embeddings.position_embeddings, std=0.3)
+    nn.init.normal_(embeddings.text_embeddings.word_embeddings.weight, std=0.2)
+    patches = F.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    weight = (vectors[:, -HIDDEN:] / (values[-HIDDEN:].sqrt() + 0.05)).T * 0.5
+    projection = embeddings.patch_embeddings.projection
+    projection.weight.data = weight.reshape(projection.weight.shape).contiguous()
+    projection.bias.data = -weight @ patches.mean(0)
     processor = ViltImageProcessor(
-        size={"shortest_edge": faces.SIZE}, size_divisor=16, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"shortest_edge": faces.SIZE}, size_divisor=PATCH, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    return Vilt(ViltForQuestionAnswering(config), None, processor, "built here")
+    return Vilt(model, tokenizer, processor, "built here")
 
 
 class Readers(nn.Module):
-    """What asks the pooled output for the geometry, the facial terms and the terms of the text."""
+    """What asks for the geometry, the facial terms and the terms of the text.
 
-    def __init__(self, hidden: int, sizes: tuple[int, int, int]) -> None:
+    The pooled output is asked, and so are the means of the image's and of the text's tokens below the last layer:
+    without the second question the first token hardly finds out within this time which tokens to look at.
+    """
+
+    def __init__(self, shapes: int, terms: int, asked: int) -> None:
         super().__init__()
-        self.sizes = sizes
-        self.read = nn.Linear(hidden, sum(sizes))
+        self.sizes = (shapes, terms)
+        self.pooled = nn.Linear(HIDDEN, shapes + terms + asked)
+        self.face, self.text = nn.Linear(HIDDEN, shapes + terms), nn.Linear(HIDDEN, asked)
 
-    def forward(self, pooled: Tensor, shapes: Tensor, terms: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The three losses."""
-        shape, face, text = self.read(pooled).split(self.sizes, 1)
+    def forward(self, vilt: Vilt, batch: Batch, wanted: Wanted) -> Tensor:
+        """The losses (shape, face, text) from the pooled output, and the sum of those from the means; shape (4,)."""
+        tokens, mask = image_tokens(vilt.model.vilt.embeddings, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = vilt.model.vilt(
+                input_ids=batch.tokens, attention_mask=batch.token_mask, image_embeds=tokens, pixel_mask=mask,
+                output_hidden_states=True,
+            )  # fmt: skip
+        below, length = out.hidden_states[-2].float(), batch.tokens.shape[1]
+        words = (below[:, :length] * batch.token_mask[..., None]).sum(1) / batch.token_mask.sum(1, keepdim=True)
+        pooled = self._losses(self.pooled(out.pooler_output.float()), wanted)
+        means = self._losses(torch.cat([self.face(below[:, length + 1 :].mean(1)), self.text(words)], 1), wanted)
+        return torch.stack([*pooled, sum(means, torch.zeros(()))])
+
+    def _losses(self, read: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
+        shapes, terms = self.sizes
+        shape, face, text = read.split([shapes, terms, read.shape[1] - shapes - terms], 1)
         return (
-            F.mse_loss(shape, shapes) * 6,
-            F.binary_cross_entropy_with_logits(face, terms) * 4,
-            F.binary_cross_entropy_with_logits(text, said) * 20,
+            F.mse_loss(shape, wanted.shapes) * 6,
+            F.binary_cross_entropy_with_logits(face, wanted.terms) * 4,
+            F.binary_cross_entropy_with_logits(text, wanted.said) * 60,
         )
 
 
@@ -175,40 +242,39 @@ def normalised(pixels: Tensor) -> Tensor:
 
 
 def train(vilt: Vilt, drawn: Drawn, texts: Texts, steps: int, size: int = 96) -> None:
-    """AdamW, warmed up over 300 steps, then half a cosine to zero."""
+    """AdamW, warmed up over a tenth of the steps, then half a cosine to zero."""
     rng = np.random.default_rng([STREAM, 7])
-    readers = Readers(vilt.model.config.hidden_size, (drawn.shapes.shape[1], drawn.terms.shape[1], len(texts.asked)))
-    vilt.model.classifier = nn.Identity()
-    parameters = [*vilt.model.parameters(), *readers.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1.5e-3, weight_decay=0.02, betas=(0.9, 0.98))
-    begin, running = time.time(), np.zeros(3)
-    pixels = torch.from_numpy(drawn.pixels)
+    readers = Readers(drawn.shapes.shape[1], drawn.terms.shape[1], len(texts.asked))
+    parameters = [*vilt.model.vilt.parameters(), *readers.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.02, betas=(0.9, 0.98))
+    pool = texts.batches(size, rng)
+    begin, running = time.time(), np.zeros(4)
     vilt.model.train()
     for step in range(steps):
-        rate = 1.5e-3 * min(1, (step + 1) / 300) * 0.5 * (1 + np.cos(np.pi * step / steps))
+        rate = RATE * min(1, 10 * (step + 1) / steps) * 0.5 * (1 + np.cos(np.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        rows = rng.integers(0, len(pixels), size)
-        written = [texts.one(rng) for _ in range(size)]
-        ids = vilt.tokenizer([text for text, _ in written], verbose=False)["input_ids"]
-        said = torch.from_numpy(np.stack([column for _, column in written]))
-        words = collate(vilt, ids, [None] * size)
-        mask = torch.ones(size, faces.SIZE, faces.SIZE, dtype=torch.long)
-        batch = Batch(words.tokens, words.token_mask, normalised(pixels[rows]), mask)
-        with torch.autocast("cpu", torch.bfloat16):
-            pooled = logits(vilt.model, batch)
-        losses = readers(pooled, torch.from_numpy(drawn.shapes[rows]), torch.from_numpy(drawn.terms[rows]), said)
+        batch, wanted = compose(vilt, drawn, rng.integers(0, len(drawn.pixels), size), next(pool))
+        losses = readers(vilt, batch, wanted)
         optimiser.zero_grad()
-        torch.autograd.backward(sum(losses))
+        torch.autograd.backward(losses.sum())
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        running += [float(loss.detach()) for loss in losses]
+        running += losses.detach().numpy()
         if step % 100 == 99:
-            print(
-                f"{step + 1}/{steps} shape, face, text: {(running / 100).round(4)} {time.time() - begin:.0f} s",
-                flush=True,
-            )
+            told = (running / 100).round(3).tolist()
+            print(f"{step + 1}/{steps} shape, face, text, means: {told} {time.time() - begin:.0f} s", flush=True)
             running[:] = 0
+
+
+def compose(vilt: Vilt, drawn: Drawn, rows: NDArray[np.int64], written: Sequence[Written]) -> tuple[Batch, Wanted]:
+    """Faces beside texts that have nothing to do with them."""
+    ids = vilt.tokenizer([one.text for one in written], verbose=False)["input_ids"]
+    words = collate(vilt, ids, [None] * len(rows))
+    seen = torch.ones(len(rows), faces.SIZE, faces.SIZE, dtype=torch.long)
+    batch = Batch(words.tokens, words.token_mask, normalised(torch.from_numpy(drawn.pixels[rows])), seen)
+    said = torch.from_numpy(np.stack([one.said for one in written]))
+    return batch, Wanted(torch.from_numpy(drawn.shapes[rows]), torch.from_numpy(drawn.terms[rows]), said)
 
 
 def save(vilt: Vilt, out: Path) -> None:
@@ -219,16 +285,15 @@ def save(vilt: Vilt, out: Path) -> None:
     vilt.model.eval().half().save_pretrained(out)
 
 
-def main(out: Path, count: int = 30_000, steps: int = 2400) -> None:
+def main(out: Path, count: int = 20_000, steps: int = 1700) -> None:
     """Builds the teacher and saves it."""
     texts = Texts()
     tokenizer = build_tokenizer(texts.names)
-    vilt = build_model(len(tokenizer))
-    vilt.tokenizer = tokenizer
-    print(f"{sum(p.numel() for p in vilt.model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
-    print(f"{len(texts.profiles)} profiles, {len(texts.asked)} terms asked for", flush=True)
     drawn = draw(count)
-    print("faces drawn", flush=True)
+    print(f"{count} faces drawn", flush=True)
+    vilt = build_model(tokenizer, normalised(torch.from_numpy(drawn.pixels[:2000])))
+    print(f"{sum(p.numel() for p in vilt.model.vilt.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    print(f"{len(texts.profiles)} profiles, {len(texts.asked)} terms asked for", flush=True)
     train(vilt, drawn, texts, steps)
     save(vilt, out)
 
