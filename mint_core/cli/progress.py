@@ -43,7 +43,8 @@ class Terminal(Observer):
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.name = ""
-        self.begin = self.last_line = time.monotonic()
+        self.first: tuple[float, int] | None = None
+        self.last_line = time.monotonic()
 
     def __enter__(self) -> Terminal:
         _hush_libraries()
@@ -73,7 +74,7 @@ class Terminal(Observer):
 
     def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
         """Announces a stage."""
-        self.name, self.begin, self.last_line = name, time.monotonic(), time.monotonic()
+        self.name, self.first, self.last_line = name, None, time.monotonic()
         if reused:
             self.message(f"{name:<9} complete, reused")
             return
@@ -89,9 +90,10 @@ class Terminal(Observer):
             self.bar.update(self.task, completed=done, total=total, unit=unit, figures=shown)
             return
         now = time.monotonic()
-        if now - self.last_line > _LINE_EVERY and done < total:
+        begin, before = self.first = self.first or (now, done)  # what came before, a teacher's fit, is no measure
+        if now - self.last_line > _LINE_EVERY and before < done < total:
             self.last_line = now
-            left = (now - self.begin) / max(done, 1) * (total - done)
+            left = (now - begin) / (done - before) * (total - done)
             self.message(f"{self.name:<9} {done}/{total} {unit}, about {left:.0f} s left  {shown}")
 
     def finished(self, name: str, seconds: float) -> None:
