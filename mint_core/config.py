@@ -258,6 +258,9 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     for key in (key for key in _SHORT_FORMS if key in user):
         if not isinstance(user[key], Mapping) and not (key in _MAY_BE_NULL and user[key] is None):
             raise ConfigError(f"`{key}` must be a name or a mapping; leave the key out for the default.")
+        name = (user[key] or {}).get("name")
+        if not isinstance(name, str | None):
+            raise ConfigError(f"`{key}.name` must be a name, not '{name}'; `mint plugins` shows what there is.")
     task_name, teacher_name = _task_and_teacher(user, components)
     user = merge(user, {"task": {"name": task_name}, "teacher": {"name": teacher_name}})
     task = _choose("task", user["task"], components)

@@ -1,5 +1,6 @@
 """`mint compare` and `mint sweep` on the toy plugin and a tiny text student, and the parts that can be tested alone."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,12 +8,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 
 import mint_core
 from mint_core.comparison.answers import answers
-from mint_core.comparison.rows import Row, parse_ratios, parse_row, parse_seeds
+from mint_core.comparison.compare import make_plan
+from mint_core.comparison.figures import _figure
+from mint_core.comparison.rows import Row, parse_baseline, parse_ratios, parse_row, parse_seeds
 from mint_core.comparison.summary import summarise
-from mint_core.comparison.table import grids, markdown
+from mint_core.comparison.table import grids, markdown, tables
 from mint_core.errors import StorageError
 from mint_core.runs.folder import RunFolder, digest_of_path
 from tests.tiny_students import build
@@ -220,7 +224,13 @@ def test_two_processes_cannot_share_a_comparison(toy) -> None:
         (["--aligners", "orpo", "--set", "align_seed=3"], "--seeds"),
         (["--row", "hard=orpo:strategy.k=4,strategy.q=4"], "Row 'hard': strategy 'listwise': k + q = 4 + 4"),
         (["--row", "slow=orpo:warmup=500"], "Row 'slow': The warm-up of 500 steps"),
+        (["--row", "slow=dpo:warmup=20,epochs=1,sft_epochs=50"], "Row 'slow': The warm-up of 20 steps"),
+        (["--row", "plain=base:epochs=3"], "trains nothing"),
         (["--set", "compare.rowz=[]", "--aligners", "base"], "did you mean 'rows'"),
+        (["--set", "compare.seeds=[0, a]", "--aligners", "base"], "a count or a list of numbers"),
+        (["--set", "compare.seeds=2.5", "--aligners", "base"], "a count or a list of numbers"),
+        (["--set", "compare.baselines=[{name: oracle}]", "--aligners", "base"], "`baselines` takes a list"),
+        (["--aligners", "base", "--set", "teacher.name=5"], "`teacher.name` must be a name"),
         (["--set", "compare=[{aligner: orpo}]"], "needs a `name`"),
     ],
 )
@@ -262,7 +272,27 @@ def test_short_forms_of_rows_by_hand() -> None:
     )
     assert parse_row("rag=base:retriever.name=hpo") == Row("rag", {"aligner": None, "retriever": {"name": "hpo"}})
     assert parse_ratios(["10/15"]) == [Row("10/15", {"strategy": {"k": 10, "q": 15}})]
+    assert parse_ratios("10/15") == parse_ratios(["10/15"])
     assert Row("10/15", {}).folder == "10-15"
+
+
+def test_dpo_starts_from_the_sft_row_that_trains_what_it_asks_for(toy) -> None:
+    """A row that asks for another SFT phase, or another shape, trains its own."""
+
+    def starts(*texts: str) -> dict[str, str | None]:
+        made = make_plan("compare", toy, [parse_row(text) for text in texts], [0])
+        return {run.row.name: run.starts_from for run in made.runs}
+
+    assert starts("sft=sft", "dpo=dpo", "same=dpo:sft_epochs=1", "more=dpo:sft_epochs=2", "wide=dpo:lora_rank=8") == {
+        "sft": None, "dpo": "sft-seed0", "same": "sft-seed0", "more": None, "wide": None,
+    }  # fmt: skip
+    assert starts("a=sft:epochs=1", "b=sft:epochs=3", "dpo=dpo:sft_epochs=3")["dpo"] == "b-seed0"
+
+
+def test_a_baseline_reads_the_samples_on_which_it_is_judged(toy) -> None:
+    rows = [parse_row("one=base:task.n=2"), parse_row("two=base")]
+    made = make_plan("compare", toy, rows, [0], [parse_baseline("oracle:sharpness=0.0")])
+    assert made.baseline_runs[0].resolved.task.config.n == 2
 
 
 def record(sample: str, value: float | None, cohort: str | None = None, seen: bool = True) -> dict:
@@ -303,6 +333,32 @@ def test_rows_are_compared_on_the_samples_that_both_have() -> None:
     test = found[1]["subsets"][0]["against"]["metrics"]["M"]
     assert (test["difference"], test["n"]) == (-1.0, 1)
     assert found[2]["subsets"][0]["against"] is None
+
+
+def test_names_in_brackets_stay_what_they_are() -> None:
+    row = answers("b[/x] [red]", "student", ["a"], {None: {"1": record("1", 1.0)}})
+    content = {
+        "kind": "compare", "simulated": False, "split": "test", "seeds": [0], "confidence": 0.95, "titles": ["M"],
+        "rows": summarise([row], ["M"], HOW),
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=200)
+    console.print(tables(content)[0])
+    assert "b[/x] [red]" in console.file.getvalue()
+
+
+def test_a_bar_stands_beside_its_name_where_another_row_lacks_the_metric() -> None:
+    rows = [
+        answers(name, "student", [name], {None: {"1": {**record("1", None), title: 1.0, other: None}}})
+        for name, title, other in (("five", "M5", "M10"), ("ten", "M10", "M5"))
+    ]
+    content = {
+        "kind": "compare", "simulated": False, "split": "test", "seeds": [0], "confidence": 0.95,
+        "titles": ["M5", "M10"], "rows": summarise(rows, ["M5", "M10"], HOW),
+    }  # fmt: skip
+    five, ten = _figure(content).axes
+    assert [bar.get_y() + bar.get_height() / 2 for bar in five.patches] == [0]
+    assert [bar.get_y() + bar.get_height() / 2 for bar in ten.patches] == [1]
+    assert five.get_ylim() == ten.get_ylim()
 
 
 def test_tables_name_subsets_and_escape_markdown() -> None:

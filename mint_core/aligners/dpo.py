@@ -32,6 +32,12 @@ class DpoConfig(TrainingConfig):
         None, description="Begin from the adapter of an `sft` run instead of training one: its adapter/ folder."
     )
 
+    def phase_epochs(self) -> tuple[float, ...]:
+        """Epochs of the SFT phase, where there is one, and of the DPO phase."""
+        preset = PRESETS[self.preset]
+        own = settle(self, parameters=0, epochs=preset.dpo_epochs).epochs
+        return (own,) if self.sft_adapter else (self.sft_epochs or preset.dpo_sft_epochs, own)
+
 
 class Dpo(Aligner):
     """SFT first, then DPO with the SFT model as frozen reference, on the same LoRA adapter.

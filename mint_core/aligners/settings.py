@@ -75,6 +75,10 @@ class TrainingConfig(ComponentConfig):
         (), description="Trackers of transformers' Trainer, for example tensorboard; none."
     )
 
+    def phase_epochs(self) -> tuple[float, ...]:
+        """Epochs of each phase of the training; each has a warm-up of its own."""
+        return (settle(self, parameters=0).epochs,)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:

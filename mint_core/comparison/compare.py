@@ -16,7 +16,7 @@ from mint_core.comparison.rows import (
     TEACHER,
     Row,
     aligner_rows,
-    parse_baseline,
+    parse_baselines,
     parse_row,
     read_section,
     section_rows,
@@ -79,8 +79,8 @@ def compare(
     own = [*aligner_rows(aligners), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
     chosen = [*own, *section_rows(section)] if own else section_rows(section)
     names = baselines or section.get("baselines", ())
-    wanted = section.get("seeds", SEEDS) if seeds is None else seeds
-    made = make_plan("compare", layer, chosen, wanted, [parse_baseline(name) for name in names])
+    wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
+    made = make_plan("compare", layer, chosen, wanted, parse_baselines(names))
     return carry_out(made, observer or Observer())
 
 

@@ -56,7 +56,7 @@ def _figure(content: Mapping[str, Any]) -> Figure:
                 (row, part["metrics"][title])
                 for row in content["rows"]
                 for part in row["subsets"]
-                if part["subset"] == subset and part["metrics"][title]["mean"] is not None
+                if part["subset"] == subset
             ]
             (_curve if curves else _bars)(axes, found)
             axes.set_title(title if len(subsets) == 1 else f"{title}, {subset}", fontsize=10)
@@ -74,16 +74,19 @@ def _figure(content: Mapping[str, Any]) -> Figure:
 def _bars(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
     """One bar per row, the first on top; students darker than what stands beside them, single seeds as dots."""
     for position, (row, metric) in enumerate(found):
+        if metric["mean"] is None:
+            continue  # its place stays empty, so that the names of the first panel hold for all
         colour = _STUDENT if row["kind"] == "student" else _OTHER
         axes.barh(position, 100 * metric["mean"], height=0.7, color=colour, xerr=_interval(metric), capsize=2)
         _dots(axes, [(100 * value, position) for value in metric["per_seed"].values()])
     axes.set_yticks(range(len(found)), [row["name"] for row, _ in found])
-    axes.invert_yaxis()
+    axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlim(0, 105)
 
 
 def _curve(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
     """A metric over the ratios as they were written; the teacher and the random list as lines across."""
+    found = [(row, metric) for row, metric in found if metric["mean"] is not None]
     students = [(row["name"], metric) for row, metric in found if row["kind"] == "student"]
     positions = list(range(len(students)))
     means = [100 * metric["mean"] for _, metric in students]

@@ -15,6 +15,8 @@ from mint_core.runs.folder import digest_of
 
 _START = "_adapter"
 """An aligner with an option `x_adapter` can start from the adapter of the aligner `x`."""
+_FREE = frozenset({"warmup", "save_steps", "log_steps", "report_to", "share_prompt"})
+"""Options in which a phase may differ from the run that stands for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,10 @@ def plan(
         # Without alignment nothing is drawn, because the student answers greedily: one run is enough.
         unaligned = alone.resolved.aligner is None
         runs += [alone] if unaligned else [planned(row, f"{row.folder}-seed{s}", s) for s in numbers]
-    baseline_runs = tuple(planned(row, f"baseline-{row.folder}", None) for row in baselines)
+    judged = {"task": rows[0].overlay["task"]} if "task" in rows[0].overlay else {}
+    baseline_runs = tuple(
+        planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None) for row in baselines
+    )
     _check_folders([*runs, *baseline_runs])
     return Plan(
         kind=kind,
@@ -142,8 +147,9 @@ def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registr
     for field, value in run.resolved.aligner.config:
         if not field.endswith(_START) or value is not None:
             continue
+        phase = field.removesuffix(_START)
         for other in runs:
-            if other.aligner == field.removesuffix(_START) and _same_but_aligner(run, other):
+            if other.aligner == phase and _same_but_aligner(run, other) and _same_training(run, other, phase):
                 adapter = other.resolved.config.out / other.folder / "adapter"
                 started = merge(run.resolved.dump(), {"aligner": {field: str(adapter)}})
                 return replace(run, resolved=resolve(started, components), starts_from=other.folder)
@@ -155,6 +161,23 @@ def _same_but_aligner(run: PlannedRun, other: PlannedRun) -> bool:
     keys = ("task", "teacher", "strategy", "student", "seed", "align_seed")
     mine, theirs = run.resolved.dump(), other.resolved.dump()
     return all(mine[key] == theirs[key] for key in keys)
+
+
+def _same_training(run: PlannedRun, other: PlannedRun, phase: str) -> bool:
+    """Whether nothing in a run's config asks for another first phase than the one that the other run is.
+
+    `sft_epochs: 20` asks for another phase than a run of `sft` with 8 epochs; `sft_epochs: null` asks for none.
+    """
+    if run.resolved.aligner is None or other.resolved.aligner is None:
+        return False
+    mine, theirs = run.resolved.aligner.config.model_dump(), other.resolved.aligner.config.model_dump()
+    for field in theirs.keys() & mine.keys() - _FREE:
+        if f"{phase}_{field}" in mine:
+            if mine[f"{phase}_{field}"] not in (None, theirs[field]):
+                return False
+        elif mine[field] != theirs[field]:
+            return False
+    return True
 
 
 def _default_name(kind: str, layer: Mapping[str, Any], first: Resolved) -> str:

@@ -76,6 +76,8 @@ def parse_row(text: str) -> Row:
     [row] = aligner_rows([aligner.strip()])
     overlay = row.overlay
     for key, value in _options(options, f"--row {name}"):
+        if "." not in key and aligner.strip() in (BASE, NO_ALIGNER):
+            raise ConfigError(f"Row '{name.strip()}' trains nothing, so that it has no option '{key}'; take it out.")
         path = key.split(".") if "." in key else ["aligner", key]
         nested: Any = value
         for part in reversed(path):
@@ -111,15 +113,15 @@ def _options(text: str, where: str) -> list[tuple[str, Any]]:
     return pairs
 
 
-def parse_ratios(texts: Sequence[str]) -> list[Row]:
+def parse_ratios(texts: str | Sequence[str] | None) -> list[Row]:
     """`k/q` as rows of a sweep.
 
     Raises:
         ConfigError: One of them is no ratio of two positive numbers, or there is none.
     """
     rows = []
-    for text in texts:
-        found = re.fullmatch(r"\s*([1-9]\d*)\s*/\s*([1-9]\d*)\s*", text)
+    for text in [texts] if isinstance(texts, str) else texts or ():
+        found = re.fullmatch(r"\s*([1-9]\d*)\s*/\s*([1-9]\d*)\s*", str(text))
         if not found:
             raise ConfigError(f"--aor takes ratios k/q of positive numbers, not '{text}'; for example 10/10,10/20.")
         k, q = map(int, found.groups())
@@ -144,12 +146,27 @@ def parse_seeds(given: str | int | Sequence[int], first: int) -> tuple[int, ...]
         if not all(part.isdecimal() for part in parts):
             raise ConfigError(f"--seeds takes a count or a list of numbers, not '{given}'; for example 3, or 0,5,7.")
         given = int(parts[0]) if len(parts) == 1 and "," not in given else [int(part) for part in parts]
+    listed = given if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in listed):
+        raise ConfigError(f"`seeds` takes a count or a list of numbers, not '{given}'; for example 3, or [0, 5, 7].")
     seeds = tuple(range(first, first + given)) if isinstance(given, int) else tuple(given)
     if not seeds:
         raise ConfigError("The list of seeds is empty; give --seeds 3 for three of them, or a list such as 0,5,7.")
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"The seeds {', '.join(map(str, seeds))} must be different and not negative.")
     return seeds
+
+
+def parse_baselines(names: Any) -> list[Row]:
+    """One baseline, or a list of them, in the short form.
+
+    Raises:
+        ConfigError: It is neither, or a part is missing.
+    """
+    listed = [names] if isinstance(names, str) else names or ()
+    if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError("`baselines` takes a list of NAME:key=value,…; for example [regression].")
+    return [parse_baseline(name) for name in listed]
 
 
 def section_rows(section: Mapping[str, Any]) -> list[Row]:

@@ -45,8 +45,8 @@ def sweep(
     for key in section:
         if key not in ("aor", "seeds"):
             raise ConfigError(f"Unknown key '{key}' in sweep{did_you_mean(str(key), ('aor', 'seeds'))}.")
-    wanted = section.get("seeds", SEEDS) if seeds is None else seeds
-    rows = parse_ratios(aor or section.get("aor", ()))
+    wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
+    rows = parse_ratios(aor or section.get("aor"))
     made = make_plan("sweep", merge(_QUICK, layer), rows, wanted)
     if any(run.aligner is None for run in made.runs):
         raise ConfigError("A sweep compares alignments; name an aligner with --aligner.")

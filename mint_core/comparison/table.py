@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rich.markup import escape
 from rich.table import Table
 
 from mint_core.report.table import cell
@@ -34,12 +35,12 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
     """The tables that a comparison ends with; arguments as above."""
     shown = []
     for grid in grids(content):
-        table = Table(title=grid.title, title_justify="left")
+        table = Table(title=escape(grid.title), title_justify="left")
         for number, name in enumerate(grid.header):
-            table.add_column(name, justify="right" if number else "left")
+            table.add_column(escape(name), justify="right" if number else "left")
         for part in grid.parts:
             for row in part:
-                table.add_row(*row)
+                table.add_row(*map(escape, row))
             table.add_section()
         shown.append(table)
     return shown

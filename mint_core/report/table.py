@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rich.markup import escape
 from rich.table import Table
 
 VARIANTS = {
@@ -70,9 +71,9 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     for part in parts:
         for name, cells in part.rows:
             if len(parts) > 1:
-                table.add_row(f"{part.subset}: {name}", str(part.n), *cells)
+                table.add_row(escape(f"{part.subset}: {name}"), str(part.n), *map(escape, cells))
             else:
-                table.add_row(name, *cells)
+                table.add_row(name, *map(escape, cells))
         table.add_section()
     table.caption = _caption(metrics)
     return table

@@ -34,7 +34,8 @@ def check_sizes(context: Context) -> None:
     even = np.full(len(labels), -math.log(len(labels)), np.float32)
     per_sample = len(strategy.groups(Ranking(train[0].id, labels, even), train[0].label))
     batches = math.ceil(len(train) * per_sample / aligner.config.batch_size)
-    steps = math.ceil(math.ceil(batches / aligner.config.accumulation) * settings.epochs)
+    per_epoch = math.ceil(batches / aligner.config.accumulation)
+    steps = min(math.ceil(per_epoch * epochs) for epochs in aligner.config.phase_epochs())
     if settings.warmup >= 1 and int(settings.warmup) >= steps:
         raise ConfigError(
             f"The warm-up of {int(settings.warmup)} steps is as long as the training ({steps} steps for {len(train)} "
