@@ -126,6 +126,29 @@ def test_all_faces_of_a_patient_stay_together(database):
     assert data.facts["rows read"] == 30
 
 
+@pytest.mark.parametrize("cell", ["['KMT2D', 'KDM6A']", "KMT2D;KDM6A", "KMT2D / KDM6A"])
+def test_a_list_of_genes(write, cell):
+    assert read(write(row(gene_names=cell))).cases[0].privileged == {"gene": "KMT2D, KDM6A"}
+
+
+def test_labels_are_given_to_patients_not_to_faces(write):
+    names = {1: "KABUKI SYNDROME", 2: "Noonan syndrome"}
+    rows = [
+        row(image_id=3 * patient + face, patient_id=patient, internal_syndrome_id=k, internal_syndrome_name=names[k])
+        for patient in range(8)
+        for face in range(3)
+        for k in [1 + patient % 2]
+    ]
+    options = {"data": write(*rows), "labelled": 3, "test_fraction": 0.25}
+    data = RareDisease(RareDisease.Config(source="gmdb", **options)).load()
+    known = {}
+    for sample in data.split("train"):
+        known.setdefault(sample.group, set()).add(sample.label is not None)
+    assert sorted(known.values(), key=str) == [{False}] * 3 + [{True}] * 3
+    assert data.facts["training patients with a label"] == 3
+    assert data.facts["training patients whose label was taken"] == 3
+
+
 def test_publications_join_patients(write):
     rows = [
         row(image_id=i, patient_id=patient, pmid=pmid)

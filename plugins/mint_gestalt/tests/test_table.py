@@ -163,6 +163,63 @@ def test_names_of_the_disease_are_masked_whatever_their_case(write):
     assert data.facts["texts that named the disease"] == 3
 
 
+def texts_of(write, text, label, gene, **options):
+    """The distinct texts of three patients with this note, beside three of another disease."""
+    rows = [f'p{i},"{text}","{label}","{gene}"' for i in range(3)]
+    rows += [f"q{i},A girl with freckles.,Beta,GENY2" for i in range(3)]
+    data = load(write(HEAD + "\n".join(rows)), test_fraction=0.34, **options)
+    return {sample.text for sample in data.samples if sample.id[0] == "p"}, data.facts
+
+
+def test_a_disease_that_is_named_after_its_gene_is_masked_as_a_whole(write):
+    text = "Known SCN2A-related encephalopathy, SCN2A confirmed."
+    texts, facts = texts_of(write, text, "SCN2A-related encephalopathy", "SCN2A")
+    assert texts == {"Known [disease], [gene] confirmed."}
+    assert facts["texts that named the disease"] == 3
+    assert facts["texts that held a privileged value"] == 3
+
+
+@pytest.mark.parametrize(
+    ("gene", "text", "read"),
+    [
+        ("KMT2D,KDM6A", "KMT2D or KDM6A?", "[gene] or [gene]?"),
+        ("KMT2D; KDM6A", "KMT2D or KDM6A?", "[gene] or [gene]?"),
+        ("KMT2D/KDM6A|TTN", "KMT2D, KDM6A, TTN", "[gene], [gene], [gene]"),
+        ("KMT2D KDM6A", "KDM6A and KMT2D", "[gene] and [gene]"),
+        ("kmt2d", "The KMT2D_variant", "The [gene]_variant"),
+        ("KMT2D", "kmt2d was read", "[gene] was read"),
+        ("AR", "AR, as far as we are told", "[gene], as far as we are told"),  # short ones stand for much else
+    ],
+)
+def test_every_gene_of_a_cell_is_masked_in_any_case(write, gene, text, read):
+    assert texts_of(write, text, "Alpha disease", gene)[0] == {read}
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "read"),
+    [
+        ("Kabuki syndrome 1", "Kabuki syndrome, or Kabuki syndrome 1", "[disease], or [disease]"),
+        ("DEE 112", "a boy with DEE", "a boy with [disease]"),
+        ("ALPHA DISEASE, TYPE 2A", "an alpha disease", "an [disease]"),
+        ("Alpha disease type IV; AD4", "an Alpha disease, AD4", "an [disease], [disease]"),
+        ("Haemophilia A", "with haemophilia", "with [disease]"),
+        ("Alpha disease with tics", "Alpha disease", "Alpha disease"),
+    ],
+)
+def test_the_name_of_a_disease_is_masked_without_its_number_too(write, label, text, read):
+    assert texts_of(write, text, label, "GENX1")[0] == {read}
+
+
+def test_a_patient_whose_label_was_taken_is_masked_like_the_others(write):
+    given = ("Alpha disease; ALPHX0", "Beta disease; BETX0")
+    rows = [
+        f"p{i},A girl with {'ALPHX0' if i % 2 else 'BETX0'}.,{'Alpha' if i % 2 else 'Beta'} disease" for i in range(20)
+    ]
+    data = load(write("id,text,label\n" + "\n".join(rows)), labels=given, labelled=4)
+    assert {sample.text for sample in data.samples} == {"A girl with [disease]."}
+    assert sum(sample.label is None for sample in data.samples) == 12
+
+
 def test_such_notes_can_be_dropped_or_refused(write):
     data = leaky(write, named_in_text="drop")
     assert {sample.id[0] for sample in data.samples} == {"q"}
@@ -260,3 +317,4 @@ def test_the_published_notes():
     assert len({case.publication for case in read(NOTES, columns=columns).cases}) < 609
     assert not [s.id for s in data.samples for gene in s.privileged.values() if f" {gene} " in s.text]
     assert data.facts["texts that held a privileged value"] == 40
+    assert data.facts["texts that named the disease"] == 82

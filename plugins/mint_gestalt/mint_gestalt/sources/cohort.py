@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mint_core.errors import ConfigError, DataError
@@ -20,6 +20,10 @@ from mint_gestalt.sources.options import RareDiseaseOptions
 READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.read, "jsonl": notes.read}
 """The readers of files, by the name of the source."""
 _LONGEST_NAME = 150
+_NUMBER = re.compile(r",?(?:\s+(?i:type|subtype|complementation group))?,?\s+(?:\d+[A-Za-z\d]*|[IVX]+[A-Za-z]?|[A-Z])$")
+"""What tells the diseases of a series apart: `1`, `, type 2A`, `IV`."""
+_ANY_CASE_FROM = 3
+"""Shorter names stand for too much else to be looked for in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class _Placed:
     case: Case
     label: str | None
     split: Split = "train"
+    taken: str | None = None
+    """The disease of a patient whose label was taken: it is masked like that of the others."""
 
 
 def load(options: RareDiseaseOptions) -> TaskData:
@@ -250,31 +256,41 @@ def _publications_trained_on(placed: Sequence[_Placed]) -> frozenset[str]:
 
 def _fewer_labels(placed: Sequence[_Placed], options: RareDiseaseOptions, facts: Counter[str]) -> list[_Placed]:
     """Takes the label of all but `labelled` training patients, evenly over the diseases and one of each first."""
-    known = [one for one in placed if one.split == "train" and one.label is not None]
     if options.labelled is None:
         return list(placed)
+    known = _patients(placed)
     if options.labelled > len(known):
         raise ConfigError(
             f"task.labelled = {options.labelled} is more than the {len(known)} training patients with a disease; "
             "lower it."
         )
     by_label: dict[str | None, list[str]] = defaultdict(list)
-    for one in known:
-        by_label[one.label].append(one.case.id)
+    for cases in known.values():
+        by_label[cases[0].label].append(min(one.case.id for one in cases))
     places = []
     for ids in by_label.values():
         ids.sort(key=lambda name: _draw(options, "labelled", name))
         places += [
             (rank > 0, (rank + 0.5) / len(ids), _draw(options, "turn", name), name) for rank, name in enumerate(ids)
         ]
-    keep = {name for *_, name in sorted(places)[: options.labelled]}
-    facts["training patients with a label"] = len(keep)
-    facts["training patients whose label was taken"] = len(known) - len(keep)
-    facts["diseases without a labelled training patient"] += sum(keep.isdisjoint(ids) for ids in by_label.values())
+    drawn = {name for *_, name in sorted(places)[: options.labelled]}
+    keep = {one.case.id for cases in known.values() if drawn & {one.case.id for one in cases} for one in cases}
+    facts["training patients with a label"] = len(drawn)
+    facts["training patients whose label was taken"] = len(known) - len(drawn)
+    facts["diseases without a labelled training patient"] += sum(drawn.isdisjoint(ids) for ids in by_label.values())
     return [
-        _Placed(one.case, None, one.split) if one.split == "train" and one.case.id not in keep else one
+        replace(one, label=None, taken=one.label) if one.split == "train" and one.case.id not in keep else one
         for one in placed
     ]
+
+
+def _patients(placed: Sequence[_Placed]) -> dict[str, list[_Placed]]:
+    """The labelled training cases of every patient, who may have several faces or notes."""
+    found = defaultdict(list)
+    for one in placed:
+        if one.split == "train" and one.label is not None:
+            found[one.case.patient].append(one)
+    return found
 
 
 # --- samples
@@ -311,18 +327,18 @@ def _samples(
 
 
 def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts: Counter[str]) -> str | None:
-    """The text without privileged values and, where somebody wrote it, without its disease; None = leave out."""
+    """The text without its disease, where somebody wrote it, and without privileged values; None = leave out."""
     case, text = one.case, one.case.text
+    # The disease comes first: its name may hold the gene, and would not be found once the gene is masked.
+    for name in _names_to_mask(one, labels) if case.free_text else ():
+        text = _masked(text, name, "[disease]")
+    without_disease = text
     for field, value in case.privileged.items():
-        for part in value.split(", "):
-            text = _masked(text, part, f"[{field}]", 0)
-    by_field = text != case.text
-    if case.free_text:
-        known = labels.all_names(one.label) if one.label else ()
-        for name in sorted({*known, *case.disease_names}, key=lambda name: (-len(name), name)):
-            text = _masked(text, name, "[disease]", re.IGNORECASE)
+        for part in _parts(value):
+            text = _masked(text, part, f"[{field}]")
     if text == case.text:
         return text
+    by_field = text != without_disease
     if options.named_in_text == "refuse":
         what = "a privileged value" if by_field else "the name of the disease"
         raise DataError(
@@ -330,20 +346,36 @@ def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts:
             "--set task.named_in_text=mask."
         )
     facts["texts that held a privileged value"] += by_field
-    facts["texts that named the disease"] += "[disease]" in text and "[disease]" not in case.text
+    facts["texts that named the disease"] += without_disease != case.text
     if options.named_in_text == "drop":
         facts["left out for what their text held"] += 1
         return None
     return text
 
 
-def _masked(text: str, name: str, by: str, flags: int) -> str:
-    """The text without a name: whole words only, whatever stands between them.
+def _names_to_mask(one: _Placed, labels: LabelSpace) -> list[str]:
+    """Every name of the disease, and the same without its number in a series, longest first."""
+    label = one.label or one.taken
+    names = {*(labels.all_names(label) if label else ()), *one.case.disease_names}
+    names |= {_NUMBER.sub("", name) for name in names}
+    return sorted((name for name in names if len(name) >= _ANY_CASE_FROM), key=lambda name: (-len(name), name))
 
-    Names of diseases, which are found in any case, need three letters: shorter ones stand for too much else.
-    """
+
+def _parts(value: str) -> Iterator[str]:
+    """The values of a list such as `KMT2D; KDM6A`, and the ids and symbols among their words."""
+    for part in re.split(r"[,;/|]", value):
+        yield part.strip()
+        for word in part.split():
+            if len(word) >= _ANY_CASE_FROM and (word.isupper() or re.search(r"\d", word)):
+                yield word
+
+
+def _masked(text: str, name: str, by: str) -> str:
+    """The text without a name: whole words only, in any case, whatever stands between them."""
     words = [word for word in re.split(r"[\W_]+", name) if word]
-    if not words or (flags & re.IGNORECASE and len(name) < 3):
+    lower = text.lower()
+    if not words or not all(word.lower() in lower for word in words):  # saves most patterns
         return text
     pattern = r"[\W_]+".join(map(re.escape, words))
-    return re.sub(rf"(?<!\w){pattern}(?!\w)", by, text, flags=flags)
+    flags = re.IGNORECASE if len(name) >= _ANY_CASE_FROM else re.NOFLAG
+    return re.sub(rf"(?<![^\W_]){pattern}(?![^\W_])", by, text, flags=flags)

@@ -197,7 +197,7 @@ def _told(
         age=_age(row, cells),
         ethnicity=cells.get("ethnicity"),
         phenotypes=present_terms(row.where, ids, options, facts),
-        gene=", ".join(part for part in re.split(r"[,;\s]+", cells.get("gene", "")) if part) or None,
+        gene=", ".join(re.findall(r"[^\[\]'\",;/|\s]+", cells.get("gene", ""))) or None,
     )
     met: Counter[str] = Counter()
     text, privileged = told(known, options, met)
