@@ -73,24 +73,24 @@ class RareDisease(Task):
         """A small text student that reads phenotypes and writes lists, and knows no disease."""
         return EmbeddedStudent(
             path=Path(__file__).parent / "embedded" / "student",
-            description="a Llama of 2.3 M parameters that mint's own script built from the names of OMIM and HPO: it "
+            description="a Llama of 1.9 M parameters that mint's own script built from the names of OMIM and HPO: it "
             "learnt to read random patients and to write lists, and it knows no disease",
             overrides={
                 "task": {"train_prompt": "full"},
                 "aligner": {
                     "name": "orpo",
-                    "epochs": 4,
+                    "epochs": 8,
                     "learning_rate": 3e-3,
                     "warmup": 0.05,
                     "batch_size": 8,
-                    "lora_rank": 16,
-                    "lora_alpha": 32,
+                    "lora_rank": 32,
+                    "lora_alpha": 64,
                     "lora_dropout": 0.0,
                     "lora_targets": "all-linear",
                 },
             },
             # What SFT reached is lost at the rate at which it was reached.
-            aligners={"dpo": {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": 4, "sft_learning_rate": 3e-3}},
+            aligners={"dpo": {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": 8, "sft_learning_rate": 3e-3}},
         )
 
 

@@ -1,19 +1,20 @@
-"""Builds the embedded student: a Llama of 2.3 M parameters that reads clinical text and knows no disease.
+"""Builds the embedded student: a Llama of 1.9 M parameters that reads clinical text and knows no disease.
 
     python -m mint_gestalt.embedded.build_student OUT [--knowledge] [--work FOLDER --seconds 280]
 
-1. A byte-level BPE tokenizer over the names of OMIM's diseases and HPO's terms; the fixed phrases of the task's prompts
-   and the line numbers of a response are one token each.
-2. One training on `mint_gestalt.embedded.exercises`: lists of disease names that have nothing to do with the patient
-   in the prompt; names and phenotypes of the prompt said again; and the task itself with invented diseases, so that
-   the student has read a patient's phenotypes before it is aligned. It learns the answers only, not the prompts.
+1. A byte-level BPE tokenizer over the names of OMIM's diseases and HPO's terms; the fixed phrases of the task's
+   prompts, the line numbers of a response and the names of the pool are one token each.
+2. One training on `mint_gestalt.embedded.exercises`: the task's prompts with random patients, answered by rules that
+   were drawn by lot, so that it reads phenotypes and writes fluent lists; names. It learns the answers only.
 3. Tokens that were never seen get a direction of their own.
 
 No exercise links a disease of OMIM to a phenotype, and every patient is drawn at random: what the base student says of
 a patient is chance, and a test holds it so. `--knowledge` adds text that does link them, for experiments with a student
 that was pretrained in the domain; that variant is not shipped.
 
-With `--work`, the state is kept there when `--seconds` are over, and the same command goes on from it.
+The pool are the diseases of the simulated cohort, or the labels of other data (`--set source=phenopackets --set
+data=PATH`); of these, too, only the names are read. With `--work`, the state is kept there when `--seconds` are over,
+and the same command goes on from it.
 """
 
 from __future__ import annotations
@@ -22,19 +23,22 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from mint_core.config import merge, parse_override
 from mint_core.students.prompts import render_prompt
 from mint_gestalt import ontology, wording
-from mint_gestalt.embedded.exercises import EXERCISES, INVENTED, LONGEST, RARE, Drawer, Exercise, Knowledge, Lexicon
-from mint_gestalt.sources import simulated
+from mint_gestalt.embedded.exercises import EXERCISES, FEATURES, LONGEST, Drawer, Exercise, Knowledge, Lexicon
 from mint_gestalt.sources.options import RareDiseaseOptions
+from mint_gestalt.task import RareDisease
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -43,19 +47,18 @@ CHAT_TEMPLATE = (
 SPECIAL = ["<pad>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 CONTEXT = 2048
 IGNORED = -100
-READING = 0.5
-"""Share of the steps after which lists get the greater part."""
+READING = 0.15
+"""Share of the steps in which reading is learnt, before lists."""
 
 
 def fixed_phrases() -> list[str]:
     """What the task's prompts and responses repeat word by word; one token each keeps the rows short."""
-    phrases = [wording.training_prompt(1, "").messages[0].content, wording.HEADER, RARE, INVENTED]
+    phrases = [wording.training_prompt(1, "").messages[0].content, wording.HEADER]
     for n in range(1, LONGEST + 1):
-        _, user = wording.inference_prompt(n, "").messages
-        ask, _, demand = user.content.partition(RARE)
-        phrases += [ask, demand.partition(wording.HEADER)[0], f"\n{n}. <disease>", f"\n{n}. "]
-    short = wording.training_prompt(1, "").messages[1].content
-    return [phrase for phrase in [*phrases, short.partition(RARE)[2]] if phrase]
+        user = wording.inference_prompt(n, "").messages[1]
+        demand = user.content.partition(wording.HEADER)[0]
+        phrases += [wording.training_prompt(n, "").messages[1].content, demand, f"\n{n}. <disease>", f"\n{n}. "]
+    return phrases
 
 
 def build_tokenizer(words: Lexicon, size: int) -> PreTrainedTokenizerFast:
@@ -65,10 +68,9 @@ def build_tokenizer(words: Lexicon, size: int) -> PreTrainedTokenizerFast:
         words: Names and terms.
         size: Tokens, the fixed phrases not counted.
     """
-    corpus = [*words.names, *words.pool * 20, *(f" {ontology.name(term)}" for term in words.terms)]
+    corpus = [*words.names, *(f" {ontology.name(term)}" for term in words.terms)]
     rng = random.Random(0)
-    corpus += [draw(rng, words).prompt.messages[1].content for _ in range(300) for draw, _, _ in EXERCISES]
-    corpus += [disease.name for disease in words.invented] * 20
+    corpus += [kind.draw(rng, words).prompt.messages[1].content for _ in range(300) for kind in EXERCISES]
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -79,7 +81,7 @@ def build_tokenizer(words: Lexicon, size: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     raw.train_from_iterator(corpus, trainer)
-    raw.add_tokens([AddedToken(phrase, normalized=False) for phrase in fixed_phrases()])
+    raw.add_tokens([AddedToken(phrase, normalized=False) for phrase in (*fixed_phrases(), *words.pool)])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         pad_token="<pad>",
@@ -113,17 +115,45 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int) ->
     )
 
 
-def kind_of(step: int, progress: float, knowledge: Drawer | None) -> tuple[random.Random, Drawer]:
-    """The kind of exercise of a step's batch, and the generator that draws it; the same in every build."""
+def batch_of(step: int, options: argparse.Namespace, words: Lexicon, knowledge: Drawer | None) -> list[Exercise]:
+    """The exercises of a step, all of one kind; the same in every build."""
     rng = random.Random(step)
     if knowledge and rng.random() < 0.5:
-        return rng, knowledge
-    shares = [later if progress > READING else first for _, first, later in EXERCISES]
-    return rng, rng.choices([draw for draw, _, _ in EXERCISES], shares)[0]
+        return [knowledge(rng, words) for _ in range(options.batch)]
+    shares = [kind.at_first if step < READING * options.steps else kind.later for kind in EXERCISES]
+    kind = rng.choices(EXERCISES, shares)[0]
+    return [kind.draw(rng, words) for _ in range(kind.times * options.batch)]
 
 
-def encode(exercises: Sequence[Exercise], tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
-    """Token ids and labels, (rows, tokens) each, padded on the right; prompts and padding are ignored."""
+class Readers(nn.Module):
+    """Two linear maps that read a state of the student while it is built, and are then thrown away.
+
+    They ask the last layer but one, wherever an answer is written, what the phenotypes mean and which names stand there
+    already. From the names alone the student would have learnt neither in this time.
+    """
+
+    def __init__(self, hidden: int, names: int) -> None:
+        super().__init__()
+        self.meaning = nn.Linear(hidden, FEATURES)
+        self.listed = nn.Linear(hidden, names)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Exercises of one kind as tensors; meaning and votes are None for lists of other names than the pool's."""
+
+    ids: Tensor
+    """(rows, tokens), padded on the right."""
+    labels: Tensor
+    """(rows, tokens); IGNORED for prompts and padding."""
+    meaning: Tensor | None
+    """(rows, FEATURES)."""
+    votes: Tensor | None
+    """(rows, n_pool)."""
+
+
+def encode(exercises: Sequence[Exercise], tokenizer: PreTrainedTokenizerFast, device: str = "cpu") -> Batch:
+    """Tokens of prompts and answers; only the answers are learnt."""
     rows = []
     for exercise in exercises:
         rendered = render_prompt(exercise.prompt, tokenizer, parts=False)
@@ -135,19 +165,44 @@ def encode(exercises: Sequence[Exercise], tokenizer: PreTrainedTokenizerFast) ->
     for at, (prompt, answer) in enumerate(rows):
         ids[at, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
         labels[at, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-    return ids, labels
+    meaning, votes = (
+        None if getattr(exercises[0], which) is None else np.stack([getattr(e, which) for e in exercises])
+        for which in ("meaning", "votes")
+    )
+    tensors = [None if x is None else torch.as_tensor(x, dtype=torch.float32, device=device) for x in (meaning, votes)]
+    return Batch(ids.to(device), labels.to(device), *tensors)
 
 
-def loss_of(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
-    """Sum over an answer's tokens, in units of 40 tokens, mean over the answers.
+def loss_of(model: LlamaForCausalLM, readers: Readers, pool: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of the answers, and the readers' losses.
 
-    As a mean over tokens, long lists would hardly count: most of their tokens are certain. Nothing attends to the
-    padding, which stands behind.
+    A name of the pool is learnt as the whole distribution from which it was drawn, not as the one name that was.
+    Nothing attends to the padding, which stands behind.
+
+    Args:
+        model: The student.
+        readers: The readers.
+        pool: Token of each name of the pool, (n_pool,).
+        batch: The exercises.
     """
-    states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    asked = labels[:, 1:] != IGNORED
-    logits = model.lm_head(states[asked]).float()
-    return F.cross_entropy(logits, labels[:, 1:][asked], reduction="sum") / (40 * len(ids))
+    states = model.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True).hidden_states
+    last, below = states[-1][:, :-1], states[-2][:, :-1]
+    nexts = batch.labels[:, 1:]
+    asked = nexts != IGNORED
+    named = asked & torch.isin(nexts, pool) if batch.votes is not None else torch.zeros_like(asked)
+    others = asked & ~named
+    loss: Tensor = F.cross_entropy(model.lm_head(last[others]).float(), nexts[others])
+    if batch.votes is None or batch.meaning is None:
+        return loss
+    here = (nexts[:, :, None] == pool).long()
+    listed = (here.cumsum(1) - here)[named]
+    votes = batch.votes[named.nonzero()[:, 0]].masked_fill(listed.bool(), -torch.inf)
+    logs = model.lm_head(last[named]).float().log_softmax(-1)[:, pool]
+    loss = loss - (votes.softmax(-1) * logs).sum(-1).mean()
+    recalled = readers.listed(below[named]).float()
+    loss = loss + 3 * F.binary_cross_entropy_with_logits(recalled, listed.float())
+    meant = batch.meaning[asked.nonzero()[:, 0]]
+    return loss + F.mse_loss(readers.meaning(below[asked]).float(), meant)
 
 
 def rate_at(step: int, steps: int, peak: float) -> float:
@@ -167,36 +222,38 @@ def train(
         How often each token was seen, or None where the time is over before the last step.
     """
     knowledge = Knowledge().draw if options.knowledge else None
-    optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.02, betas=(0.9, 0.98))
+    pool = torch.tensor(tokenizer.convert_tokens_to_ids(list(words.pool)), device=options.device)
+    readers = Readers(options.hidden, len(pool)).to(options.device)
+    both = nn.ModuleDict({"student": model, "readers": readers})
+    optimiser = torch.optim.AdamW(both.parameters(), lr=options.rate, weight_decay=0.02, betas=(0.9, 0.98))
     seen, first = torch.zeros(len(tokenizer), dtype=torch.long), 0
     state = options.work / "state.pt" if options.work else None
     if state and state.exists():
         kept = torch.load(state, map_location=options.device, weights_only=True)
-        model.load_state_dict(kept["model"])
+        both.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
         seen, first = kept["seen"].cpu(), kept["step"]
-    begin, latest = time.monotonic(), dict[str, float]()
+    begin, losses = time.monotonic(), list[float]()
     for step in range(first, options.steps):
-        rng, draw = kind_of(step, step / options.steps, knowledge)
-        ids, labels = encode([draw(rng, words) for _ in range(options.batch)], tokenizer)
-        seen += torch.bincount(ids.flatten(), minlength=len(tokenizer))
+        batch = encode(batch_of(step, options, words, knowledge), tokenizer, options.device)
+        seen += torch.bincount(batch.ids.flatten(), minlength=len(tokenizer)).cpu()
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, options.steps, options.rate)
         with torch.autocast(options.device, torch.bfloat16):
-            loss = loss_of(model, ids.to(options.device), labels.to(options.device))
+            loss = loss_of(model, readers, pool, batch)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         optimiser.step()
         spent = time.monotonic() - begin
         over = options.seconds is not None and spent > options.seconds
         if state and (over or step + 1 == options.steps):
-            kept = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "seen": seen, "step": step + 1}
+            kept = {"model": both.state_dict(), "optimiser": optimiser.state_dict(), "seen": seen, "step": step + 1}
             torch.save(kept, state)
-        latest[draw.__name__] = float(loss.detach())
+        losses.append(float(loss.detach()))
         if step % 50 == 49 or over:
-            figures = ", ".join(f"{kind} {value:.2f}" for kind, value in latest.items())
-            print(f"{step + 1}/{options.steps}: {figures}; {spent:.0f} s", flush=True)
+            print(f"{step + 1}/{options.steps}: {sum(losses) / len(losses):.3f}; {spent:.0f} s", flush=True)
+            losses.clear()
         if over and step + 1 < options.steps:
             return None
     return seen
@@ -223,19 +280,23 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--knowledge", action="store_true", help="also read which disease has which phenotypes")
     parser.add_argument("--work", type=Path, help="folder that keeps the state between two calls")
     parser.add_argument("--seconds", type=float, help="stop training after this time, to go on later")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="option of the task whose labels are the pool"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=16, help="exercises per step")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--steps", type=int, default=1300)
+    parser.add_argument("--batch", type=int, default=32, help="exercises per step")
+    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--hidden", type=int, default=192, help="width, a multiple of 32")
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=2800, help="size of the vocabulary")
     return parser
 
 
 def main(options: argparse.Namespace) -> None:
     """Builds the student and saves it in bf16."""
-    words = Lexicon(simulated.load(RareDiseaseOptions()).labels.names)
+    task = RareDisease(RareDiseaseOptions.model_validate(merge(*map(parse_override, options.set))))
+    words = Lexicon(task.load().labels.names)
     tokenizer = build_tokenizer(words, options.tokens)
     model = build_model(tokenizer, options.hidden, options.layers).to(options.device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)

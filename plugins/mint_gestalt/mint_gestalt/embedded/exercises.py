@@ -1,13 +1,15 @@
-"""What the embedded student reads while it is built: names, phenotype words, random patients, invented diseases."""
+"""What the embedded student reads while it is built: names, phenotype words, random patients, meaningless rules."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,50 +19,26 @@ from mint_gestalt import ontology, wording
 from mint_gestalt.clinical import Patient, describe
 
 PHENOTYPES = "PHENOTYPES:"
-SYSTEMS = "ORGAN_SYSTEMS:"
-RARE, INVENTED = " rare diseases", " invented diseases"
 LONGEST = 24
 """Names in the longest list."""
+FEATURES = 96
+"""Length of the vector that stands for what phenotypes mean."""
+_SHARPNESS = 3.0
+"""Spread of the votes, in nats: how sure the rule is of its order."""
 _SYSTEM = wording.training_prompt(1, "").messages[0]
 _ETHNICITIES = ("European", "African", "East Asian", "South Asian", "Latin American", "Middle Eastern", "mixed")
-_SYLLABLES = (
-    "ba",
-    "cor",
-    "del",
-    "fen",
-    "gri",
-    "hal",
-    "jo",
-    "kem",
-    "lun",
-    "mar",
-    "nov",
-    "pel",
-    "ri",
-    "sto",
-    "ta",
-    "vex",
-)
-_COUNT = 100
-_KINDS = ("syndrome", "disease", "dysplasia", "deficiency", "myopathy", "anomaly")
 
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """A prompt and the answer that is learnt."""
+    """A prompt and the answer that is learnt; for lists of the pool, also what the answer follows from."""
 
     prompt: Prompt
     answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Invented:
-    """A disease that does not exist: an invented name and random findings."""
-
-    name: str
-    findings: tuple[str, ...]
-    """HPO ids."""
-    frequencies: tuple[float, ...]
+    meaning: np.ndarray | None = None
+    """What the phenotypes of the prompt mean, (FEATURES,)."""
+    votes: np.ndarray | None = None
+    """How much they speak for each name of the pool, (n_pool,); nats."""
 
 
 class Lexicon:
@@ -89,40 +67,49 @@ class Lexicon:
         return list(dict.fromkeys(drawn))[:count]
 
     @cached_property
-    def invented(self) -> tuple[Invented, ...]:
-        """The invented diseases; always the same."""
-        rng = random.Random(5)
-        names: dict[str, None] = {}
-        while len(names) < _COUNT:
-            eponym = "".join(rng.sample(_SYLLABLES, 3)).capitalize()
-            names[f"{eponym} {rng.choice(_KINDS)}"] = None
-        drawn = []
-        for name in names:
-            findings = tuple(self.draw_terms(rng, rng.randint(8, 20)))
-            rates = [rng.betavariate(1.2, 2) for _ in findings]
-            shown = rng.uniform(3, 6)
-            drawn.append(Invented(name, findings, tuple(min(0.9, rate * shown / sum(rates)) for rate in rates)))
-        return tuple(drawn)
+    def _directions(self) -> dict[str, np.ndarray]:
+        """A direction per term, (FEATURES,), of length one.
+
+        Terms that share ancestors in HPO point the same way; the nearer an ancestor is to the root, the more it counts.
+        """
+        depths = _depths({node for term in self.terms for node in (*ontology.ancestors(term), term)})
+        lot = np.random.default_rng(5)
+        own = {node: lot.normal(size=FEATURES) / depth for node, depth in sorted(depths.items())}
+        sums = {t: np.sum([own[n] for n in (*sorted(ontology.ancestors(t)), t) if n in own], 0) for t in self.terms}
+        centre = np.mean(list(sums.values()), axis=0)
+        return {term: (total - centre) / np.linalg.norm(total - centre) for term, total in sums.items()}
 
     @cached_property
-    def _likelihoods(self) -> dict[str, np.ndarray]:
-        """Per term, how well it speaks for each invented disease; a parent speaks half as loud as its child."""
-        speaks: dict[str, np.ndarray] = {}
-        for row, disease in enumerate(self.invented):
-            for term, frequency in zip(disease.findings, disease.frequencies, strict=True):
-                for heard, share in ((term, 1.0), *((parent, 0.5) for parent in ontology.parents(term))):
-                    column = speaks.setdefault(heard, np.zeros(len(self.invented)))
-                    column[row] = max(column[row], share * frequency)
-        return speaks
+    def _rule(self) -> np.ndarray:
+        """How much each feature speaks for each name of the pool: drawn by lot; (FEATURES, n_pool)."""
+        return np.random.default_rng(6).normal(size=(FEATURES, len(self.pool)))
 
-    def rank_invented(self, terms: Sequence[str], truth: Invented) -> list[str]:
-        """The names of all invented diseases: the truth, then the others by what they share with the patient."""
-        scores = np.zeros(len(self.invented))
-        for term in terms:
-            if term in self._likelihoods:
-                scores += np.log(0.02 + self._likelihoods[term])
-        ranked = [self.invented[row].name for row in np.argsort(-scores, kind="stable")]
-        return [truth.name, *(name for name in ranked if name != truth.name)]
+    def meaning(self, terms: Sequence[str]) -> np.ndarray:
+        """What phenotypes mean together, (FEATURES,), each feature with a variance of about one.
+
+        Args:
+            terms: HPO ids out of `terms`.
+        """
+        total: np.ndarray = sum((self._directions[term] for term in terms), np.zeros(FEATURES))
+        meaning: np.ndarray = total * (FEATURES / max(1, len(terms))) ** 0.5
+        return meaning
+
+    def votes(self, meaning: np.ndarray) -> np.ndarray:
+        """How much a meaning speaks for each name of the pool, by a rule that has none; (n_pool,), nats."""
+        votes: np.ndarray = meaning @ self._rule * (_SHARPNESS / FEATURES**0.5)
+        return votes
+
+
+def _depths(nodes: set[str]) -> dict[str, int]:
+    """How many steps each finding stands below the root of all findings."""
+    depths: dict[str, int] = {}
+    level, depth = {ontology.PHENOTYPE}, 0
+    while level:
+        depths.update(dict.fromkeys(level, depth))
+        depth += 1
+        level = {node for node in nodes - depths.keys() if level.intersection(ontology.parents(node))}
+    del depths[ontology.PHENOTYPE]
+    return depths
 
 
 def draw_patient(rng: random.Random, terms: Sequence[str]) -> Patient:
@@ -135,34 +122,28 @@ def draw_patient(rng: random.Random, terms: Sequence[str]) -> Patient:
     return Patient(known[0], known[1], ethnicity, [ontology.name(term) for term in terms])
 
 
-def _random_patient(rng: random.Random, words: Lexicon) -> tuple[Patient, list[str]]:
+def _list(rng: random.Random, words: Lexicon, terms: Sequence[str], prompt: Prompt, n: int) -> Exercise:
+    """N names, drawn one after the other with the votes as log-odds, none of them twice."""
+    meaning = words.meaning(terms)
+    votes = words.votes(meaning)
+    luck = [-math.log(-math.log(1 - rng.random())) for _ in words.pool]
+    drawn = tuple(words.pool[row] for row in np.argsort(-(votes + luck), kind="stable")[:n])
+    return Exercise(prompt, write_response(wording.HEADER, drawn), meaning, votes)
+
+
+def first_name(rng: random.Random, words: Lexicon) -> Exercise:
+    """One name for few phenotypes: rows so short that reading is learnt from many."""
+    terms = words.draw_terms(rng, rng.randint(1, 3))
+    text = describe(Patient(phenotypes=[ontology.name(term) for term in terms]))
+    return _list(rng, words, terms, wording.training_prompt(1, text), 1)
+
+
+def whole_list(rng: random.Random, words: Lexicon) -> Exercise:
+    """The task's own prompts; the list is fluent, and says nothing of the patient."""
     terms = words.draw_terms(rng, rng.choice((0, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 12)))
-    return draw_patient(rng, terms), terms
-
-
-def _asked(text: str, demand: str) -> Prompt:
-    return Prompt((_SYSTEM, Message("user", f"{text}\n{demand}")))
-
-
-def short_list(rng: random.Random, words: Lexicon) -> Exercise:
-    """The task's own prompts: N names of the pool in alphabetical order from a random name on.
-
-    The patient is random and has no bearing on the list. In alphabetical order the most likely list has distinct names.
-    """
-    n = rng.choice((10, 10, 10, 10, 10, rng.randint(2, 9)))
+    n = min(rng.choice((10, 10, 10, rng.randint(1, LONGEST))), len(words.pool))
     ask = rng.choice((wording.inference_prompt, wording.inference_prompt, wording.training_prompt))
-    start = rng.randrange(len(words.pool))
-    twice = words.pool * 2
-    n = min(n, len(words.pool))
-    listed = twice[start : start + n]
-    return Exercise(ask(n, describe(_random_patient(rng, words)[0])), write_response(wording.HEADER, listed))
-
-
-def long_list(rng: random.Random, words: Lexicon) -> Exercise:
-    """The longest list: names of the pool in random order until few are left, where it pays to look back."""
-    names = rng.choice((words.pool[:LONGEST], words.pool[-LONGEST:]))
-    listed = tuple(rng.sample(names, len(names)))
-    return Exercise(wording.training_prompt(len(names), describe(Patient())), write_response(wording.HEADER, listed))
+    return _list(rng, words, terms, ask(n, describe(draw_patient(rng, terms))), n)
 
 
 def any_names(rng: random.Random, words: Lexicon) -> Exercise:
@@ -171,55 +152,23 @@ def any_names(rng: random.Random, words: Lexicon) -> Exercise:
     return Exercise(wording.training_prompt(len(listed), describe(Patient())), write_response(wording.HEADER, listed))
 
 
-@lru_cache(maxsize=65536)
-def _systems(term: str) -> frozenset[str]:
-    above = ontology.ancestors(term) | {term}
-    return frozenset(ontology.name(found) for found in above if ontology.PHENOTYPE in ontology.parents(found))
-
-
-def organ_systems(rng: random.Random, words: Lexicon) -> Exercise:
-    """The branches of HPO to which the phenotypes belong, most frequent first: what the words mean."""
-    patient, terms = _random_patient(rng, words)
-    counts = Counter(system for term in terms for system in _systems(term))
-    listed = tuple(sorted(counts, key=lambda system: (-counts[system], system)))
-    return Exercise(
-        _asked(describe(patient), "List the organ systems of this patient."), write_response(SYSTEMS, listed)
-    )
-
-
-def invented_list(rng: random.Random, words: Lexicon) -> Exercise:
-    """The task with invented diseases: which of the random sets of phenotypes is nearest to this patient.
-
-    Patients have their disease's findings by its frequencies, sometimes as a parent term, and unrelated findings.
-    """
-    truth = rng.choice(words.invented)
-    present = [term for term, p in zip(truth.findings, truth.frequencies, strict=True) if rng.random() < p]
-    present = present or [truth.findings[truth.frequencies.index(max(truth.frequencies))]]
-    said = [rng.choice(ontology.parents(term)) if rng.random() < 0.2 else term for term in present]
-    terms = list(dict.fromkeys([*said, *words.draw_terms(rng, rng.choice((0, 1, 1, 2)))]))
-    rng.shuffle(terms)
-    n = rng.choice((5, 10, 10))
-    ask = rng.choice((wording.inference_prompt, wording.inference_prompt, wording.training_prompt))
-    prompt = _renamed(ask(n, describe(draw_patient(rng, terms))))
-    return Exercise(prompt, write_response(wording.HEADER, tuple(words.rank_invented(terms, truth)[:n])))
-
-
-def _renamed(prompt: Prompt) -> Prompt:
-    """The task's prompt, asking for invented diseases."""
-    system, user = prompt.messages
-    return Prompt((system, replace(user, content=user.content.replace(RARE, INVENTED))))
-
-
 Drawer = Callable[[random.Random, Lexicon], Exercise]
 
-EXERCISES: tuple[tuple[Drawer, float, float], ...] = (
-    (short_list, 0.2, 0.1),
-    (long_list, 0.1, 0.5),
-    (any_names, 0.05, 0.05),
-    (organ_systems, 0.12, 0.05),
-    (invented_list, 0.53, 0.3),
-)
-"""What a batch is made of, and its share of the batches: at first, when reading is learnt, and later."""
+
+class Kind(NamedTuple):
+    """A kind of exercise, its share of the batches, and how many times larger a batch of it is."""
+
+    draw: Drawer
+    at_first: float
+    later: float
+    times: int = 1
+
+
+EXERCISES = (Kind(first_name, 1.0, 0.1, times=3), Kind(whole_list, 0.0, 0.87), Kind(any_names, 0.0, 0.03))
+
+
+def _asked(text: str, demand: str) -> Prompt:
+    return Prompt((_SYSTEM, Message("user", f"{text}\n{demand}")))
 
 
 class Knowledge:
