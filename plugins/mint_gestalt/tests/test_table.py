@@ -236,6 +236,54 @@ def test_the_answer_cannot_be_privileged(write, options):
         read(write("id,text,label,dx\na,x,A,B\n"), **options)
 
 
+def test_privileged_columns_must_be_there_when_they_are_asked_for(write):
+    path = write("id,text,label,gene\na,x,A,KMT2D\n")
+    said = refusal(path, privileged=["genes"])
+    assert "names 'genes', a column that notes.csv does not have; did you mean 'gene'?" in said
+    assert len(read(write("id,text,label\na,x,A\n")).cases) == 1  # the default is asked for by nobody
+    two = RareDiseaseOptions(source="csv", data=path, external=write("text,label\nx,A\n", "e.csv"), privileged=["gene"])
+    assert notes.read(two.external, two).facts["without gene"] == 1
+
+
+def test_fields_of_mint_cannot_be_privileged(write):
+    path = write("id,text,diagnosis,label\na,x,A,Alpha disease\n")
+    with pytest.raises(ConfigError, match="names 'label', which mint reads as a field of its own"):
+        read(path, columns={"label": "diagnosis"}, privileged=["label"])
+
+
+# --- one patient in several rows
+
+
+def test_a_patient_of_several_rows_is_never_torn_apart(write):
+    """The publication, or the group, stands in one row of each patient only."""
+    rows = [f"note {i} {k},{'AB'[i % 2]},p{i},{i // 2 if k else ''}" for i in range(24) for k in range(2)]
+    for column, prefix in (("publication", "PMID:"), ("group", "")):
+        path = write(f"text,label,patient,{column}\n" + "\n".join(rows))
+        for case in read(path).cases:
+            assert case.group == f"{prefix}{int(case.patient[1:]) // 2}"
+        for seed in range(3):
+            sides = {}
+            for sample in load(path, sample_seed=seed).samples:
+                sides.setdefault(sample.text.split()[1], set()).add(sample.split)
+            assert len(sides) == 24
+            assert all(len(splits) == 1 for splits in sides.values())
+
+
+def test_groups_that_a_patient_ties_together_are_one(write):
+    rows = ["p1,g3", "p1,g2", "p2,g3", "p3,g2", "p4,g4", "p2,g1"]
+    path = write("text,label,patient,group\n" + "\n".join(f"x,A,{row}" for row in rows))
+    assert [case.group for case in read(path).cases] == ["g1", "g1", "g1", "g1", "g4", "g1"]
+    assert [case.group for case in read(path, group_by="patient").cases] == ["p1", "p1", "p2", "p3", "p4", "p2"]
+
+
+def test_a_patient_in_two_splits_is_refused(write):
+    path = write("text,label,patient,group,split\nx,A,p1,g1,train\ny,A,p1,g2,test\n")
+    assert refusal(path) == (
+        "notes.csv, row 3: patient 'p1' is in split 'test' here and in 'train' in notes.csv, row 2; put all rows of a "
+        "patient into one split."
+    )
+
+
 # --- what is refused
 
 BAD_ROWS = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +29,8 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
         options: `columns`, `privileged`, `group_by`, `image_folder` and `on_error` count.
 
     Raises:
-        ConfigError: The disease itself is privileged.
-        DataError: A column is missing, or a row is malformed and `on_error` is `fail`.
+        ConfigError: The disease itself, or another field of mint, is privileged.
+        DataError: A column is missing, a row is malformed and `on_error` is `fail`, or a patient is in two splits.
     """
     if place.is_dir():
         raise DataError(f"{place} is a folder; name the file with the notes after --data.")
@@ -37,7 +39,14 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
             raise ConfigError(
                 f"task.privileged names the column of the field '{field}', which is the answer; take it out."
             )
-    table = read_table(place, FIELDS, options, options.privileged)
+    for name in options.privileged:
+        if name in FIELDS:
+            raise ConfigError(
+                f"task.privileged names '{name}', which mint reads as a field of its own; give the column another name."
+            )
+    # A second data set need not have every column of the first, and nobody asked for the default ones.
+    asked = "privileged" in options.model_fields_set and place == options.data
+    table = read_table(place, FIELDS, options, options.privileged, must=options.privileged if asked else ())
     for field in ("text", "label"):
         if field not in table.columns:
             raise DataError(
@@ -45,7 +54,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
                 f"--set task.columns.{field}=NAME."
             )
     facts: Counter[str] = Counter({"rows read": len(table.rows)})
-    cases = read_each(table.rows, partial(_case, table, options), options, facts)
+    cases = _whole_patients(read_each(table.rows, partial(_case, table, options), options, facts))
     return Reading(cases, facts, f"notes at {place.name}")
 
 
@@ -100,3 +109,42 @@ def _group(given: str | None, publication: str | None, patient: str, options: Ra
     if options.group_by == "publication":
         return publication or patient
     return given or publication or patient
+
+
+def _whole_patients(cases: Sequence[Case]) -> list[Case]:
+    """All rows of a patient with one group and a publication; groups that a patient ties together are one.
+
+    Raises:
+        DataError: The rows of a patient lie in two splits.
+    """
+    rows: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        rows[case.patient].append(case)
+        first = rows[case.patient][0]
+        if case.split != first.split:
+            raise DataError(
+                f"{case.where}: patient '{case.patient}' is in split '{case.split}' here and in '{first.split}' in "
+                f"{first.where}; put all rows of a patient into one split."
+            )
+    group_of = _tied([{case.group for case in own} for own in rows.values()], set(rows))
+    publication_of_patient = {
+        patient: min((case.publication for case in own if case.publication), default=None)
+        for patient, own in rows.items()
+    }
+    return [
+        replace(
+            case,
+            group=group_of[case.group],
+            publication=case.publication or publication_of_patient[case.patient],
+        )
+        for case in cases
+    ]
+
+
+def _tied(ties: Sequence[set[str]], patients: set[str]) -> dict[str, str]:
+    """One name per group: the least of those it is tied to, rather a group's or publication's than a patient's."""
+    joined: dict[str, set[str]] = {}
+    for tie in ties:
+        whole = tie.union(*(joined[name] for name in tie if name in joined))
+        joined.update(dict.fromkeys(whole, whole))
+    return {name: min(whole, key=lambda one: (one in patients, one)) for name, whole in joined.items()}

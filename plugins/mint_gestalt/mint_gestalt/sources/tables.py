@@ -33,7 +33,13 @@ class Table:
     rows: Sequence[Row]
 
 
-def read_table(path: Path, fields: Mapping[str, str], options: RareDiseaseOptions, extra: Iterable[str] = ()) -> Table:
+def read_table(
+    path: Path,
+    fields: Mapping[str, str],
+    options: RareDiseaseOptions,
+    extra: Iterable[str] = (),
+    must: Iterable[str] = (),
+) -> Table:
     """Reads the columns that mint uses.
 
     Args:
@@ -41,6 +47,7 @@ def read_table(path: Path, fields: Mapping[str, str], options: RareDiseaseOption
         fields: Usual column by field of mint.
         options: `columns` renames.
         extra: Further columns to keep under their own name.
+        must: Those of them that must be there.
 
     Returns:
         The table, its cells by field.
@@ -60,6 +67,12 @@ def read_table(path: Path, fields: Mapping[str, str], options: RareDiseaseOption
             raise DataError(
                 f"{path.name} has no column '{column}'{did_you_mean(column, table.columns)}; name the right one with "
                 f"--set task.columns.{field}=NAME."
+            )
+    for column in must:
+        if column not in table.columns:
+            raise DataError(
+                f"task.privileged names '{column}', a column that {path.name} does not have"
+                f"{did_you_mean(column, table.columns)}."
             )
     return Table(
         path,
