@@ -32,8 +32,8 @@ def test_the_task_keeps_its_contract(check) -> None:
 
 def test_defaults() -> None:
     data = load()
-    assert Counter(sample.split for sample in data.samples) == {"train": 360, "test": 180}
-    assert set(Counter((sample.split, sample.label) for sample in data.samples).values()) == {12, 6}
+    assert Counter(sample.split for sample in data.samples) == {"train": 720, "test": 180}
+    assert set(Counter((sample.split, sample.label) for sample in data.samples).values()) == {24, 6}
     assert len(data.labels) == 30
     assert data.simulated
     assert "no real patient" in data.source
@@ -138,7 +138,7 @@ def test_the_text_alone_is_ambiguous_and_the_face_decides() -> None:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    data = load()
+    data = load(train_per_label=12)
     train, test = data.split("train"), data.split("test")
     bag = CountVectorizer(analyzer=lambda sample: words(sample.text or "")).fit(train)
 
