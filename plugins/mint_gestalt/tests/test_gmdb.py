@@ -1,5 +1,6 @@
 """Source `gmdb`: the metadata table with its crops, the published splits, GestaltMML's inference table."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mint_core.errors import DataError
+from mint_core.splits import check_samples
 from mint_core.testing import TASK_CHECKS
 from mint_gestalt.sources import gmdb
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -147,6 +149,15 @@ def test_labels_are_given_to_patients_not_to_faces(write):
     assert sorted(known.values(), key=str) == [{False}] * 3 + [{True}] * 3
     assert data.facts["training patients with a label"] == 3
     assert data.facts["training patients whose label was taken"] == 3
+
+
+def test_external_faces_that_were_trained_on_can_be_dropped(database, tmp_path):
+    shutil.copytree(database, tmp_path / "again")
+    options = {"source": "gmdb", "data": database, "external": tmp_path / "again", "external_name": "again"}
+    data = RareDisease(RareDisease.Config(**options, duplicates="drop")).load()
+    check_samples(data.samples, data.labels)
+    others = {sample.id for sample in data.samples if sample.cohort}
+    assert others == {f"again/{sample.id}" for sample in data.split("test") if not sample.cohort}
 
 
 def test_publications_join_patients(write):

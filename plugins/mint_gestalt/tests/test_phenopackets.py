@@ -10,6 +10,7 @@ from mint_core.errors import DataError, MintError
 from mint_core.testing import TASK_CHECKS
 from mint_gestalt.sources import phenopackets
 from mint_gestalt.sources.ages import from_duration
+from mint_gestalt.sources.cases import publication_of
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.task import RareDisease
 
@@ -170,6 +171,26 @@ def test_publications_come_from_references_or_the_id(write, packet):
     assert reading.facts["without a publication, grouped by patient"] == 1
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "PMID_10874631_II.2",
+        "pmid: 10874631",
+        "10874631",
+        "10874631.0",
+        "https://pubmed.ncbi.nlm.nih.gov/10874631/",
+        "http://www.ncbi.nlm.nih.gov/pubmed/10874631?x=1",
+        "pubmed.ncbi.nlm.nih.gov/10874631",
+    ],
+)
+def test_spellings_of_a_publication(reference):
+    assert publication_of(reference) == "PMID:10874631"
+
+
+def test_other_publications_stay_as_they_are():
+    assert [publication_of(name) for name in ("DOI:10.1/x", "Lee 2020", " ")] == ["DOI:10.1/x", "Lee 2020", None]
+
+
 def test_snake_case_numbers_and_nulls_of_protobuf(write, packet):
     one = packet(
         subject={"id": 7, "sex": 2, "time_at_last_encounter": {"age": {"iso8601duration": "P2Y"}}}, diseases=None
@@ -302,7 +323,7 @@ def test_malformed_packets_are_named_and_fatal_or_skipped(write, packet, case):
     assert PRIVATE not in said
     reading = read(store, on_error="skip")
     assert [case.id for case in reading.cases] == ["PMID_1_good"]
-    assert reading.facts["files or rows skipped as malformed"] == 1
+    assert reading.facts["files or rows skipped as malformed"] == reading.facts["skipped: cohort/bad.json"] == 1
     assert reading.facts["files read"] == 2
 
 

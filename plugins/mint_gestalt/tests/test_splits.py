@@ -109,6 +109,15 @@ def test_whoever_shares_a_publication_with_an_unseen_disease_is_test_too(write, 
     assert {sample.split for sample in data.samples} == {"train", "test"}
 
 
+def test_unlabelled_patients_that_go_with_an_unseen_disease_are_counted(tmp_path):
+    rows = [f"text {i},{'ABCDE'[i % 5] if i < 50 else ''},{i % 5 + 5 * (i // 5 % 2)}" for i in range(60)]
+    path = tmp_path / "notes.csv"
+    path.write_text("text,label,publication\n" + "\n".join(rows))
+    data = RareDisease(RareDisease.Config(source="csv", data=path, unseen=1)).load()
+    lost = data.facts["left out, no disease and one group with an unseen disease"]
+    assert lost == 60 - len(data.samples) == 2
+
+
 @pytest.mark.parametrize("count", [3, 4, 99])
 def test_too_many_unseen_diseases(hospital, count):
     with pytest.raises(ConfigError, match=f"task.unseen = {count} leaves fewer than two of 4 diseases"):
@@ -195,6 +204,34 @@ def test_publications_that_were_trained_on_are_left_out_of_external_data(hospita
 def test_external_data_of_nobody_new(hospital):
     with pytest.raises(DataError, match="No patient of hospital remains to be tested on"):
         load(hospital, external=hospital, test_fraction=0, val_fraction=0.2)
+
+
+def test_texts_that_were_trained_on_are_left_out_of_external_data(tmp_path):
+    """The same patients, without the publications that would tell."""
+    rows = [f"n{i},A girl of {i} years.,{'AB'[i % 2]}" for i in range(20)]
+    path, again = tmp_path / "notes.csv", tmp_path / "again.csv"
+    path.write_text("id,text,label,publication\n" + "\n".join(f"{row},{i}" for i, row in enumerate(rows)))
+    again.write_text("id,text,label\n" + "\n".join([*rows, "n20,A boy of 1 year.,A"]).replace("n", "m"))
+    data = RareDisease(RareDisease.Config(source="csv", data=path, external=again)).load()
+    trained = {sample.text for sample in data.split("train")}
+    others = {sample.text for sample in data.samples if sample.cohort}
+    assert not others & trained
+    assert "A boy of 1 year." in others
+    assert data.facts["again: left out, their text was trained on"] == len(trained) == 16
+
+
+def test_equal_facts_are_one_patient_under_one_id_only(hospital, write, packet):
+    unpublished = {"metaData": {"phenopacketSchemaVersion": "2.0"}}
+    own = write(
+        *(packet(f"own_{k}{i}", f"OMIM:90000{k}", **unpublished) for k in (1, 2) for i in range(10)), folder="own"
+    )
+    other = write(*(packet(f"own_1{i}", **unpublished) for i in range(20)), folder="other")
+    data = load(own, external=other)
+    trained = {sample.id for sample in data.split("train")}
+    others = {sample.id for sample in data.samples if sample.cohort}
+    assert others == {f"other/own_1{i}" for i in range(20) if f"own_1{i}" not in trained}
+    with pytest.raises(DataError, match="No patient of own remains to be tested on: all were trained on"):
+        load(own, external=own, test_fraction=0, val_fraction=0.2)
 
 
 def test_external_data_may_have_another_source_and_a_name(hospital, tmp_path):

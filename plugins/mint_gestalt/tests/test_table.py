@@ -241,8 +241,11 @@ def test_privileged_columns_must_be_there_when_they_are_asked_for(write):
     said = refusal(path, privileged=["genes"])
     assert "names 'genes', a column that notes.csv does not have; did you mean 'gene'?" in said
     assert len(read(write("id,text,label\na,x,A\n")).cases) == 1  # the default is asked for by nobody
-    two = RareDiseaseOptions(source="csv", data=path, external=write("text,label\nx,A\n", "e.csv"), privileged=["gene"])
-    assert notes.read(two.external, two).facts["without gene"] == 1
+    wider = write("id,text,label,hgvs\na,x,A,c.1A>G\n", "h.csv")
+    elsewhere = write("text,label\nx,A\n", "e.csv")  # a second data set may lack it
+    options = RareDiseaseOptions(source="csv", data=wider, external=elsewhere, privileged=["hgvs"])
+    assert notes.read(wider, options).cases[0].privileged == {"hgvs": "c.1A>G"}
+    assert notes.read(elsewhere, options).facts["without hgvs"] == 1
 
 
 def test_fields_of_mint_cannot_be_privileged(write):
@@ -304,7 +307,16 @@ def test_bad_rows_are_named_and_fatal_or_skipped(write, case):
     assert "PRIVATE" not in said
     reading = read(path, on_error="skip")
     assert [case.id for case in reading.cases] == ["a"]
-    assert reading.facts["files or rows skipped as malformed"] == 1
+    assert reading.facts["files or rows skipped as malformed"] == reading.facts["skipped: notes.csv, row 3"] == 1
+
+
+def test_of_many_bad_rows_the_first_are_named(write):
+    path = write(f"{HEAD}a,good,A,G\n" + "PRIVATE\n" * 40)
+    facts = read(path, on_error="skip").facts
+    assert facts["files or rows skipped as malformed"] == 40
+    assert [fact for fact in facts if fact.startswith("skipped: ")] == [
+        f"skipped: notes.csv, row {number}" for number in range(3, 19)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 PATIENTS_READ = "patients read"
 SKIPPED = "files or rows skipped as malformed"
+NAMED = 16
+"""How many of them are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,17 @@ class Reading:
 
 
 def read_each(
-    items: Iterable[T], read: Callable[[T, Counter[str]], Case], options: RareDiseaseOptions, facts: Counter[str]
+    items: Iterable[T],
+    called: Callable[[T], str],
+    read: Callable[[T, Counter[str]], Case],
+    options: RareDiseaseOptions,
+    facts: Counter[str],
 ) -> list[Case]:
-    """Reads item by item; `on_error` decides whether a malformed one ends the run or is counted.
+    """Reads item by item; `on_error` decides whether a malformed one ends the run, or is counted and named.
 
     Args:
         items: Files or rows.
+        called: The name of a file or row.
         read: Makes a case of one item and counts what it met; a DataError means that the item is malformed.
         options: `on_error` counts.
         facts: Gets the counts of the items that were accepted.
@@ -85,6 +92,8 @@ def read_each(
                 raise
             first = first or error
             facts[SKIPPED] += 1
+            if facts[SKIPPED] <= NAMED:
+                facts[f"skipped: {called(item)}"] += 1
             continue
         cases[case.id] = case
         facts.update(met)
@@ -157,8 +166,12 @@ def names_of(label: str) -> tuple[str, ...]:
 
 
 def publication_of(reference: str) -> str | None:
-    """`PMID_10874631_II.2`, `PMID:10874631` and `10874631` are one publication; other references stay as they are."""
-    text = reference.strip()
+    """`PMID_10874631_II.2`, `PMID:10874631`, `10874631` and PubMed's address of it are one publication.
+
+    Other references stay as they are.
+    """
+    text = re.sub(r"\.0$", "", reference.strip())  # pandas writes 10874631.0 where a column has gaps
+    text = re.sub(r"^(?:https?://)?(?:www\.)?(?:pubmed\.ncbi|ncbi)\.nlm\.nih\.gov/(?:pubmed/)?(?=\d)", "PMID:", text)
     match = re.match(r"(?:PMID[:_ ]*)?(\d+)(?=\D|$)", text, re.IGNORECASE)
     if match and (text.upper().startswith("PMID") or text.isdigit()):
         return f"PMID:{match[1]}"

@@ -56,15 +56,12 @@ def load(options: RareDiseaseOptions) -> TaskData:
         diseases = _only(diseases, placed)
     facts["diseases"] = len(diseases.labels)
     unseen = _drawn_unseen(placed, given, options)
-    placed = placed if given else _split(placed, unseen, options)
+    placed = placed if given else _split(placed, unseen, options, facts)
     if unseen:
         facts["diseases held out as unseen"] = len(unseen)
     _count_untrained(placed, unseen, facts)
     samples = _samples(_fewer_labels(placed, options, facts), diseases.labels, options, facts)
-    if options.duplicates == "drop":
-        kept = tuple(drop_copies(samples))
-        facts["faces left out, they lie in an earlier split"] += len(samples) - len(kept)
-        samples = kept
+    samples = _without_copies(samples, samples, options, facts)
     splits = "splits as given" if given else f"splits by mint, seed {options.sample_seed}"
     data = TaskData(samples, diseases.labels, f"{reading.line}, {splits}", facts=dict(+facts))
     if options.external is None:
@@ -78,7 +75,8 @@ def add_external(
     """The data with a second data set behind them, all of it test.
 
     Its diseases are found in the label space by id, name or alias; the others are appended to it. Patients from a
-    publication that was trained on are left out and counted: they could be the same patients.
+    publication that was trained on are left out and counted: they could be the same patients. So are those whose text,
+    written by somebody or under the same id, was trained on.
 
     Args:
         data: The task's own data.
@@ -110,6 +108,13 @@ def add_external(
     met["diseases appended to the label space"] += len(diseases.labels) - len(data.labels)
     placed = [_Placed(case, diseases.find(case), "test") for case in cases]
     samples = _samples(placed, diseases.labels, options, met, cohort=name)
+    samples = _with_new_texts(samples, name, data, {f"{name}/{case.id}" for case in cases if case.free_text}, met)
+    samples = _without_copies(samples, (*data.samples, *samples), options, met)
+    if not samples:
+        raise DataError(
+            f"No patient of {place.name} remains to be tested on: all were trained on, or left out for what their text "
+            "held."
+        )
     facts = {**data.facts, **{f"{name}: {fact}": count for fact, count in (+met).items()}}
     return TaskData(
         (*data.samples, *samples),
@@ -119,6 +124,43 @@ def add_external(
         data.licence,
         facts,
     )
+
+
+def _with_new_texts(
+    samples: Sequence[Sample], name: str, data: TaskData, written: set[str], facts: Counter[str]
+) -> tuple[Sample, ...]:
+    """Without those whose text was trained on. A text that nobody wrote, made of a few facts, needs the same id too.
+
+    Args:
+        samples: Of the external data.
+        name: What the external data are called, which stands in front of their ids.
+        data: The task's own data.
+        written: Ids of the samples whose text somebody wrote.
+        facts: Gets the count.
+    """
+    ids_of = defaultdict(set)
+    for sample in data.samples:
+        if sample.split != "test":
+            ids_of[sample.text].add(f"{name}/{sample.id}")
+    kept = tuple(
+        sample
+        for sample in samples
+        if sample.text not in ids_of or not (sample.id in written or sample.id in ids_of[sample.text])
+    )
+    facts["left out, their text was trained on"] += len(samples) - len(kept)
+    return kept
+
+
+def _without_copies(
+    samples: tuple[Sample, ...], among: Sequence[Sample], options: RareDiseaseOptions, facts: Counter[str]
+) -> tuple[Sample, ...]:
+    """Those whose face lies in no earlier split `among` all samples, where the options say so."""
+    if options.duplicates != "drop":
+        return samples
+    ids = {sample.id for sample in drop_copies(among)}
+    kept = tuple(sample for sample in samples if sample.id in ids)
+    facts["faces left out, they lie in an earlier split"] += len(samples) - len(kept)
+    return kept
 
 
 def _read(source: str, place: Path, options: RareDiseaseOptions) -> Reading:
@@ -225,7 +267,9 @@ def _drawn_unseen(placed: Sequence[_Placed], given: bool, options: RareDiseaseOp
     return frozenset(names[: options.unseen])
 
 
-def _split(placed: Sequence[_Placed], unseen: frozenset[str], options: RareDiseaseOptions) -> list[_Placed]:
+def _split(
+    placed: Sequence[_Placed], unseen: frozenset[str], options: RareDiseaseOptions, facts: Counter[str]
+) -> list[_Placed]:
     """Unseen diseases, and whoever shares a group with their patients, are test; the others are shared out."""
     held_out = {one.case.group for one in placed if one.label in unseen}
     rest = [one for one in placed if one.case.group not in held_out]
@@ -237,11 +281,9 @@ def _split(placed: Sequence[_Placed], unseen: frozenset[str], options: RareDisea
     splits = dict(
         zip((one.case.id for one in rest), assign_splits(candidates, fractions, options.sample_seed), strict=True)
     )
-    return [
-        _Placed(one.case, one.label, splits.get(one.case.id, "test"))
-        for one in placed
-        if one.label is not None or one.case.id in splits
-    ]
+    kept = [one for one in placed if one.label is not None or one.case.id in splits]
+    facts["left out, no disease and one group with an unseen disease"] += len(placed) - len(kept)
+    return [_Placed(one.case, one.label, splits.get(one.case.id, "test")) for one in kept]
 
 
 def _count_untrained(placed: Sequence[_Placed], unseen: frozenset[str], facts: Counter[str]) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from mint_core.errors import DataError
@@ -82,7 +83,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
         facts[_LEFT_OUT] += len(table.rows) - len(rows)
     faces = _faces(path.parent, rows, options)
     beside = _Beside(faces, splits or {}, _publications(rows))
-    cases = read_each(rows, partial(_case, options, beside), options, facts)
+    cases = read_each(rows, attrgetter("where"), partial(_case, options, beside), options, facts)
     return Reading(cases, facts, f"GMDB at {path.name}")
 
 

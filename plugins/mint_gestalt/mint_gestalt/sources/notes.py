@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from mint_core.errors import ConfigError, DataError
@@ -44,8 +45,9 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
             raise ConfigError(
                 f"task.privileged names '{name}', which mint reads as a field of its own; give the column another name."
             )
-    # A second data set need not have every column of the first, and nobody asked for the default ones.
-    asked = "privileged" in options.model_fields_set and place == options.data
+    # A second data set need not have every column of the first, and nobody asked for the default ones, which a run that
+    # is made again from its record names too.
+    asked = options.privileged != RareDiseaseOptions.model_fields["privileged"].default and place == options.data
     table = read_table(place, FIELDS, options, options.privileged, must=options.privileged if asked else ())
     for field in ("text", "label"):
         if field not in table.columns:
@@ -54,7 +56,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
                 f"--set task.columns.{field}=NAME."
             )
     facts: Counter[str] = Counter({"rows read": len(table.rows)})
-    cases = _whole_patients(read_each(table.rows, partial(_case, table, options), options, facts))
+    cases = _whole_patients(read_each(table.rows, attrgetter("where"), partial(_case, table, options), options, facts))
     return Reading(cases, facts, f"notes at {place.name}")
 
 

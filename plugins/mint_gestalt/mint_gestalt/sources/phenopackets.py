@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from mint_core.errors import DataError
@@ -55,7 +56,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
         if not documents:
             raise DataError(f"{place} holds no .json file; name the folder or zip archive that holds the phenopackets.")
         facts["files read"] = len(documents)
-        cases = read_each(documents, partial(_case, options), options, facts)
+        cases = read_each(documents, attrgetter("name"), partial(_case, options), options, facts)
     return Reading(cases, facts, f"phenopackets at {place.resolve().name}")
 
 
