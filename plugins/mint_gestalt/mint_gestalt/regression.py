@@ -46,7 +46,7 @@ class Regression(Teacher):
     out of fold. A label without a training patient gets the lowest probability of the row.
 
     Raises:
-        DataError: Fewer than two labels occur in the training split, or a patient has no text.
+        DataError: Fewer than two labels occur in the training split, a patient has no text, or none has anything in it.
     """
 
     name = "regression"
@@ -58,6 +58,11 @@ class Regression(Teacher):
         known = [sample for sample in samples if sample.label is not None]
         if len({sample.label for sample in known}) < 2:
             raise DataError("Fewer than two diseases occur in the training split; give it labelled patients.")
+        if not any(self._phrases(sample) for sample in known):
+            raise DataError(
+                "No training patient has a word or a privileged value that the teacher 'regression' could learn from; "
+                "give it more in task.student_fields or task.privileged."
+            )
         self._model = self._fitted(known)
         self._held_out = self._out_of_fold(known) if self.config.cross_fit > 1 else {}
         self._n_fitted = len(known)
@@ -123,7 +128,7 @@ class Regression(Teacher):
         held_out = {}
         for train, rest in GroupKFold(folds).split(samples, groups=groups):
             fitted_on, others = [samples[i] for i in train], [samples[i] for i in rest]
-            enough = len({sample.label for sample in fitted_on}) > 1
+            enough = len({sample.label for sample in fitted_on}) > 1 and any(map(self._phrases, fitted_on))
             rows = self._rows(self._fitted(fitted_on), others) if enough else np.tile(uniform, (len(others), 1))
             held_out.update({sample.id: row for sample, row in zip(others, rows, strict=True)})
         return held_out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "teacher"
 _PREFIXES = ("module.", "model.")
 """What wrappers such as DataParallel put in front of every name of a state dict."""
+_LFS = b"version https://git-lfs"
 _HEAD = "classifier.3"
 """The last layer of ViltForQuestionAnswering: one row per label."""
 
@@ -123,7 +125,7 @@ def load_published(vilt: Vilt, weights: Path, dictionary: Path, labels: LabelSpa
 
     state = read_state(weights)
     entries = read_dictionary(dictionary)
-    rows = state.get(f"{_HEAD}.weight")
+    rows = state.get(f"{_HEAD}.weight") if f"{_HEAD}.bias" in state else None
     if rows is None or rows.shape[0] != len(entries) or set(entries) != set(range(len(entries))):
         found = "no head" if rows is None else f"a head of {rows.shape[0]} labels"
         raise ModelError(
@@ -155,13 +157,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS))
+        if start == _LFS or start.lstrip()[:1] == b"<":
+            raise ModelError(
+                f"The weights {path} are a {'Git LFS pointer' if start == _LFS else 'web page'}, not the weights: a "
+                "download failed; fetch the file itself."
+            )
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"The weights {path} hold more than tensors, so mint does not read them, and nothing in them was run; "
             "save the model's state_dict alone."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         reason = "it does not exist" if isinstance(error, FileNotFoundError) else "it is damaged or no torch file"
         raise ModelError(
             f"The weights {path} cannot be read ({reason}); check the path or fetch them again."

@@ -265,6 +265,23 @@ def test_links_must_stay_in_the_folder(write, packet, tmp_path):
     assert refusal(store) == "cohort/link.json is a link that leaves the data folder; copy the file into the folder."
 
 
+def test_linked_folders_are_refused_not_passed_over(write, packet, tmp_path):
+    store, real = write(packet()), write(packet("PMID_9_z"), folder="real")
+    (store / "sub").symlink_to(real)
+    assert refusal(store) == "sub is a linked folder, which mint does not follow; copy it into the data folder."
+    (store / "sub").rename(store / ".sub")
+    assert len(read(store).cases) == 1
+
+
+def test_files_in_hidden_folders_are_leftovers(write, packet, tmp_path):
+    store = write(packet())
+    (store / ".ipynb_checkpoints").mkdir()
+    (store / ".ipynb_checkpoints" / "copy.json").write_bytes(content(packet()))
+    assert read(store).facts["files of other kinds, not read"] == 1
+    packed = zipped(tmp_path / "s.zip", {"a/1.json": content(packet()), ".git/2.json": content(packet())})
+    assert len(read(packed).cases) == 1
+
+
 @pytest.mark.parametrize("kind", ["zip", "folder", "missing", "text"])
 def test_nothing_to_read(tmp_path, kind):
     place = tmp_path / "store"
@@ -284,6 +301,15 @@ def test_a_damaged_archive_names_the_file(tmp_path, packet):
     raw[60:80] = bytes(20)
     store.write_bytes(raw)
     assert refusal(store) == "a.json is damaged inside the archive; fetch the archive again."
+
+
+def test_a_damaged_directory_of_an_archive(tmp_path, packet):
+    store = zipped(tmp_path / "store.zip", {"a.json": content(packet()), "b.json": content(packet("PMID_2_b"))})
+    raw = bytearray(store.read_bytes())
+    central = raw.rindex(b"PK\x01\x02")
+    raw[central : central + 4] = b"\0\0\0\0"
+    store.write_bytes(raw)
+    assert refusal(store) == f"{store} is a damaged zip archive; fetch it again."
 
 
 # --- malformed packets

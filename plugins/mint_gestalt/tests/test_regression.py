@@ -75,6 +75,14 @@ def test_single_words_for_free_text(tmp_path):
     assert fitted(tmp_path, notes, unit="word").describe()["features"] > fitted(tmp_path, notes).describe()["features"]
 
 
+def test_nothing_to_learn_from_is_a_sentence(tmp_path):
+    silent = [replace(sample, text="", privileged={}) for sample in patients()]
+    with pytest.raises(DataError, match="No training patient has a word or a privileged value"):
+        fitted(tmp_path, silent)
+    rows = fitted(tmp_path, [*silent[:-2], *patients()[-2:]]).log_probs(silent[-6:])  # one group of one fold has words
+    assert np.isfinite(rows).all()
+
+
 def test_bad_input(tmp_path):
     with pytest.raises(DataError, match="Fewer than two diseases"):
         fitted(tmp_path, [sample for sample in patients() if sample.label == LABELS.names[0]])

@@ -324,6 +324,7 @@ def test_of_many_bad_rows_the_first_are_named(write):
     [
         ("{", "line 2 is not valid JSON"),
         ("3", "line 2 is no JSON object"),
+        ('{"text": "PRIVATE \\ud83d", "label": "A"}', "line 2 holds half a character"),
         ('{"text": ["PRIVATE"], "label": "A"}', "line 2: 'text' holds a nested value"),
     ],
 )

@@ -464,6 +464,8 @@ def test_bad_weights_are_explained(folder: Path, tmp_path: Path) -> None:
     assert "plain state dict" in error()
     torch.save({k: v for k, v in state.items() if "layer.1" not in k}, weights)
     assert "belong to another model" in error()
+    torch.save({k: v for k, v in state.items() if not k.endswith("classifier.3.bias")}, weights)
+    assert "hold no head" in error()
     torch.save(state, weights)
     dictionary.write_text(json.dumps({"0": "Red disease", "1": "Green disease"}))
     assert "head of 3 labels" in error()
@@ -473,6 +475,13 @@ def test_bad_weights_are_explained(folder: Path, tmp_path: Path) -> None:
     assert "JSON object of index to name" in error()
     weights.write_bytes(b"PK\x03\x04 cut")
     assert "damaged" in error()
+    for malformed in (b"\x80\x02a.", b"\x80\x02).", b"\x80\x02}q\x01(U", b"\x80"):
+        weights.write_bytes(malformed)
+        assert f"The weights {weights} " in error()
+    weights.write_text("\n<!DOCTYPE html><html></html>")
+    assert "are a web page, not the weights: a download failed" in error()
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "are a Git LFS pointer, not the weights" in error()
     weights.unlink()
     assert "does not exist" in error()
 

@@ -47,7 +47,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
         if place.is_dir():
             documents = list(_in_folder(place, facts))
         elif zipfile.is_zipfile(place):
-            archive = stack.enter_context(zipfile.ZipFile(place))
+            archive = stack.enter_context(_opened(place))
             documents = list(_in_archive(archive, facts))
         elif place.suffix.lower() == ".json" and place.is_file():
             documents = [_Document(place.name, partial(_read_file, place, place.name))]
@@ -60,11 +60,20 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     return Reading(cases, facts, f"phenopackets at {place.resolve().name}")
 
 
+def _opened(place: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(place)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{place} is a damaged zip archive; fetch it again.") from error
+
+
 def _in_folder(root: Path, facts: Counter[str]) -> Iterator[_Document]:
     for path in sorted(root.rglob("*")):
-        if path.is_dir():
-            continue
         name = path.relative_to(root).as_posix()
+        if path.is_dir():
+            if path.is_symlink() and not _hidden(name):
+                raise DataError(f"{name} is a linked folder, which mint does not follow; copy it into the data folder.")
+            continue
         if _counts(name, facts):
             yield _Document(name, partial(_read_file, path, name, root.resolve()))
 
@@ -77,11 +86,16 @@ def _in_archive(archive: zipfile.ZipFile, facts: Counter[str]) -> Iterator[_Docu
 
 def _counts(name: str, facts: Counter[str]) -> bool:
     """Whether a file is read. Hidden files are leftovers of editors and of macOS, not patients."""
-    path = PurePosixPath(name)
-    if path.suffix.lower() == ".json" and not path.name.startswith(".") and "__MACOSX" not in path.parts:
+    if PurePosixPath(name).suffix.lower() == ".json" and not _hidden(name):
         return True
     facts[_OTHER] += 1
     return False
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file, or a folder above it, is hidden."""
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or any(part.startswith(".") and part not in (".", "..") for part in parts)
 
 
 def _read_file(path: Path, name: str, root: Path | None = None) -> bytes:

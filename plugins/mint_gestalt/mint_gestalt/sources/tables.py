@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -149,6 +150,8 @@ def _object(where: str, line: str) -> Row:
     if nested:
         return Row(where, {}, f"{where}: '{nested[0]}' holds a nested value; mint reads texts and numbers.")
     filled = {key: str(value).strip() for key, value in content.items() if value is not None}
+    if any(re.search(r"[\ud800-\udfff]", f"{key}{value}") for key, value in filled.items()):
+        return Row(where, {}, f"{where} holds half a character (a lone surrogate, \\ud800 to \\udfff); mend the text.")
     return Row(where, {key: value for key, value in filled.items() if value})
 
 
