@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mint_core.errors import DataError
+from mint_core.errors import ConfigError, DataError
 from mint_core.splits import check_samples
 from mint_core.testing import TASK_CHECKS
 from mint_gestalt.sources import gmdb
@@ -166,6 +166,11 @@ def test_publications_join_patients(write):
         for i, (patient, pmid) in enumerate([(1, "55"), (2, "55"), (1, "")])
     ]
     assert {case.group for case in read(write(*rows), group_by="publication").cases} == {"PMID:55"}
+
+
+def test_cohorts_are_folders_of_phenopackets(database):
+    with pytest.raises(ConfigError, match="take patient or publication here"):
+        read(database, group_by="cohort")
 
 
 def test_missing_facts_and_several_omim_ids(write):

@@ -106,6 +106,23 @@ def test_an_alias_that_repeats_its_own_name_is_no_collision():
     assert not facts
 
 
+def test_names_so_long_that_they_may_be_notes_are_not_quoted():
+    note = "Patient John Smith of Leeds " + "has a long story " * 9
+    with pytest.raises(DataError, match=r"^The labels \(a long name\) and 'Beta' share the name 'x', so"):
+        settled(Disease(note, ("x",)), Disease("Beta", ("X",)))
+    with pytest.raises(
+        DataError, match=r"^The diseases \(a long name\) and \(a long name\) differ in punctuation only"
+    ):
+        settled(Disease(note + "+"), Disease(note + "-"))
+
+
+def test_an_id_is_a_name_only_where_there_is_no_other():
+    cases = [case("OMIM:1", "OMIM:1"), case("OMIM:1", "OMIM:1"), case("Alpha", "OMIM:1"), case("OMIM:2", "OMIM:2")]
+    space = labels.choose(cases, REFUSE, Counter()).labels
+    assert space.names == ("Alpha", "OMIM:2")
+    assert space.aliases == ((), ())
+
+
 def test_names_that_differ_in_plus_and_minus_only_are_refused():
     with pytest.raises(DataError, match=r"'HER2\+' and 'HER2-' differ in punctuation only"):
         settled(Disease("HER2+"), Disease("HER2-"))

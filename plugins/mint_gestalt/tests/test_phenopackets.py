@@ -138,6 +138,24 @@ def test_only_causal_genes_count(write, packet):
     assert case_of(write, one).privileged == {"gene": "GENEA1, GENEY8"}
 
 
+def test_genes_of_another_disease_that_was_looked_for_in_vain_do_not_count(write, packet):
+    one, other = packet(), packet(disease="OMIM:900002")["interpretations"][0]
+    one["interpretations"].append({**other, "progressStatus": "UNSOLVED"})
+    assert case_of(write, one).privileged == {"gene": "GENEA1"}
+    one["interpretations"][1]["progressStatus"] = "SOLVED"
+    assert case_of(write, one).privileged == {"gene": "GENEA1, GENEB2"}
+    one["interpretations"] = [{**one["interpretations"][0], "progressStatus": "UNSOLVED"}]
+    assert case_of(write, one).privileged == {"gene": "GENEA1"}
+
+
+def test_subjects_that_are_called_proband_are_not_one_patient(write, packet):
+    unpublished = {"metaData": {"phenopacketSchemaVersion": "2.0"}}
+    store = write(
+        *(packet(f"own_{i}", subject={"id": "Proband" if i < 3 else "II-1"}, **unpublished) for i in range(5))
+    )
+    assert [case.patient for case in read(store).cases] == ["own_0", "own_1", "own_2", "cohort/II-1", "cohort/II-1"]
+
+
 def test_excluded_diseases_do_not_count(write, packet):
     ruled_out = {"term": {"id": "OMIM:900002", "label": "Betan syndrome"}, "excluded": True}
     named = packet()

@@ -74,6 +74,36 @@ def test_json_lines(write):
     assert reading.facts == {"rows read": 2, "patients read": 2, "without gene": 2}
 
 
+@pytest.mark.parametrize("name", ["notes.json", "notes.txt"])
+def test_json_lines_under_other_names(write, name):
+    assert read(write('{"text": "x", "label": "A"}', name)).cases[0].text == "x"
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"text": "x", "label": "A"}]', '[\n{"text": "x", "label": "A"}\n]', '{\n"text": 1}']
+)
+def test_json_that_is_no_lines(write, text):
+    path = write(text, "n.jsonl")
+    assert "n.jsonl, line 1 is n" in refusal(path)
+    assert "write one object per line" in refusal(path)
+
+
+def test_a_table_may_begin_with_an_empty_line(write):
+    assert [case.id for case in read(write("\n\ntext,label\nx,A\n")).cases] == ["notes.csv, row 4"]
+    assert "has no column 'text'" in refusal(write(",,\n,,\n"))
+
+
+def test_a_note_too_long_for_csv(write):
+    assert "mend the quotes there or, if a note is that long, write the table as .jsonl" in refusal(
+        write(f"text,label\n{'long ' * 30_000},A\n")
+    )
+
+
+def test_cohorts_are_folders_of_phenopackets(ward):
+    with pytest.raises(ConfigError, match="take patient or publication here"):
+        read(ward, group_by="cohort")
+
+
 def test_columns_can_be_renamed(write):
     path = write("note,disease,omim,pmid\ntall,Alpha,OMIM:1,PMID_5_II.2\n")
     columns = {"text": "note", "label": "disease", "disease_id": "omim", "publication": "pmid"}

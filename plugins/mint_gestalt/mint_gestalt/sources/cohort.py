@@ -14,12 +14,11 @@ from mint_core.splits import Candidate, assign_splits, drop_copies
 from mint_core.types import LabelSpace, Sample, Split, TaskData
 from mint_gestalt.sources import gmdb, notes, phenopackets
 from mint_gestalt.sources.cases import Case, Reading
-from mint_gestalt.sources.labels import Diseases, choose, extend, found, nearest
+from mint_gestalt.sources.labels import Diseases, choose, extend, found, nearest, quoted
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.read, "jsonl": notes.read}
 """The readers of files, by the name of the source."""
-_LONGEST_NAME = 150
 _NUMBER = re.compile(r",?(?:\s+(?i:type|subtype|complementation group))?,?\s+(?:\d+[A-Za-z\d]*|[IVX]+[A-Za-z]?|[A-Z])$")
 """What tells the diseases of a series apart: `1`, `, type 2A`, `IV`."""
 _ANY_CASE_FROM = 3
@@ -189,10 +188,8 @@ def _named(
         if label is None and case.disease_names:
             if options.unknown_labels == "refuse":
                 said = case.disease_names[0]
-                # A long one may be a clinical note that stands in the wrong column, and is not quoted.
-                quoted = f" '{said}'" if len(said) <= _LONGEST_NAME else ""
                 raise DataError(
-                    f"{case.where}: the disease{quoted} is not in the label space{nearest(said, diseases.labels)}; "
+                    f"{case.where}: the disease{quoted(said)} is not in the label space{nearest(said, diseases.labels)}; "
                     "mend the name, or leave such patients out with --set task.unknown_labels=drop."
                 )
             facts["left out, their disease is not in the label space"] += 1

@@ -11,7 +11,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from mint_core.errors import DataError
+from mint_core.errors import ConfigError, DataError
 from mint_core.types import ImageRef, Split
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.ages import in_words
@@ -62,8 +62,11 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
             and `on_error` count.
 
     Raises:
+        ConfigError: `group_by` is `cohort`.
         DataError: There is no such table, a column is missing, or a row is malformed and `on_error` is `fail`.
     """
+    if options.group_by == "cohort" and place == options.data:
+        raise ConfigError("task.group_by=cohort means the folders of phenopackets; take patient or publication here.")
     path = _metadata(place)
     table = read_table(path, FIELDS, options)
     for field in ("id", "image"):

@@ -20,6 +20,8 @@ from mint_gestalt.sources.options import RareDiseaseOptions
 
 DROPPED_ALIASES = "aliases dropped, two diseases share them"
 MERGED = "diseases merged with one of the same name"
+_LONGEST_NAME = 150
+_LONG = " (a long name)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ def choose(cases: Sequence[Case], options: RareDiseaseOptions, facts: Counter[st
 def found(cases: Iterable[Case]) -> list[Disease]:
     """The diseases of the patients, sorted by name.
 
-    The name of a disease is what its patients are most often said to have; other spellings become aliases.
+    The name of a disease is what its patients are most often said to have; other spellings become aliases. An id is a
+    name only where there is no other.
 
     Args:
         cases: Those without a disease do not count.
@@ -94,7 +97,8 @@ def found(cases: Iterable[Case]) -> list[Disease]:
         )
     diseases = []
     for key, counts in spellings.items():
-        name, *others = sorted(counts, key=lambda spelling: (-counts[spelling], spelling))
+        spelt = [spelling for spelling in counts if spelling not in ids[key]] or list(counts)
+        name, *others = sorted(spelt, key=lambda spelling: (-counts[spelling], spelling))
         diseases.append(Disease(name, (*others, *sorted(aliases[key])), tuple(ids[key])))
     return sorted(diseases, key=lambda disease: (disease.name.casefold(), disease.ids))
 
@@ -119,8 +123,8 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
             continue
         if _signs(same.name) != _signs(disease.name):
             raise DataError(
-                f"The diseases '{same.name}' and '{disease.name}' differ in punctuation only, which mint does not "
-                "compare; put the difference into words."
+                f"The diseases{quoted(same.name, _LONG)} and{quoted(disease.name, _LONG)} differ in punctuation only, "
+                "which mint does not compare; put the difference into words."
             )
         facts[MERGED] += 1
         merged[form] = Disease(
@@ -149,8 +153,8 @@ def _without_shared_aliases(
         form = min(shared)
         names = [*([diseases[form].name] if form in diseases else []), *holders[form]]
         raise DataError(
-            f"The labels '{names[0]}' and '{names[1]}' share the name '{form}', so an answer could mean either; rename "
-            "one, or drop such aliases with --set task.shared_aliases=drop."
+            f"The labels{quoted(names[0], _LONG)} and{quoted(names[1], _LONG)} share the name{quoted(form, _LONG)}, so an "
+            "answer could mean either; rename one, or drop such aliases with --set task.shared_aliases=drop."
         )
     if shared:
         facts[DROPPED_ALIASES] += len(shared)
@@ -200,6 +204,11 @@ def nearest(name: str, labels: LabelSpace) -> str:
     forms = {normalise_name(form): form for label in labels.names for form in labels.all_names(label)}
     near = difflib.get_close_matches(normalise_name(name), forms, n=1, cutoff=0.75)
     return f"; did you mean '{forms[near[0]]}'?" if near else ""
+
+
+def quoted(name: str, instead: str = "") -> str:
+    """` 'Kabuki syndrome 1'`; a long name may be a clinical note that stands in the wrong column, and is not quoted."""
+    return f" '{name}'" if len(name) <= _LONGEST_NAME else instead
 
 
 def _signs(name: str) -> tuple[str, ...]:

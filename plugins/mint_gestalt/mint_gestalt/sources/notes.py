@@ -30,11 +30,13 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
         options: `columns`, `privileged`, `group_by`, `image_folder` and `on_error` count.
 
     Raises:
-        ConfigError: The disease itself, or another field of mint, is privileged.
+        ConfigError: The disease itself, or another field of mint, is privileged, or `group_by` is `cohort`.
         DataError: A column is missing, a row is malformed and `on_error` is `fail`, or a patient is in two splits.
     """
     if place.is_dir():
         raise DataError(f"{place} is a folder; name the file with the notes after --data.")
+    if options.group_by == "cohort" and place == options.data:
+        raise ConfigError("task.group_by=cohort means the folders of phenopackets; take patient or publication here.")
     for field in ("label", "disease_id"):
         if options.columns.get(field, field) in options.privileged:
             raise ConfigError(

@@ -13,6 +13,7 @@ from mint_gestalt.sources.ages import from_duration, from_stage, of_gestation
 
 _SEXES = {"MALE": "male", "FEMALE": "female", "2": "male", "1": "female"}  # protobuf allows the numbers too
 _CAUSAL = frozenset({"CAUSATIVE", "CONTRIBUTORY", "3", "4"})
+_UNSOLVED = frozenset({"UNSOLVED", "4"})
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -144,10 +145,16 @@ class Diagnosis(_Part):
     disease: Term | None = None
     genomic_interpretations: tuple[GenomicInterpretation, ...] = ()
 
+    @property
+    def disease_id(self) -> str:
+        """Id of the disease, or nothing."""
+        return self.disease.id if self.disease else ""
+
 
 class Interpretation(_Part):
     """One interpretation."""
 
+    progress_status: str = ""
     diagnosis: Diagnosis = Diagnosis()
 
 
@@ -190,10 +197,16 @@ class Phenopacket(_Part):
 
     @property
     def genes(self) -> list[str]:
-        """Symbols of the causal genes, sorted."""
+        """Symbols of the causal genes, sorted; without those of another disease that was looked for in vain.
+
+        Raises:
+            DataError: See `disease`.
+        """
+        own = {"", self.disease.id}
         found = {
             genomic.symbol
             for interpretation in self.interpretations
+            if interpretation.progress_status not in _UNSOLVED or interpretation.diagnosis.disease_id in own
             for genomic in interpretation.diagnosis.genomic_interpretations
             if genomic.interpretation_status in _CAUSAL
         }

@@ -20,6 +20,8 @@ from mint_gestalt.sources.packet import Phenopacket, parse
 
 MAX_BYTES = 16 * 2**20
 """A larger file is refused unread: packets are a few kilobytes, and a zip bomb is not."""
+_NO_NAMES = frozenset({"", "proband", "patient", "index", "case", "individual", "subject"})
+"""Subject ids that tell no patient from another."""
 _OTHER = "files of other kinds, not read"
 
 
@@ -152,7 +154,8 @@ def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str])
     if publication is None:
         facts["without a publication, grouped by patient"] += 1
     cohort = PurePosixPath(name).parent.as_posix()
-    patient = f"{publication or cohort}/{packet.subject.id}" if packet.subject.id else packet.id
+    named = packet.subject.id.lower() not in _NO_NAMES
+    patient = f"{publication or cohort}/{packet.subject.id}" if named else packet.id
     groups = {"publication": publication or patient, "patient": patient, "cohort": cohort}
     return Case(
         where=name,

@@ -44,7 +44,7 @@ def read_table(
     """Reads the columns that mint uses.
 
     Args:
-        path: `.jsonl`, `.tsv`, or anything else as CSV with comma, semicolon or tab.
+        path: JSON lines by its ending or its first sign, `.tsv`, or else CSV with comma, semicolon or tab.
         fields: Usual column by field of mint.
         options: `columns` renames.
         extra: Further columns to keep under their own name.
@@ -62,7 +62,8 @@ def read_table(
             raise ConfigError(f"task.columns: there is no field '{field}'{did_you_mean(field, fields)}.")
     column_of = {**{name: name for name in extra}, **fields, **options.columns}
     text = _text(path)
-    table = _json_lines(path, text) if path.suffix.lower() in (".jsonl", ".ndjson") else _csv(path, text)
+    lines = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.startswith("{")
+    table = _json_lines(path, text) if lines else _csv(path, text)
     for field, column in options.columns.items():
         if column not in table.columns:
             raise DataError(
@@ -105,13 +106,17 @@ def _csv(path: Path, text: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows = []
     try:
-        columns = [name.strip() for name in next(reader)]
+        numbered = enumerate(reader, 1)
+        columns = next(([name.strip() for name in cells] for _, cells in numbered if any(map(str.strip, cells))), [])
         _check_columns(path, columns)
-        for number, cells in enumerate(reader, 2):
+        for number, cells in numbered:
             if any(cells):
                 rows.append(_fitted(f"{path.name}, row {number}", columns, cells))
     except csv.Error as error:
-        raise DataError(f"Table {path.name}, near line {reader.line_num}: {error}; mend the quotes there.") from error
+        long = " or, if a note is that long, write the table as .jsonl" if "field limit" in str(error) else ""
+        raise DataError(
+            f"Table {path.name}, near line {reader.line_num}: {error}; mend the quotes there{long}."
+        ) from error
     return Table(path, frozenset(columns), rows)
 
 
@@ -136,6 +141,8 @@ def _fitted(where: str, columns: Sequence[str], cells: Sequence[str]) -> Row:
 def _json_lines(path: Path, text: str) -> Table:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     rows = [_object(f"{path.name}, line {number}", line) for number, line in lines]
+    if all(row.problem for row in rows):  # a list of objects, for example
+        raise DataError(rows[0].problem)
     return Table(path, frozenset(column for row in rows for column in row.cells), rows)
 
 
