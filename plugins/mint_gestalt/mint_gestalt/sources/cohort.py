@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,14 +14,11 @@ from mint_core.types import LabelSpace, Sample, Split, TaskData
 from mint_gestalt.sources import gmdb, notes, phenopackets
 from mint_gestalt.sources.cases import Case, Reading
 from mint_gestalt.sources.labels import Diseases, choose, extend, found, nearest, quoted
+from mint_gestalt.sources.masking import mask_disease, mask_privileged
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.read, "jsonl": notes.read}
 """The readers of files, by the name of the source."""
-_NUMBER = re.compile(r",?(?:\s+(?i:type|subtype|complementation group))?,?\s+(?:\d+[A-Za-z\d]*|[IVX]+[A-Za-z]?|[A-Z])$")
-"""What tells the diseases of a series apart: `1`, `, type 2A`, `IV`."""
-_ANY_CASE_FROM = 3
-"""Shorter names stand for too much else to be looked for in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +185,9 @@ def _named(
             if options.unknown_labels == "refuse":
                 said = case.disease_names[0]
                 raise DataError(
-                    f"{case.where}: the disease{quoted(said)} is not in the label space{nearest(said, diseases.labels)}; "
-                    "mend the name, or leave such patients out with --set task.unknown_labels=drop."
+                    f"{case.where}: the disease{quoted(said)} is not in the label space"
+                    f"{nearest(said, diseases.labels)}; mend the name, or leave such patients out with "
+                    "--set task.unknown_labels=drop."
                 )
             facts["left out, their disease is not in the label space"] += 1
             continue
@@ -369,12 +366,11 @@ def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts:
     """The text without its disease, where somebody wrote it, and without privileged values; None = leave out."""
     case, text = one.case, one.case.text
     # The disease comes first: its name may hold the gene, and would not be found once the gene is masked.
-    for name in _names_to_mask(one, labels) if case.free_text else ():
-        text = _masked(text, name, "[disease]")
+    if case.free_text:
+        label = one.label or one.taken
+        text = mask_disease(text, {*(labels.all_names(label) if label else ()), *case.disease_names})
     without_disease = text
-    for field, value in case.privileged.items():
-        for part in _parts(value):
-            text = _masked(text, part, f"[{field}]")
+    text = mask_privileged(text, case.privileged)
     if text == case.text:
         return text
     by_field = text != without_disease
@@ -390,31 +386,3 @@ def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts:
         facts["left out for what their text held"] += 1
         return None
     return text
-
-
-def _names_to_mask(one: _Placed, labels: LabelSpace) -> list[str]:
-    """Every name of the disease, and the same without its number in a series, longest first."""
-    label = one.label or one.taken
-    names = {*(labels.all_names(label) if label else ()), *one.case.disease_names}
-    names |= {_NUMBER.sub("", name) for name in names}
-    return sorted((name for name in names if len(name) >= _ANY_CASE_FROM), key=lambda name: (-len(name), name))
-
-
-def _parts(value: str) -> Iterator[str]:
-    """The values of a list such as `KMT2D; KDM6A`, and the ids and symbols among their words."""
-    for part in re.split(r"[,;/|]", value):
-        yield part.strip()
-        for word in part.split():
-            if len(word) >= _ANY_CASE_FROM and (word.isupper() or re.search(r"\d", word)):
-                yield word
-
-
-def _masked(text: str, name: str, by: str) -> str:
-    """The text without a name: whole words only, in any case, whatever stands between them."""
-    words = [word for word in re.split(r"[\W_]+", name) if word]
-    lower = text.lower()
-    if not words or not all(word.lower() in lower for word in words):  # saves most patterns
-        return text
-    pattern = r"[\W_]+".join(map(re.escape, words))
-    flags = re.IGNORECASE if len(name) >= _ANY_CASE_FROM else re.NOFLAG
-    return re.sub(rf"(?<![^\W_]){pattern}(?![^\W_])", by, text, flags=flags)

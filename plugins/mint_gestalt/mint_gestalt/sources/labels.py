@@ -153,8 +153,8 @@ def _without_shared_aliases(
         form = min(shared)
         names = [*([diseases[form].name] if form in diseases else []), *holders[form]]
         raise DataError(
-            f"The labels{quoted(names[0], _LONG)} and{quoted(names[1], _LONG)} share the name{quoted(form, _LONG)}, so an "
-            "answer could mean either; rename one, or drop such aliases with --set task.shared_aliases=drop."
+            f"The labels{quoted(names[0], _LONG)} and{quoted(names[1], _LONG)} share the name{quoted(form, _LONG)}, so "
+            "an answer could mean either; rename one, or drop such aliases with --set task.shared_aliases=drop."
         )
     if shared:
         facts[DROPPED_ALIASES] += len(shared)
