@@ -167,3 +167,21 @@ def test_any_seed(seed: int) -> None:
     assert len(data.labels) == 7
     assert f"seed {seed}" in data.source
     data.samples[0].image.open()
+
+
+def test_scarce_labels_are_taken_evenly_and_from_training_patients_only() -> None:
+    whole, scarce = (
+        load(diseases=5, train_per_label=4, test_per_label=2),
+        load(diseases=5, train_per_label=4, test_per_label=2, labelled=12),
+    )
+    left = Counter(sample.label for sample in scarce.split("train"))
+    assert left.pop(None) == 8 and sorted(left.values()) == [2, 2, 2, 3, 3]
+    assert scarce.split("test") == whole.split("test")
+    assert [s.text for s in scarce.split("train")] == [s.text for s in whole.split("train")]
+    with pytest.raises(ConfigError, match="more than the 20 training patients"):
+        load(diseases=5, train_per_label=4, test_per_label=2, labelled=21)
+
+
+def test_what_only_other_sources_read_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"does not read task\.unseen"):
+        load(unseen=3)

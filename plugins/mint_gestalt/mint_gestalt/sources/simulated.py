@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import islice
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+_OWN = ("diseases", "train_per_label", "test_per_label", "faces")
+READ = frozenset({"source", "data", "n", "train_prompt", "sample_seed", "labelled", *_OWN})
+"""The options that this source reads."""
 CIRCLE = 5
 """Diseases per circle of look-alikes in the text."""
 ETHNICITIES = ("European", "African", "East Asian", "South Asian", "Latin American", "Middle Eastern")
@@ -98,11 +101,12 @@ def load(options: RareDiseaseOptions) -> TaskData:
     """Draws the cohort; no face is drawn yet.
 
     Args:
-        options: `diseases`, `train_per_label`, `test_per_label`, `faces` and `sample_seed` count.
+        options: Those of READ count.
 
     Raises:
-        ConfigError: More than MOST diseases are asked for.
+        ConfigError: More than MOST diseases are asked for, or something that only other sources read.
     """
+    _refuse_others(options)
     seed = options.sample_seed
     profiles = [_profile(disease, seed) for disease in choose_diseases(options.diseases, seed)]
     foreign = tuple(sorted({term for profile in profiles for term in profile.text}))
@@ -114,6 +118,8 @@ def load(options: RareDiseaseOptions) -> TaskData:
         for profile in profiles
         for sample in islice(_patients(profile, split, seed, foreign, options.faces), count)
     ]
+    if options.labelled is not None:
+        samples = _take_labels(samples, options.labelled)
     check_samples(samples, labels)
     return TaskData(
         samples,
@@ -122,6 +128,29 @@ def load(options: RareDiseaseOptions) -> TaskData:
         f"{'with drawn faces' if options.faces else 'without faces'}, seed {seed}: no real patient",
         simulated=True,
     )
+
+
+def _refuse_others(options: RareDiseaseOptions) -> None:
+    """An option that is silently not read would stand in the record of a run that it did not touch."""
+    if options.external is not None:
+        return  # its reader may read them
+    for name, field in RareDiseaseOptions.model_fields.items():
+        if name not in READ and getattr(options, name) != field.get_default(call_default_factory=True):
+            raise ConfigError(f"The source 'simulated' does not read task.{name}; take it out, or name another source.")
+
+
+def _take_labels(samples: Sequence[Sample], labelled: int) -> list[Sample]:
+    """Takes the label of all but `labelled` training patients, evenly over the diseases."""
+    numbers: Counter[str | None] = Counter()
+    turns = []
+    for at, sample in enumerate(samples):
+        if sample.split == "train":
+            turns.append((numbers[sample.label], at))
+            numbers[sample.label] += 1
+    if labelled > len(turns):
+        raise ConfigError(f"task.labelled = {labelled} is more than the {len(turns)} training patients; lower it.")
+    taken = {at for _, at in sorted(turns)[labelled:]}
+    return [replace(sample, label=None) if at in taken else sample for at, sample in enumerate(samples)]
 
 
 def split_terms(disease: Disease) -> tuple[tuple[str, ...], tuple[str, ...]]:
