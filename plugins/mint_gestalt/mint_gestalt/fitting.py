@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import os
 import pickle
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mint_core.decoding import ahead, decoding_pool
 from mint_core.errors import StorageError, TrainingError
 from mint_core.types import ImageRef
 from mint_gestalt.reading import Reading
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Precision = Literal["fp32", "bf16"]
-T = TypeVar("T")
-U = TypeVar("U")
 _HEAD_FACTOR = 10
 """How much faster than the rest the head learns."""
 
@@ -193,13 +190,13 @@ def batches(vilt: Vilt, patients: Patients, size: int, workers: int) -> Iterator
         DataError: A face cannot be read.
     """
     start, end = int(vilt.tokenizer.cls_token_id), int(vilt.tokenizer.sep_token_id)
-    with _pool(workers) as pool:
+    with decoding_pool(workers) as pool:
 
         def decode(first: int) -> tuple[int, list[Future[Image] | None]]:
             faces = patients.faces[first : first + size]
             return first, [None if face is None else pool.submit(face.open) for face in faces]
 
-        for first, decoding in _ahead(range(0, len(patients.readings), size), decode):
+        for first, decoding in ahead(range(0, len(patients.readings), size), decode):
             texts = [reading.ids(start, end) for reading in patients.readings[first : first + size]]
             faces = [None if job is None else job.result() for job in decoding]
             yield _moved(collate(vilt, texts, faces), vilt.model.device)
@@ -209,26 +206,6 @@ def _moved(batch: Batch, device: Any) -> Batch:
     pixels = None if batch.pixels is None else batch.pixels.to(device)
     mask = None if batch.pixel_mask is None else batch.pixel_mask.to(device)
     return Batch(batch.tokens.to(device), batch.token_mask.to(device), pixels, mask)
-
-
-def _ahead(jobs: Iterable[T], start: Callable[[T], U], depth: int = 2) -> Iterator[U]:
-    """Starts every job `depth` jobs before it is yielded, in order."""
-    started: deque[U] = deque()
-    for job in jobs:
-        started.append(start(job))
-        if len(started) > depth:
-            yield started.popleft()
-    yield from started
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode faces. On an error what waits is dropped."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="mint-gestalt-decode")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _resume(path: Path, model: Any, optimiser: Any) -> list[float]:

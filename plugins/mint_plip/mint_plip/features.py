@@ -1,16 +1,14 @@
 """Frozen image features: decoded ahead in threads, encoded in batches, kept by content in an sqlite3 file.
 
-Memory is flat: at most AHEAD + 1 batches of decoded images are alive at any time. What is done is in the file at the
-end of every batch, so an interrupted run goes on where it stopped; two processes may share the file.
+Memory is flat: decoding stays `mint_core.decoding.AHEAD` batches ahead. What is done is in the file at the end of every
+batch, so an interrupted run goes on where it stopped; two processes may share the file.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
+from mint_core.decoding import ahead, decoding_pool
 from mint_core.errors import DataError, StorageError
 from mint_core.types import ImageRef, Sample
 
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from mint_plip.encoder import ImageEncoder
 
 T = TypeVar("T")
-U = TypeVar("U")
-AHEAD = 2
-"""Batches that are being decoded while one is encoded."""
 WAIT_SECONDS = 60.0
 """How long a process waits for another one's transaction."""
 
@@ -175,26 +171,6 @@ def image_of(sample: Sample) -> ImageRef:
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Cuts a sequence into pieces of `size`; the last one may be shorter."""
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def ahead(jobs: Iterable[T], start: Callable[[T], U], depth: int = AHEAD) -> Iterator[U]:
-    """Starts every job `depth` jobs before it is yielded, in order."""
-    started: deque[U] = deque()
-    for job in jobs:
-        started.append(start(job))
-        if len(started) > depth:
-            yield started.popleft()
-    yield from started
-
-
-@contextmanager
-def decoding_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode images (Pillow releases the interpreter's lock). On an error what waits is dropped."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="mint-plip-decode")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def decode(ref: ImageRef, encoder: ImageEncoder) -> NDArray[np.uint8]:

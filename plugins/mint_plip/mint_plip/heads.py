@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mint_core.decoding import ahead, decoding_pool
 from mint_core.errors import TrainingError
 from mint_core.types import ImageRef
 from mint_plip.encoder import ImageEncoder
-from mint_plip.features import ahead, batches, decode, decoding_pool
+from mint_plip.features import batches, decode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

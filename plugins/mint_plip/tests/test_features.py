@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mint_core.decoding import AHEAD, ahead
 from mint_core.errors import DataError, StorageError
 from mint_core.types import ImageRef, Sample
-from mint_plip.features import AHEAD, FeatureStore, ahead, stream_features
+from mint_plip.features import FeatureStore, stream_features
 
 
 class Grey(ImageRef):
@@ -126,7 +127,7 @@ def test_a_bad_image_comes_through_unchanged_and_leaves_no_thread(tmp_path: Path
             run(items, CountingEncoder(), store)
         assert caught.value is error
         assert len(store) == 8  # the batches before it
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mint-plip-decode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mint-decode")]
     assert items[-1].image.opened == 0
 
 
