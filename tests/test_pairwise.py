@@ -89,6 +89,18 @@ def test_a_share_for_the_truth(truth, rule, expected) -> None:
     assert group(truth, weights=rule, truth_share=0.5).chosen_weights == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Listwise(ListwiseConfig(k=3, q=2, unlabelled="skip"), LABELS, 3),
+        Pairwise(WeightedConfig(k=3, q=2, unlabelled="skip"), LABELS, 3),
+    ],
+)
+def test_samples_without_a_truth_can_be_left_out(strategy) -> None:
+    assert strategy.groups(RANKING, None) == []
+    assert len(strategy.groups(RANKING, "b")) == 1
+
+
 def test_no_truth_and_uniform_weights_are_equal_shares() -> None:
     assert group(None, truth_share=0.5).chosen_weights == ()
 

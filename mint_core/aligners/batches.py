@@ -292,7 +292,10 @@ def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) ->
         ContractError: A group's weights do not fit its responses.
     """
     if not groups:
-        raise DataError("There is no preference group to train on; the training split is empty.")
+        raise DataError(
+            "There is no preference group to train on: the training split is empty, or strategy.unlabelled=skip left "
+            "nothing of it."
+        )
     for group in groups:
         sides = [(group.chosen, group.chosen_weights)]
         sides += [(group.rejected, group.rejected_weights)] if rejected else []

@@ -30,9 +30,9 @@ class Listwise(TopK):
     Config = ListwiseConfig
     config: ListwiseConfig
 
-    def groups(self, ranking: Ranking, truth: str | None) -> list[PreferenceGroup]:
+    def group(self, ranking: Ranking, truth: str | None) -> PreferenceGroup:
         """One group: top-k, completed to N, against bottom-q."""
         top, bottom = self.top(ranking, truth), self.bottom(ranking, truth)
         length = self.n if self.config.complete else self.k
         chosen = (*top, *others(ranking.labels, (*top, *bottom))[: max(0, length - self.k)])
-        return [PreferenceGroup(ranking.sample_id, (chosen,), (bottom,))]
+        return PreferenceGroup(ranking.sample_id, (chosen,), (bottom,))

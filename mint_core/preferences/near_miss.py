@@ -73,14 +73,14 @@ class NearMiss(TopK):
         mean = sums / np.maximum(counts, 1)
         self.confusion = mean + mean.T
 
-    def groups(self, ranking: Ranking, truth: str | None) -> list[PreferenceGroup]:
+    def group(self, ranking: Ranking, truth: str | None) -> PreferenceGroup:
         """One group: the chosen labels against q near misses."""
         top = self.top(ranking, truth)
         if self.config.responses == "single":
-            return [single_labels(ranking, truth, top, self.near(ranking, truth, top), self.config)]
+            return single_labels(ranking, truth, top, self.near(ranking, truth, top), self.config)
         length = min(self.n, len(self.labels) - self.q) if self.config.complete else self.k
         chosen = (*top, *others(ranking.labels, top)[: max(0, length - self.k)])
-        return [PreferenceGroup(ranking.sample_id, (chosen,), (self.near(ranking, truth, chosen),))]
+        return PreferenceGroup(ranking.sample_id, (chosen,), (self.near(ranking, truth, chosen),))
 
     def near(self, ranking: Ranking, truth: str | None, chosen: tuple[str, ...]) -> tuple[str, ...]:
         """The q near misses, nearest first.

@@ -41,10 +41,10 @@ class Pairwise(TopK):
     Config = WeightedConfig
     config: WeightedConfig
 
-    def groups(self, ranking: Ranking, truth: str | None) -> list[PreferenceGroup]:
+    def group(self, ranking: Ranking, truth: str | None) -> PreferenceGroup:
         """One group: each of the top-k labels against each of the bottom-q."""
         top, bottom = self.top(ranking, truth), self.bottom(ranking, truth)
-        return [single_labels(ranking, truth, top, bottom, self.config)]
+        return single_labels(ranking, truth, top, bottom, self.config)
 
 
 def single_labels(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 from pydantic import Field
 
 from mint_core.errors import ConfigError
 from mint_core.interfaces import ComponentConfig, PreferenceStrategy
-from mint_core.types import LabelSpace, Ranking
+from mint_core.types import LabelSpace, PreferenceGroup, Ranking
 
 Truth = Literal["promote", "swap", "replace-first"]
 
@@ -22,6 +23,11 @@ class TopKConfig(ComponentConfig):
         "promote",
         description="Where a known true label goes: promote = to rank 1, the others keep their order; "
         "swap = it and the first change places; replace-first = it replaces the first.",
+    )
+    unlabelled: Literal["rank", "skip"] = Field(
+        "rank",
+        description="Training samples without a known true label: rank = the teacher's order makes their preferences; "
+        "skip = they have none.",
     )
 
 
@@ -49,6 +55,19 @@ class TopK(PreferenceStrategy):
                 f"strategy '{self.name}': k + q = {self.k} + {self.q} is larger than the label space "
                 f"({len(labels)} labels); lower one, for example --set strategy.k={half} --set strategy.q={half}."
             )
+
+    def groups(self, ranking: Ranking, truth: str | None) -> list[PreferenceGroup]:
+        """One group, or none where the truth is unknown and such samples are skipped."""
+        return [] if truth is None and self.config.unlabelled == "skip" else [self.group(ranking, truth)]
+
+    @abstractmethod
+    def group(self, ranking: Ranking, truth: str | None) -> PreferenceGroup:
+        """The preference group of one training sample.
+
+        Args:
+            ranking: The teacher's order of all labels.
+            truth: The true label, or None where it is unknown.
+        """
 
     def top(self, ranking: Ranking, truth: str | None) -> tuple[str, ...]:
         """The k best labels, the truth placed as the option `truth` says."""
