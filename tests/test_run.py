@@ -59,7 +59,7 @@ def test_the_toy_keeps_its_contracts(toy, tmp_path: Path) -> None:
         noisy = oracle(oracle.Config(sharpness=0.0), teacher_context(data.labels, tmp_path))
         TEACHER_CHECKS[1](noisy, list(data.samples))
     for retriever_check in RETRIEVER_CHECKS:
-        retriever_check(registry().get("retriever", "echo").component(), list(data.samples))
+        retriever_check(registry().get("retriever", "echo").component(), list(data.samples), data.labels)
 
 
 def test_a_run_makes_what_the_design_names_and_the_second_one_nothing(toy) -> None:

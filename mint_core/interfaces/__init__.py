@@ -3,7 +3,7 @@
 from mint_core.interfaces.aligner import Aligner, AlignmentJob, AlignmentResult
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.interfaces.metric import EvaluationSample, Metric
-from mint_core.interfaces.retriever import Passage, Retriever
+from mint_core.interfaces.retriever import Passage, Retriever, RetrieverContext
 from mint_core.interfaces.strategy import PreferenceStrategy
 from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig
 from mint_core.interfaces.teacher import Teacher, TeacherContext
@@ -20,6 +20,7 @@ __all__ = [
     "Passage",
     "PreferenceStrategy",
     "Retriever",
+    "RetrieverContext",
     "Task",
     "TaskConfig",
     "Teacher",

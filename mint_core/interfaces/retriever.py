@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.types import LabelSpace, Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +21,23 @@ class Passage:
     """One retrieved text."""
 
     source: str
-    """Where it comes from, for the run record."""
+    """Where it comes from, for the run record: an id of the knowledge base, never a word of a patient."""
     text: str = field(repr=False)
+    label: str | None = None
+    """The label of the label space that it tells of, by its canonical name; None where it tells of none of them."""
+    score: float = 0.0
+    """How well it fits the sample; larger is better, on the retriever's own scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieverContext:
+    """What a retriever needs to prepare its index."""
+
+    labels: LabelSpace
+    cache: Path
+    """A folder for indexes, kept by content between runs."""
+    advance: Callable[[int], None] = lambda _: None
+    """Reports that so many more passages are indexed."""
 
 
 class Retriever(Component[ComponentConfig]):
@@ -24,14 +45,34 @@ class Retriever(Component[ComponentConfig]):
 
     Clauses (checked by `mint_core.testing.RETRIEVER_CHECKS`):
         1. `retrieve` returns one sequence of passages per sample, in order; it may be empty.
-        2. It never reads `sample.label`: the result is the same when the label is taken away.
+        2. It never reads `sample.label` or `sample.privileged`: the result is the same when they are taken away.
+        3. `label_scores` is None, or has one row per sample and one column per label, without NaN.
+        4. A passage's label is in the label space, or None.
     """
 
     kind = "retriever"
 
-    def build(self, labels: LabelSpace) -> None:
-        """Prepares the index. Called once before `retrieve`."""
+    def build(self, context: RetrieverContext) -> None:
+        """Prepares the index. Called once before anything is retrieved.
+
+        Args:
+            context: The label space, a folder for the index, progress.
+        """
 
     @abstractmethod
     def retrieve(self, samples: Sequence[Sample]) -> list[tuple[Passage, ...]]:
-        """The passages of every sample, best first."""
+        """The passages of every sample, best first.
+
+        Args:
+            samples: What `Sample.for_student` leaves.
+        """
+
+    def label_scores(self, samples: Sequence[Sample]) -> NDArray[np.float32] | None:
+        """How well every label fits every sample, shape (n_samples, n_labels); larger is better, -inf = not known.
+
+        None where the retriever ranks no labels.
+
+        Args:
+            samples: What `Sample.for_student` leaves.
+        """
+        return None

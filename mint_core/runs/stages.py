@@ -23,6 +23,7 @@ from mint_core.interfaces import (
     Metric,
     PreferenceStrategy,
     Retriever,
+    RetrieverContext,
     Task,
     Teacher,
     TeacherContext,
@@ -311,7 +312,7 @@ def _inference_prompts(context: Context) -> dict[str, Prompt]:
     prompts = {sample.id: context.task.inference_prompt(sample, context.n) for sample in samples}
     if context.resolved.retriever is not None:
         retriever = cast(Retriever, context.resolved.retriever.registered.component(context.resolved.retriever.config))
-        retriever.build(context.data.labels)
+        retriever.build(RetrieverContext(context.data.labels, context.cache))
         found = retriever.retrieve(samples)
         if len(found) != len(samples):
             raise ContractError(

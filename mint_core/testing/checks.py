@@ -158,15 +158,25 @@ def metric_4_title(metric: Metric) -> None:
     _require(bool(metric.rule()), "metric 4", "there is no rule for the report")
 
 
-def retriever_1_answers(retriever: Retriever, samples: list[Sample]) -> None:
+def retriever_1_answers(retriever: Retriever, samples: list[Sample], _: LabelSpace) -> None:
     """Clause 1: one sequence of passages per sample."""
     _require(len(retriever.retrieve(samples)) == len(samples), "retriever 1", "not one answer per sample")
 
 
-def retriever_2_blind(retriever: Retriever, samples: list[Sample]) -> None:
-    """Clause 2: the label is never read."""
-    blind = [replace(sample, label=None) for sample in samples]
+def retriever_2_blind(retriever: Retriever, samples: list[Sample], _: LabelSpace) -> None:
+    """Clause 2: neither the label nor a privileged field is read."""
+    blind = [replace(sample, label=None, privileged={}) for sample in samples]
     _require(retriever.retrieve(samples) == retriever.retrieve(blind), "retriever 2", "the result depends on the label")
+
+
+def retriever_3_4_labels(retriever: Retriever, samples: list[Sample], labels: LabelSpace) -> None:
+    """Clauses 3 and 4: scores of the right shape without NaN; passages tell of known labels."""
+    scores = retriever.label_scores(samples)
+    if scores is not None:
+        _require(scores.shape == (len(samples), len(labels)), "retriever 3", f"scores of shape {scores.shape}")
+        _require(not np.isnan(scores).any(), "retriever 3", "a score is NaN")
+    for passage in (passage for found in retriever.retrieve(samples) for passage in found):
+        _require(passage.label is None or passage.label in labels.names, "retriever 4", "an unknown label")
 
 
 Check = Callable[..., None]
@@ -174,4 +184,5 @@ TASK_CHECKS: tuple[Check, ...] = (task_1_samples, task_3_deterministic, task_4_p
 TEACHER_CHECKS: tuple[Check, ...] = (teacher_1_2_log_probs, teacher_3_independent_rows)
 STRATEGY_CHECKS: tuple[Check, ...] = (strategy_1_2_groups, strategy_3_4_truth, strategy_5_sizes, strategy_6_weights)
 METRIC_CHECKS: tuple[Check, ...] = (metric_1_range, metric_2_deterministic, metric_4_title)
-RETRIEVER_CHECKS: tuple[Check, ...] = (retriever_1_answers, retriever_2_blind)
+RETRIEVER_CHECKS: tuple[Check, ...] = (retriever_1_answers, retriever_2_blind, retriever_3_4_labels)
+"""Each takes a retriever after `build`, samples and the label space."""
