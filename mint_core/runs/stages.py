@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,11 +32,8 @@ from mint_core.runs.folder import RunFolder, digest_of, read_json, read_lines, s
 from mint_core.runs.observer import Observer
 from mint_core.runs.tables import read_preferences, read_rankings, write_per_sample, write_preferences, write_rankings
 from mint_core.splits import check_samples
-from mint_core.students.prompts import parse_response, with_passages, write_response
+from mint_core.students.prompts import with_passages
 from mint_core.types import Prediction, Prompt, Ranking, Split, TaskData
-
-if TYPE_CHECKING:
-    from mint_core.students.student import Student
 
 RANKINGS = Path("rankings", "rankings.parquet")
 PREFERENCES = Path("preferences", "preferences.parquet")
@@ -253,6 +250,7 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
     Without an aligner it is the base student alone.
     """
     from mint_core.aligners.lora import load_adapter
+    from mint_core.inference.answer import answers
     from mint_core.inference.generate import response_budget
     from mint_core.students.student import load_student
 
@@ -278,33 +276,15 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
                 if variant != "base" and model is student.model:
                     model = load_adapter(student.model, context.folder.path / "adapter")
                 open_ids = {i: prompt for i, prompt in asked.items() if (variant, i) not in done}
-                for prediction in _answers(context, student, variant, open_ids, model=model, budget=budget):
+                labels, header = context.data.labels, context.task.header
+                how: Any = {"n": context.n, "config": config, "budget": budget, "model": model}
+                for prediction in answers(student, variant, open_ids, labels, header, **how):
                     write_line(stream, asdict(prediction))
                     advance(1)
         partial.replace(out / "predictions.jsonl")
     del student, model
     gc.collect()
     return {"responses": total, "resumed": len(done), "max_new_tokens": budget, "variants": list(variants)}
-
-
-def _answers(
-    context: Context, student: Student, variant: str, prompts: Mapping[str, Prompt], *, model: Any, budget: int
-) -> Iterator[Prediction]:
-    """One variant's predictions, as they come."""
-    from mint_core.inference.generate import generate
-    from mint_core.inference.score import score
-
-    config, header, labels = context.resolved.config.predict, context.task.header, context.data.labels
-    if config.decode == "score":
-        for sample_id, scores in score(student, prompts, labels, header, batch_size=config.batch_size, model=model):
-            best = np.argsort(-scores, kind="stable")[: context.n]
-            names = tuple(labels.names[column] for column in best)
-            scored = tuple(round(float(scores[column]), 5) for column in best)
-            yield Prediction(sample_id, variant, write_response(header, names), names, len(names), True, scored)
-        return
-    for sample_id, text in generate(student, prompts, max_new_tokens=budget, batch_size=config.batch_size, model=model):
-        parsed = parse_response(text, header)
-        yield Prediction(sample_id, variant, text, parsed.labels, parsed.n_listed, parsed.well_formed)
 
 
 def _inference_prompts(context: Context) -> dict[str, Prompt]:
