@@ -20,7 +20,10 @@ def mint_strategies() -> list[type[PreferenceStrategy]]:
 def mint_aligners() -> list[type[Aligner]]:
     """The built-in aligners."""
     from mint_core.aligners.dpo import Dpo
+    from mint_core.aligners.kl import Kl
+    from mint_core.aligners.mult_dpo import MultDpo
     from mint_core.aligners.orpo import Orpo
     from mint_core.aligners.sft import Sft
+    from mint_core.aligners.simpo import Simpo
 
-    return [Sft, Dpo, Orpo]
+    return [Sft, Dpo, Orpo, Simpo, MultDpo, Kl]

@@ -8,7 +8,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mint_core.aligners.losses import MAX_LOG_PROB, dpo_loss, log_odds, orpo_loss, response_log_probs, set_mean
+from mint_core.aligners.losses import (
+    MAX_LOG_PROB,
+    candidate_loss,
+    dpo_loss,
+    log_odds,
+    orpo_loss,
+    response_log_probs,
+    set_mean,
+    simpo_loss,
+)
 
 HALF, FIFTH = math.log(1 / 2), math.log(1 / 5)
 
@@ -242,3 +251,54 @@ def test_equal_weights_are_the_plain_mean() -> None:
     pairs = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
     found = set_mean(pairs, torch.full((3,), 1 / 3), torch.full((4,), 1 / 4))
     assert found.item() == pytest.approx(pairs.mean().item(), rel=1e-6)
+
+
+def test_simpo_by_hand() -> None:
+    """By hand, for log p_w = -0.5, log p_l = -1.5, beta = 2, margin = 1: z = 2 * 1 - 1 = 1.
+
+    -log sigmoid(1) = log(1 + e^-1) = 0.313262; d/dz = -sigmoid(-1) = -0.268941, times beta = -0.537883.
+    """
+    chosen = torch.tensor([-0.5], requires_grad=True)
+    loss = simpo_loss(chosen, torch.tensor([-1.5]), 2.0, 1.0)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(0.313262, abs=1e-6)
+    assert chosen.grad.item() == pytest.approx(-0.537883, abs=1e-6)
+
+
+def test_candidate_loss_by_hand() -> None:
+    """By hand, for scores log 4 and log 2 (chosen, shares 3/4 and 1/4) and log 1 and log 1 (rejected).
+
+    The softmax is 4/8, 2/8, 1/8, 1/8. Loss = 3/4 log 2 + 1/4 log 4 = 5/4 log 2 = 0.866434.
+    Its gradient is softmax - shares: 1/2 - 3/4, 1/4 - 1/4, 1/8, 1/8.
+    """
+    chosen = torch.tensor([4.0, 2.0]).log().requires_grad_()
+    rejected = torch.tensor([1.0, 1.0]).log().requires_grad_()
+    loss = candidate_loss(chosen, rejected, torch.tensor([0.75, 0.25]))
+    loss.backward()
+    assert loss.item() == pytest.approx(1.25 * math.log(2), rel=1e-6)
+    assert chosen.grad.tolist() == pytest.approx([-0.25, 0.0], abs=1e-6)
+    assert rejected.grad.tolist() == pytest.approx([0.125, 0.125], abs=1e-6)
+
+
+def test_candidate_loss_of_one_pair_is_dpo() -> None:
+    """With one response on each side the softmax is a sigmoid of the difference of rewards."""
+    chosen, rejected, references = torch.tensor([-3.0]), torch.tensor([-4.0]), torch.tensor([-3.5])
+    pair = dpo_loss(chosen, rejected, references, references, 0.3).loss
+    assert torch.allclose(
+        candidate_loss(0.3 * (chosen - references), 0.3 * (rejected - references), torch.ones(1)), pair.squeeze()
+    )
+
+
+def test_candidate_loss_bounds_the_sum_over_orders_from_above() -> None:
+    """Two chosen, one rejected: the marginal of Plackett-Luce over both orders is at most the multinomial's surrogate.
+
+    By hand, with weights a, b and c of the rewards' exponentials and s = a + b + c:
+    P(chosen first, in any order) = a/s * b/(b + c) + b/s * a/(a + c), and the surrogate's sum is -log(a/s) - log(b/s).
+    """
+    for a, b, c in ((1.0, 1.0, 1.0), (5.0, 2.0, 0.1), (0.2, 3.0, 4.0)):
+        s = a + b + c
+        marginal = -math.log(a / s * b / (b + c) + b / s * a / (a + c))
+        scores = torch.tensor([a, b]).log(), torch.tensor([c]).log()
+        surrogate = 2 * candidate_loss(*scores, torch.tensor([0.5, 0.5])).item()
+        assert surrogate == pytest.approx(-math.log(a / s) - math.log(b / s), rel=1e-5)
+        assert surrogate >= marginal

@@ -135,6 +135,37 @@ def dpo_loss(
     return DpoLoss(-F.logsigmoid(chosen_reward - rejected_reward), chosen_reward, rejected_reward)
 
 
+def simpo_loss(chosen: Tensor, rejected: Tensor, beta: float, margin: float) -> Tensor:
+    """SimPO: L = -log sigmoid(beta * (log p(y_w) - log p(y_l)) - margin), log p a mean over the response tokens.
+
+    Source: Meng et al. 2024; it has no reference model.
+
+    Args:
+        chosen: Mean log-probability per token of the chosen response; shapes broadcast to the pairs.
+        rejected: The same of the rejected response.
+        beta: Scale of the reward.
+        margin: gamma, by how much the chosen reward should be larger.
+    """
+    return -F.logsigmoid(beta * (chosen - rejected) - margin)
+
+
+def candidate_loss(chosen: Tensor, rejected: Tensor, chosen_weights: Tensor) -> Tensor:
+    """Cross-entropy of a distribution over all responses of a group: -sum_i w_i log softmax(s)_i.
+
+    The softmax runs over the scores s of chosen and rejected responses alike; the rejected ones have no share.
+
+    Args:
+        chosen: (k',) scores.
+        rejected: (q',) scores.
+        chosen_weights: (k',), summing to 1.
+
+    Returns:
+        A scalar, at least the entropy of the weights.
+    """
+    everything = torch.logsumexp(torch.cat([chosen, rejected]), dim=0)
+    return chosen_weights @ (everything - chosen)
+
+
 def set_mean(pairs: Tensor, chosen_weights: Tensor, rejected_weights: Tensor) -> Tensor:
     """The weighted mean over all pairs of a group: sum_ij w_i v_j pair_ij.
 

@@ -90,7 +90,9 @@ class RareDisease(Task):
                 },
             },
             # What SFT reached is lost at the rate at which it was reached.
-            aligners={"dpo": {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": 8, "sft_learning_rate": 3e-3}},
+            aligners=dict.fromkeys(
+                ("dpo", "mult-dpo"), {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": 8, "sft_learning_rate": 3e-3}
+            ),
         )
 
 

@@ -86,14 +86,10 @@ class TissueType(Task):
                 },
             },
             # At the rate of the other phases DPO forgets the list format within an epoch.
-            aligners={
-                "dpo": {
-                    "epochs": 1,
-                    "learning_rate": 3e-4,
-                    "sft_epochs": epochs,
-                    "sft_learning_rate": learning_rate,
-                }
-            },
+            aligners=dict.fromkeys(
+                ("dpo", "mult-dpo"),
+                {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": epochs, "sft_learning_rate": learning_rate},
+            ),
         )
 
     def defaults(self) -> Mapping[str, Any]:
