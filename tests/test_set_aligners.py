@@ -65,7 +65,11 @@ def test_mult_dpo_reads_rewards() -> None:
 
 @pytest.mark.parametrize(
     ("aligner", "config"),
-    [(Simpo, SimpoConfig(**OPTIONS)), (Kl, KlConfig(**OPTIONS)), (MultDpo, MultDpoConfig(**OPTIONS, sft_epochs=1, beta=1.0))],
+    [
+        (Simpo, SimpoConfig(**OPTIONS)),
+        (Kl, KlConfig(**OPTIONS)),
+        (MultDpo, MultDpoConfig(**OPTIONS, sft_epochs=1, beta=1.0)),
+    ],
     ids=["simpo", "kl", "mult-dpo"],
 )
 def test_training_lowers_the_loss(aligner, config, tmp_path) -> None:

@@ -71,6 +71,8 @@ class RareDisease(Task):
 
     def embedded_student(self) -> EmbeddedStudent:
         """A small text student that reads phenotypes and writes lists, and knows no disease."""
+        # What SFT reached is lost at the rate at which it was reached.
+        two_phases = {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": 8, "sft_learning_rate": 3e-3}
         return EmbeddedStudent(
             path=Path(__file__).parent / "embedded" / "student",
             description="a Llama of 1.9 M parameters that mint's own script built from the names of OMIM and HPO: it "
@@ -89,10 +91,7 @@ class RareDisease(Task):
                     "lora_targets": "all-linear",
                 },
             },
-            # What SFT reached is lost at the rate at which it was reached.
-            aligners=dict.fromkeys(
-                ("dpo", "mult-dpo"), {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": 8, "sft_learning_rate": 3e-3}
-            ),
+            aligners={"dpo": two_phases, "mult-dpo": two_phases},
         )
 
 

@@ -65,6 +65,8 @@ class TissueType(Task):
         """A small image-text student that can write lists and knows no tissue."""
         drawn = self.config.source == "simulated"  # words that it never wrote before are learnt more slowly
         epochs, learning_rate = (4, 4e-3) if drawn else (3, 2e-3)
+        # At the rate of the other phases DPO forgets the list format within an epoch.
+        two_phases = {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": epochs, "sft_learning_rate": learning_rate}
         return EmbeddedStudent(
             path=Path(__file__).parent / "embedded" / "student",
             description="a LLaVA of 2.5 M parameters that mint's own script built: it learnt to describe the "
@@ -85,11 +87,7 @@ class TissueType(Task):
                     "lora_targets": "all-linear",
                 },
             },
-            # At the rate of the other phases DPO forgets the list format within an epoch.
-            aligners=dict.fromkeys(
-                ("dpo", "mult-dpo"),
-                {"epochs": 1, "learning_rate": 3e-4, "sft_epochs": epochs, "sft_learning_rate": learning_rate},
-            ),
+            aligners={"dpo": two_phases, "mult-dpo": two_phases},
         )
 
     def defaults(self) -> Mapping[str, Any]:
