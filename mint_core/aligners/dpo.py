@@ -38,6 +38,10 @@ class DpoConfig(TrainingConfig):
         own = settle(self, parameters=0, epochs=preset.dpo_epochs).epochs
         return (own,) if self.sft_adapter else (self.sft_epochs or preset.dpo_sft_epochs, own)
 
+    def phase_rejected(self) -> tuple[bool, ...]:
+        """The SFT phase reads the chosen responses only."""
+        return (True,) if self.sft_adapter else (False, True)
+
 
 class Dpo(Aligner):
     """SFT first, then DPO with the SFT model as frozen reference, on the same LoRA adapter.

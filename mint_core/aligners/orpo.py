@@ -24,6 +24,10 @@ class OrpoConfig(TrainingConfig):
         "response", description="What the SFT term covers: the response, or prompt and response as TRL does."
     )
 
+    def reads_prompts(self) -> bool:
+        """`nll: all` does."""
+        return self.nll == "all"
+
 
 class Orpo(Aligner):
     """ORPO on preference groups: L = L_SFT + lambda * -log sigmoid(log odds(y_w) - log odds(y_l)).

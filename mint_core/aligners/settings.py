@@ -79,6 +79,14 @@ class TrainingConfig(ComponentConfig):
         """Epochs of each phase of the training; each has a warm-up of its own."""
         return (settle(self, parameters=0).epochs,)
 
+    def phase_rejected(self) -> tuple[bool, ...]:
+        """Whether each phase reads the rejected responses; for `mint plan`."""
+        return (True,) * len(self.phase_epochs())
+
+    def reads_prompts(self) -> bool:
+        """Whether the loss reads the likelihood of the prompt, which needs a row per response; for `mint plan`."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 class SftConfig(TrainingConfig):
     """Options of `sft`."""
 
+    def phase_rejected(self) -> tuple[bool, ...]:
+        """The rejected responses are not read."""
+        return (False,)
+
 
 def sft_group_loss(group: GroupLogProbs) -> dict[str, Tensor]:
     """L = -log p(y_w | x), the weighted mean over the group's chosen responses of the mean over their tokens."""
