@@ -33,7 +33,7 @@ from mint_core.runs.observer import Observer
 from mint_core.runs.tables import read_preferences, read_rankings, write_per_sample, write_preferences, write_rankings
 from mint_core.splits import check_samples
 from mint_core.students.prompts import with_passages
-from mint_core.types import Prediction, Prompt, Ranking, Split, TaskData
+from mint_core.types import Prediction, PreferenceGroup, Prompt, Ranking, Split, TaskData
 
 RANKINGS = Path("rankings", "rankings.parquet")
 PREFERENCES = Path("preferences", "preferences.parquet")
@@ -211,8 +211,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
     from mint_core.students.student import load_student
 
     groups = read_preferences(context.folder.path / PREFERENCES)
-    samples = {sample.id: sample.for_student(context.task.modality) for sample in context.data.split("train")}
-    prompts = {g.sample_id: context.task.training_prompt(samples[g.sample_id], len(g.chosen[0])) for g in groups}
+    prompts = training_prompts(context, groups)
     student = load_student(context.resolved.config.student, _student_path(context))
     chosen = cast(Chosen, context.resolved.aligner)  # without an aligner there is no such stage
     aligner = cast(Aligner, chosen.registered.component(chosen.config))
@@ -238,6 +237,12 @@ def align(context: Context, work: Path, out: Path) -> Facts:
     del student, job
     gc.collect()
     return {"steps": result.steps, "final_loss": result.final_loss, "settings": dict(result.settings)}
+
+
+def training_prompts(context: Context, groups: Sequence[PreferenceGroup]) -> dict[str, Prompt]:
+    """The training prompt of every sample that the groups name."""
+    samples = {sample.id: sample.for_student(context.task.modality) for sample in context.data.split("train")}
+    return {g.sample_id: context.task.training_prompt(samples[g.sample_id], len(g.chosen[0])) for g in groups}
 
 
 def _student_path(context: Context) -> str | None:
