@@ -1,20 +1,29 @@
 """decode=score: every label of the space by likelihood, for every architecture."""
 
 import math
+from functools import reduce
 
 import pytest
 import torch
 from PIL import Image
 
 from mint_core.config import StudentConfig
-from mint_core.inference.score import score
-from mint_core.students.encoding import append_response, encode_prompt
+from mint_core.inference import branches
+from mint_core.inference.score import label_tokens, score, with_rows, with_tries
+from mint_core.inference.trie import Candidates, candidates, common, tries
+from mint_core.students.encoding import EncodedPrompt, append_response, encode_prompt
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student, load_student
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt
 from tests.tiny_students import ARCHITECTURES, HEADER, build
 
 LABELS = LabelSpace(("Colon", "Colon cancer", "Liver", "Bile duct", "Head and neck", "Skin, of the face"))
+MANY = LabelSpace(
+    (
+        *LABELS.names, "Colon cancer, familial (type 2)", "Col", "Kidney", "Kidney; WBS", "Skin", "Skin-like", "Skinny",
+        "Adrenal gland", "Adrenal gland & kidney", "\u00c9paule", "Testis 1", "Testis 11", "Testis 1-A", "B", "C",
+    )
+)  # fmt: skip
 
 
 class Plain(ImageRef):
@@ -99,3 +108,134 @@ def test_the_image_counts(students) -> None:
     prompts = {"a": prompt(student), "b": prompt(student, colour=(10, 160, 60))}
     scores = dict(score(student, prompts, LABELS, HEADER, batch_size=32))
     assert abs(scores["a"] - scores["b"]).max() > 1e-6
+
+
+def encoded(student: Student) -> list[EncodedPrompt]:
+    """Prompts of three lengths: left padding in a batch."""
+    texts = {"a": "One.", "b": "Patient two, with a longer text that goes on.", "c": "Three of them here."}
+    colours = ((200, 20, 120), (10, 160, 60), (90, 90, 200))
+    asked = zip(texts.items(), colours, strict=True)
+    return [encode_prompt(student, name, prompt(student, text, colour)) for (name, text), colour in asked]
+
+
+def both_ways(student: Student, labels: LabelSpace) -> tuple[torch.Tensor, torch.Tensor, Candidates]:
+    prompts = encoded(student)
+    known = candidates(student, labels, HEADER, prompts[0].end_of_turn)
+    with torch.inference_mode():
+        return (
+            with_tries(student, student.model, prompts, known, 8),
+            with_rows(student, student.model, prompts, known, 8),
+            known,
+        )
+
+
+@pytest.mark.parametrize("nodes", [512, 8])
+@pytest.mark.parametrize("family", sorted(ARCHITECTURES))
+def test_tries_equal_rows(family: str, nodes: int, students, monkeypatch) -> None:
+    """All labels of three prompts in one batch, in one trie and in many small ones."""
+    monkeypatch.setattr("mint_core.inference.score._MOST", nodes)
+    monkeypatch.setattr("mint_core.inference.score._FEWEST", 1)
+    tree, rows, known = both_ways(students(family), MANY)
+    assert len(list(tries(known.tails, nodes))) == 1 if nodes == 512 else len(list(tries(known.tails, nodes))) > 5
+    assert torch.isfinite(tree).all()
+    assert float((tree - rows).abs().max()) < 1e-4
+    assert float(tree.std(0).max()) > 1e-3  # the prompts differ
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3", "mllama"])
+def test_eager_attention_too(family: str, tmp_path) -> None:
+    student = load_student(StudentConfig(model=str(build(family, tmp_path)), attention="eager"))
+    tree, rows, _ = both_ways(student, MANY)
+    assert float((tree - rows).abs().max()) < 1e-4
+
+
+def test_labels_of_one_token_and_none(students) -> None:
+    """A space of one label: all its tokens stand in front of the trie."""
+    student = students("llama")
+    for names in (("Colon", "Kidney", "Liver"), ("Colon",)):
+        tree, rows, known = both_ways(student, LabelSpace(names))
+        assert max(map(len, known.tails)) == (len(names) > 1)
+        assert float((tree - rows).abs().max()) < 1e-4
+
+
+def test_logits_in_small_pieces(students, monkeypatch) -> None:
+    student = students("gemma2")
+    whole, rows, _ = both_ways(student, MANY)
+    monkeypatch.setattr(branches, "_LOGITS_BYTES", 4 * 3 * 430 * 2)
+    pieces, _, _ = both_ways(student, MANY)
+    assert torch.allclose(whole, pieces, atol=1e-5)
+    assert float((pieces - rows).abs().max()) < 1e-4
+
+
+def test_an_adapter_counts(students, tmp_path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    student = load_student(StudentConfig(model=str(build("llama", tmp_path))))
+    before, _, known = both_ways(student, LABELS)
+    adapted = get_peft_model(student.model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"])).eval()
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.3)
+    with torch.inference_mode():
+        tree, rows = (way(student, adapted, encoded(student), known, 8) for way in (with_tries, with_rows))
+    assert float((tree - rows).abs().max()) < 1e-4
+    assert float((tree - before).abs().max()) > 1e-3
+
+
+def test_what_labels_share_is_one_path() -> None:
+    [trie] = tries([[1, 2, 3], [1, 2], [4], [1, 2, 5]], budget=100)
+    assert trie.columns == [1, 0, 3, 2]
+    assert trie.tokens == [1, 2, 3, 5, 4]
+    assert trie.parents == [-1, 0, 1, 1, -1]
+    assert trie.depths == [0, 1, 2, 2, 0]
+    assert trie.last == [1, 2, 3, 4]
+
+
+def test_tries_stay_within_their_budget_and_lose_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draws = {tuple(torch.randint(0, 4, (length,), generator=generator).tolist()) for length in (2, 3, 5, 7) * 60}
+    tails = [list(tail) for tail in draws]
+    found = {}
+    for trie in tries(tails, budget=20):
+        assert len(trie.tokens) <= 20
+        assert all(parent < node for node, parent in enumerate(trie.parents))
+        for column, node in zip(trie.columns, trie.last, strict=True):
+            path = []
+            while node >= 0:
+                path.append(trie.tokens[node])
+                node = trie.parents[node]
+            found[column] = path[::-1]
+    assert [found[column] for column in range(len(tails))] == tails
+    assert len(list(tries([[1] * 30, [2]], budget=20))) == 2  # a label longer than the budget
+
+
+def test_a_student_whose_tries_do_not_hold_gets_rows_and_one_warning(students, monkeypatch) -> None:
+    student = students("llama")
+    prompts = {name: prompt(student, f"Patient {name}.") for name in "abc"}
+    right = dict(score(student, prompts, LABELS, HEADER, batch_size=2))
+    everything = torch.ones_like
+    monkeypatch.setattr(branches, "_ancestors", lambda trie: everything(torch.eye(len(trie.tokens), dtype=torch.bool)))
+    with pytest.warns(UserWarning, match="one row each, because .* cannot share") as warned:
+        found = dict(score(student, prompts, LABELS, HEADER, batch_size=2))
+    assert len(warned) == 1
+    for name in prompts:
+        assert found[name] == pytest.approx(right[name], abs=1e-4)
+
+
+def test_a_full_memory_is_no_reason_for_rows(students, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    student = students("llama")
+    monkeypatch.setattr("mint_core.inference.score.with_tries", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        dict(score(student, {"a": prompt(student)}, LABELS, HEADER, batch_size=2))
+
+
+def test_tokens_per_label(students) -> None:
+    student = students("llama")
+    counts = label_tokens(student, LABELS, HEADER, prompt(student))
+    texts = [f"{HEADER}\n1. {name}" for name in LABELS.names]
+    written = student.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    shared = reduce(common, written)
+    assert counts == [len(one) - len(shared) + 1 for one in written]

@@ -9,7 +9,6 @@ token of the prompt. An image stands in the prompt, so its features are computed
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,8 @@ from torch.nn import functional as F
 from mint_core.aligners.losses import ResponseLogProbs
 from mint_core.students.encoding import EncodedPrompt, append_response, stack
 from mint_core.students.student import Student
+from mint_core.students.tree import in_form as _form
+from mint_core.students.tree import layer_masks, prompt_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def shared_batch(student: Student, rows: Sequence[PromptRow]) -> tuple[dict[str,
     batch: dict[str, Any] = dict(stack(whole, pad, "left"))
     owner, offset = _owners(rows, tail)
     real = torch.arange(width) >= width - torch.tensor([[row.prompt.length] for row in rows])  # (rows, width)
-    before = _prompt_positions(student, prompts, real)  # (..., rows, width)
+    before = prompt_positions(student, prompts, real)  # (..., rows, width)
     batch["position_ids"] = torch.cat([before, before[..., -1:] + 1 + offset], dim=-1)
     batch["attention_mask"] = _masks(student, prompts, real, owner, batch["position_ids"])
     return batch, _places(rows, tail)
@@ -127,17 +128,6 @@ def _places(rows: Sequence[PromptRow], tail: int) -> Places:
     return Places(**{k: torch.tensor(v) for k, v in tensors.items()}, responses=responses, tail=tail)
 
 
-def _prompt_positions(student: Student, prompts: Mapping[str, Tensor], real: Tensor) -> Tensor:
-    """(rows, width), or (3, rows, width) for students that place image patches in time, height and width."""
-    index = getattr(getattr(student.model, "model", None), "get_rope_index", None)
-    if index is None:
-        return (real.long().cumsum(1) - 1).clamp(min=0)
-    known = inspect.signature(index).parameters
-    with torch.no_grad():
-        positions: Tensor = index(**{key: value for key, value in prompts.items() if key in known})[0]
-    return positions
-
-
 def _masks(
     student: Student, prompts: Mapping[str, Tensor], real: Tensor, owner: Tensor, positions: Tensor
 ) -> Tensor | dict[str, Tensor]:
@@ -149,15 +139,9 @@ def _masks(
     mask[:, width:, width:] &= owner[:, :, None] == owner[:, None, :]
     mask |= torch.eye(length, dtype=torch.bool)  # padding looks at itself: no softmax may be empty
     image = _image_blocks(student, prompts, length)
-    text = student.model.config.get_text_config()
-    window = getattr(text, "sliding_window", None)
-    layers = set(getattr(text, "layer_types", None) or ())
-    if window is None or (layers and "sliding_attention" not in layers):
-        return _form(student, mask | image)
-    near = mask & (positions[:, :, None] - positions[:, None, :] < window)
-    if not layers:
-        return _form(student, near | image)
-    return {"full_attention": _form(student, mask | image), "sliding_attention": _form(student, near | image)}
+    kinds = layer_masks(student, mask, positions, positions)
+    formed = {kind: _form(student, own | image) for kind, own in kinds.items()}
+    return formed if len(formed) > 1 else next(iter(formed.values()))
 
 
 def _image_blocks(student: Student, prompts: Mapping[str, Tensor], length: int) -> Tensor:
@@ -169,11 +153,3 @@ def _image_blocks(student: Student, prompts: Mapping[str, Tensor], length: int) 
         block = (kind & ~F.pad(kind, (1, 0))[:, :-1]).cumsum(1)
         seen[:, :width, :width] = (block[:, :, None] == block[:, None, :]) & kind[:, None, :] & kind[:, :, None]
     return seen
-
-
-def _form(student: Student, mask: Tensor) -> Tensor:
-    """(rows, 1, length, length). Eager attention adds masks, so it needs numbers: a boolean one is silently wrong."""
-    if student.model.config._attn_implementation != "eager":
-        return mask[:, None]
-    lowest = torch.finfo(student.model.dtype).min
-    return torch.zeros(mask[:, None].shape, dtype=student.model.dtype).masked_fill(~mask[:, None], lowest)

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from mint_core.students.encoding import (
-    EncodedPrompt,
-    append_response,
-    check_length,
-    encode_prompt,
-    encode_response,
-    stack,
-)
-from mint_core.students.prompts import write_response
+from mint_core.inference.trie import Candidates, candidates, tries
+from mint_core.students.encoding import EncodedPrompt, append_response, check_length, encode_prompt, stack
 from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
@@ -26,17 +17,10 @@ if TYPE_CHECKING:
 
     from mint_core.students.student import Student
 
-
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """The labels as tokens behind what all responses begin with."""
-
-    shared: list[int]
-    """Header and number of the first entry."""
-    tails: list[list[int]]
-    """Per label: its own tokens."""
-    ends: list[list[int]]
-    """Per label: the tokens of which one may follow, because the response or the entry ends there."""
+_TOKENS = 4096
+"""Nodes of all rows in one pass."""
+_FEWEST, _MOST = 64, 512
+"""Nodes of one row in one pass: attention grows with their square."""
 
 
 def score(
@@ -51,14 +35,16 @@ def score(
     """Scores every label for every prompt: log p(the first entry is this label and ends there | prompt, header).
 
     Probabilities of different labels are comparable without length normalisation, because each includes its end. They
-    sum to at most 1 over the label space; what is missing is what the student would rather write.
+    sum to at most 1 over the label space; what is missing is what the student would rather write. Every prompt is
+    computed once, and so is what several labels begin with. That this gives what rows of their own would give is
+    checked on a few labels first; students for which it does not hold get a row per label, and a warning.
 
     Args:
         student: Processor and device; its model scores unless `model` is given.
         prompts: Prompt per sample id.
         labels: The label space.
         header: First line of a response.
-        batch_size: Labels per forward pass.
+        batch_size: Prompts per forward pass; labels per forward pass where each has a row of its own.
         model: The student with an adapter.
 
     Yields:
@@ -70,106 +56,111 @@ def score(
     import torch
 
     model = student.model if model is None else model
-    candidates: _Candidates | None = None
-    for sample_id, prompt in prompts.items():
-        encoded = encode_prompt(student, sample_id, prompt)
-        candidates = candidates or _candidates(student, labels, header, encoded.end_of_turn)
-        longest = len(candidates.shared) + max(map(len, candidates.tails)) + 1
-        check_length(student, sample_id, encoded.length + longest)
-        way = _with_images if prompt.image is not None else _with_cache
+    way, known = None, None
+    every = list(prompts)
+    for start in range(0, len(every), batch_size):
+        ids = every[start : start + batch_size]
+        encoded = [encode_prompt(student, sample_id, prompts[sample_id]) for sample_id in ids]
+        known = known or candidates(student, labels, header, encoded[0].end_of_turn)
+        for prompt in encoded:
+            check_length(student, prompt.sample_id, prompt.length + known.longest)
         with torch.inference_mode():
-            yield sample_id, way(student, model, encoded, candidates, batch_size).cpu().numpy()
+            way = way or _choose_way(student, model, encoded, known)
+            scores = way(student, model, encoded, known, batch_size).cpu().numpy()
+        yield from zip(ids, scores, strict=True)
 
 
-def _candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: str) -> _Candidates:
-    alone = [encode_response(student, write_response(header, (name,)), end_of_turn) for name in labels.names]
-    longer = [encode_response(student, write_response(header, (name, "x")), "") for name in labels.names]
-    # Where the list goes on, the tokens are the same up to the end of the name, unless the tokenizer merges across it.
-    stems = [_common(one, two) for one, two in zip(alone, longer, strict=True)]
-    ends = [sorted({one[len(s)], two[len(s)]}) for one, two, s in zip(alone, longer, stems, strict=True)]
-    shared = reduce(_common, stems)
-    return _Candidates(shared, [stem[len(shared) :] for stem in stems], ends)
-
-
-def _common(one: list[int], two: list[int]) -> list[int]:
-    """What both begin with."""
-    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False))]
-
-
-def _with_cache(
-    student: Student, model: Any, prompt: EncodedPrompt, candidates: _Candidates, batch_size: int
-) -> torch.Tensor:
-    """The prompt once, then the labels behind its cache; for prompts without an image."""
-    import torch
-
-    start = append_response(prompt, candidates.shared)
-    first = model(**{key: value.to(student.device) for key, value in start.items()}, use_cache=True)
-    before = first.logits[:, -1].float().log_softmax(-1)  # (1, vocabulary): predicts the first own token
-    length = int(start["input_ids"].shape[1])
-    results = []
-    for begin in range(0, len(candidates.tails), batch_size):
-        tails = candidates.tails[begin : begin + batch_size]
-        ends = candidates.ends[begin : begin + batch_size]
-        ids, lengths = _padded(tails, student)
-        cache = _repeated(first.past_key_values, len(tails))
-        mask = torch.ones(len(tails), length + ids.shape[1], dtype=torch.long, device=student.device)
-        logits = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True).logits
-        after = torch.cat([before.expand(len(tails), 1, -1), logits.float().log_softmax(-1)], dim=1)
-        results.append(_totals(after, ids, lengths, ends))
-    return torch.cat(results)
-
-
-def _repeated(cache: Any, count: int) -> Any:
-    from copy import deepcopy
-
-    own = deepcopy(cache)
-    own.batch_repeat_interleave(count)
-    return own
-
-
-def _with_images(
-    student: Student, model: Any, prompt: EncodedPrompt, candidates: _Candidates, batch_size: int
-) -> torch.Tensor:
-    """One row per label, image and prompt in each."""
-    import torch
-
-    results = []
-    for begin in range(0, len(candidates.tails), batch_size):
-        tails = candidates.tails[begin : begin + batch_size]
-        rows = [append_response(prompt, [*candidates.shared, *tail]) for tail in tails]
-        batch = stack(rows, student.tokenizer.pad_token_id, "right")
-        logits = model(**{key: value.to(student.device) for key, value in batch.items()}, use_cache=False).logits
-        ids, lengths = _padded(tails, student)
-        begin_of_tail = prompt.length + len(candidates.shared)
-        after = logits[:, begin_of_tail - 1 : begin_of_tail + ids.shape[1]].float().log_softmax(-1)
-        results.append(_totals(after, ids, lengths, candidates.ends[begin : begin + batch_size]))
-    return torch.cat(results)
-
-
-def _padded(tails: Sequence[Sequence[int]], student: Student) -> tuple[torch.Tensor, list[int]]:
-    import torch
-
-    width = max(1, *map(len, tails))
-    ids = torch.full((len(tails), width), student.tokenizer.pad_token_id, device=student.device)
-    for row, tail in enumerate(tails):
-        ids[row, : len(tail)] = torch.tensor(tail, dtype=torch.long)
-    return ids, [len(tail) for tail in tails]
-
-
-def _totals(
-    after: torch.Tensor, ids: torch.Tensor, lengths: Sequence[int], ends: Sequence[Sequence[int]]
-) -> torch.Tensor:
-    """(rows,): log p of each label's tokens and of its end.
+def label_tokens(student: Student, labels: LabelSpace, header: str, prompt: Prompt) -> list[int]:
+    """Tokens of each label, its end included: what `predict.normalise: tokens` divides by.
 
     Args:
-        after: (rows, 1 + width, vocabulary): log-probabilities of the next token, from before the first own token on.
-        ids: (rows, width): own tokens, padded on the right.
-        lengths: Own tokens per row.
-        ends: Tokens of which one may follow, per row.
+        student: Its tokenizer counts.
+        labels: The label space.
+        header: First line of a response.
+        prompt: Any prompt of the task; it tells how a turn ends.
     """
+    end_of_turn = encode_prompt(student, "", prompt).end_of_turn
+    return [len(tail) + 1 for tail in candidates(student, labels, header, end_of_turn).tails]
+
+
+def _choose_way(student: Student, model: Any, prompts: Sequence[EncodedPrompt], known: Candidates) -> Any:
+    """Tries, where they give what a row per label gives; proven on the batch's shortest and longest prompt."""
     import torch
 
-    steps = after[:, :-1].gather(-1, ids[..., None])[..., 0]  # (rows, width)
-    counted = torch.arange(ids.shape[1], device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]
-    closing = [after[row, lengths[row], list(end)].logsumexp(0) for row, end in enumerate(ends)]
-    return (steps * counted).sum(1) + torch.stack(closing)
+    some = known.some(_telling(known))
+    two = sorted(prompts, key=lambda prompt: prompt.length)
+    two = [two[0], two[-1]] if len(two) > 1 else two
+    expected = with_rows(student, model, two, some, 2)
+    try:
+        worst = float((with_tries(student, model, two, some, 2) - expected).abs().max())
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        reason = type(error).__name__
+    else:
+        # Of a label's summed log-probability, in nats; half precision rounds each of its tokens.
+        reason = "" if worst <= (1e-2 if model.dtype == torch.float32 else 1.0) else f"scores differ by {worst:.2g}"
+    if not reason:
+        return with_tries
+    warnings.warn(
+        f"The labels are scored with one row each, because {student.source} cannot share what they have in common "
+        f"({reason}); this takes longer.",
+        stacklevel=3,
+    )
+    return with_rows
+
+
+def _telling(known: Candidates) -> list[int]:
+    """A few labels: neighbours that share most, the shortest, the longest."""
+    order = sorted(range(len(known.tails)), key=lambda column: known.tails[column])
+    lengths = sorted(order, key=lambda column: len(known.tails[column]))
+    middle = len(order) // 2
+    return list(dict.fromkeys([*order[middle : middle + 2], lengths[0], lengths[-1]]))
+
+
+def with_tries(
+    student: Student, model: Any, prompts: Sequence[EncodedPrompt], known: Candidates, batch_size: int
+) -> torch.Tensor:
+    """(prompts, labels): all prompts in one batch, the labels as tries behind them."""
+    import torch
+
+    from mint_core.inference.branches import begin, label_log_probs
+
+    innermost = model.get_base_model() if hasattr(model, "get_base_model") else model
+    begun = begin(student, innermost, prompts, known.shared)
+    scores = torch.zeros(len(prompts), len(known.tails), device=student.device)
+    budget = min(_MOST, max(_FEWEST, _TOKENS // len(prompts)))
+    for trie in tries(known.tails, budget):
+        ends = [known.ends[column] for column in trie.columns]
+        scores[:, trie.columns] = label_log_probs(student, innermost, begun, trie, ends)
+    return scores
+
+
+def with_rows(
+    student: Student, model: Any, prompts: Sequence[EncodedPrompt], known: Candidates, batch_size: int
+) -> torch.Tensor:
+    """(prompts, labels): one row per label, prompt and image in each."""
+    import torch
+
+    scores = torch.zeros(len(prompts), len(known.tails), device=student.device)
+    for place, prompt in enumerate(prompts):
+        for start in range(0, len(known.tails), batch_size):
+            columns = range(len(known.tails))[start : start + batch_size]
+            scores[place, columns.start : columns.stop] = _row_scores(student, model, prompt, known.some(columns))
+    return scores
+
+
+def _row_scores(student: Student, model: Any, prompt: EncodedPrompt, known: Candidates) -> torch.Tensor:
+    """(labels,): log p of each label's tokens and of its end, from one batch of rows."""
+    import torch
+
+    rows = [append_response(prompt, [*known.shared, *tail]) for tail in known.tails]
+    batch = stack(rows, student.tokenizer.pad_token_id, "right")
+    logits = model(**{key: value.to(student.device) for key, value in batch.items()}, use_cache=False).logits
+    first = prompt.length + len(known.shared) - 1  # predicts the first own token
+    totals = []
+    for row, (tail, ends) in enumerate(zip(known.tails, known.ends, strict=True)):
+        after = logits[row, first : first + len(tail) + 1].float().log_softmax(-1)
+        steps = after[:-1].gather(1, torch.tensor(tail, dtype=torch.long, device=after.device)[:, None])
+        totals.append(steps.sum() + after[-1, ends].logsumexp(0))
+    return torch.stack(totals)

@@ -1,0 +1,170 @@
+"""Log-probabilities of a trie's tokens behind prompts that are computed once.
+
+The prompts of a batch are padded on the left and their keys and values are kept. The nodes of a trie then go through
+the student in one pass: each stands as many tokens behind the prompt as it is deep, and sees the prompt, its ancestors
+and itself. The projection onto the vocabulary runs over a few nodes at a time, and only what is asked for is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from mint_core.inference.trie import Trie
+from mint_core.students.encoding import EncodedPrompt, append_response, stack
+from mint_core.students.tree import in_form, layer_masks, prompt_positions
+
+if TYPE_CHECKING:
+    from mint_core.students.student import Student
+
+_LOGITS_BYTES = 128 * 2**20
+"""Of one piece of logits in fp32; two or three such tensors are alive at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Prompts that went through the student, with what all labels begin with behind them."""
+
+    cache: Any
+    """Keys and values of all layers."""
+    real: Tensor
+    """(rows, width) boolean; False where a prompt is padded."""
+    positions: Tensor
+    """(rows, 1) or (3, rows, 1): position ids of the last tokens."""
+    hidden: Tensor
+    """(rows, 1, size): what predicts the first token of every label."""
+    seen: Tensor | None
+    """(rows, 1, images, tiles): what the last token may look at through cross-attention (Mllama)."""
+
+
+def begin(student: Student, model: Any, prompts: Sequence[EncodedPrompt], shared: Sequence[int]) -> Begun:
+    """Computes prompts once.
+
+    Args:
+        student: Processor and device.
+        model: The transformers model, without a wrapper.
+        prompts: One per row.
+        shared: Token ids that follow every prompt.
+    """
+    rows = [append_response(prompt, shared) for prompt in prompts]
+    batch = stack(rows, student.tokenizer.pad_token_id, "left")
+    real = batch["attention_mask"].bool()
+    positions = prompt_positions(student, batch, real)
+    inputs = {key: value.to(student.device) for key, value in batch.items()}
+    # Without the config every layer keeps all keys: what slides out of a window is masked, not dropped.
+    out = model.base_model(
+        **inputs, position_ids=positions.to(student.device), past_key_values=DynamicCache(), use_cache=True
+    )
+    seen = inputs["cross_attention_mask"][:, -1:] if "cross_attention_mask" in inputs else None
+    return Begun(
+        cache=out.past_key_values,
+        real=real.to(student.device),
+        positions=positions[..., -1:].to(student.device),
+        hidden=out.last_hidden_state[:, -1:],
+        seen=seen,
+    )
+
+
+def label_log_probs(student: Student, model: Any, begun: Begun, trie: Trie, ends: Sequence[Sequence[int]]) -> Tensor:
+    """Log-probabilities of a trie's labels, each with its end.
+
+    Args:
+        student: Its attention implementation and kinds of layers count.
+        model: The transformers model, without a wrapper.
+        begun: The prompts.
+        trie: The labels.
+        ends: Per label of the trie: tokens of which one must follow.
+
+    Returns:
+        (rows, labels of the trie) fp32, natural logarithms.
+    """
+    rows, nodes = len(begun.real), len(trie.tokens)
+    own = _ancestors(trie).to(begun.real.device)  # (nodes, nodes)
+    hidden = begun.hidden
+    if nodes:
+        hidden = torch.cat([hidden, _hidden(student, model, begun, trie, own)], dim=1)  # the root in column 0
+    at = [parent + 1 for parent in trie.parents]
+    tokens = list(trie.tokens)
+    for node, label_ends in zip(trie.last, ends, strict=True):
+        at += [node + 1] * len(label_ends)
+        tokens += label_ends
+    found = _picked(model, hidden, torch.tensor(at), torch.tensor(tokens))  # (rows, nodes + ends)
+    before = torch.cat([found.new_zeros(rows, 1), found[:, :nodes] @ own.float().T], dim=1)  # log p up to each node
+    totals, start = [], nodes
+    for node, label_ends in zip(trie.last, ends, strict=True):
+        closing = found[:, start : start + len(label_ends)].logsumexp(1)
+        totals.append(before[:, node + 1] + closing)
+        start += len(label_ends)
+    return torch.stack(totals, dim=1)
+
+
+def _ancestors(trie: Trie) -> Tensor:
+    """(nodes, nodes) boolean: the ancestors of each node, and itself."""
+    own = torch.eye(len(trie.tokens), dtype=torch.bool)
+    for node, parent in enumerate(trie.parents):
+        if parent >= 0:
+            own[node] |= own[parent]
+    return own
+
+
+def _hidden(student: Student, model: Any, begun: Begun, trie: Trie, own: Tensor) -> Tensor:
+    """(rows, nodes, size): the last layer's output for every node."""
+    rows, device = len(begun.real), begun.real.device
+    depths = torch.tensor(trie.depths, device=device)
+    tree = own.expand(rows, -1, -1)
+    mask = torch.cat([begun.real[:, None, :].expand(-1, len(depths), -1), tree], dim=-1)
+    counted = begun.real.long().cumsum(1)  # tokens up to each, padding not counted
+    queries = counted[:, -1:] + 1 + depths
+    masks = layer_masks(student, mask, queries, torch.cat([counted, queries], dim=1))
+    formed = {kind: in_form(student, one) for kind, one in masks.items()}
+    extra = {} if begun.seen is None else {"cross_attention_mask": begun.seen.repeat(1, len(depths), 1, 1)}
+    hidden: Tensor = model.base_model(
+        input_ids=torch.tensor(trie.tokens, device=device).expand(rows, -1),
+        position_ids=begun.positions + 1 + depths,
+        attention_mask=formed if len(formed) > 1 else next(iter(formed.values())),
+        past_key_values=_branch(begun.cache),
+        use_cache=True,
+        **extra,
+    ).last_hidden_state
+    return hidden
+
+
+def _branch(cache: Any) -> Any:
+    """The same keys and values in a cache of its own: layers grow by new tensors, so that nothing is copied."""
+    branch = copy(cache)
+    branch.layers = [copy(layer) for layer in cache.layers]
+    return branch
+
+
+def _picked(model: Any, hidden: Tensor, at: Tensor, tokens: Tensor) -> Tensor:
+    """(rows, queries) fp32: log p of a token at a column of `hidden`.
+
+    Args:
+        model: The transformers model: its projection onto the vocabulary.
+        hidden: (rows, columns, size).
+        at: (queries,): columns.
+        tokens: (queries,): token ids.
+    """
+    head, text = model.get_output_embeddings(), model.config.get_text_config()
+    cap = getattr(text, "final_logit_softcapping", None)
+    order = torch.argsort(at, stable=True)
+    at, tokens = at[order].to(hidden.device), tokens[order].to(hidden.device)
+    rows, columns, _ = hidden.shape
+    width = max(1, _LOGITS_BYTES // (4 * rows * text.vocab_size))
+    bounds = torch.searchsorted(at, torch.arange(0, columns + width, width, device=at.device)).tolist()
+    pieces = []
+    for piece, (start, stop) in enumerate(pairwise(bounds)):
+        first = piece * width
+        logits = head(hidden[:, first : first + width]).float()
+        if cap:
+            logits = logits.div_(cap).tanh_().mul_(cap)
+        wanted = at[start:stop] - first
+        pieces.append(logits[:, wanted, tokens[start:stop]] - logits.logsumexp(-1)[:, wanted])
+    return torch.cat(pieces, dim=1)[:, torch.argsort(order).to(hidden.device)]
