@@ -83,7 +83,7 @@ def test_it_is_orpo_without_the_odds_ratio(align) -> None:
 
 
 def test_rejected_responses_are_not_even_encoded(student, tmp_path, align) -> None:
-    batch = GroupCollator(student, job(student, tmp_path), rejected=False)(GROUPS)
+    batch = GroupCollator(student, job(student, tmp_path), rejected=False).batch(GROUPS)
     assert len(batch["labels"]) == 5  # the chosen ones
     without = [replace(group, rejected=()) for group in GROUPS]
     assert same(align("with")[1], align("without", groups=without)[1], 0)

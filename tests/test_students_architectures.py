@@ -166,7 +166,7 @@ def batch_of(
     job = job_for(
         student, Path(), prompts=prompts or prompts_for(Architecture("", lambda _: None, student.reads_images))
     )
-    return GroupCollator(student, job)(groups)
+    return GroupCollator(student, job).batch(groups)
 
 
 def log_probs_of(student: Student, batch: dict, model: Any = None) -> torch.Tensor:
@@ -266,7 +266,7 @@ def test_training_works_on_those_log_probs(shared, trained, name) -> None:
         ratio = -F.logsigmoid(odds[0][:, None] - odds[1][None, :])
         losses.append(-chosen.mean() + ratio.mean())
     assert run.first_step["loss"] == pytest.approx(float(torch.stack(losses).mean()), abs=2e-4)
-    whole_row = GroupCollator(student, job_for(student, Path(), prompts=prompts), shared=True)(GROUPS)["model"][
+    whole_row = GroupCollator(student, job_for(student, Path(), prompts=prompts), shared=True).batch(GROUPS)["model"][
         "input_ids"
     ]
     assert all(kept is not None and 0 < kept < whole_row.shape[1] for kept in run.kept_logits)

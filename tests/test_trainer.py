@@ -1,5 +1,6 @@
 """The training engine on the smallest text student: what stops it, what it resumes from, and that it learns."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -248,15 +249,6 @@ def test_the_tenth_checkpoint_is_newer_than_the_ninth(tmp_path) -> None:
 # What it computes.
 
 
-def test_accumulation_equals_a_larger_batch(align) -> None:
-    """Six groups, so that the last step of an epoch is smaller than the others."""
-    whole, expected = align("whole", batch_size=4, accumulation=1)
-    parts, found = align("parts", batch_size=2, accumulation=2)
-    assert whole.steps == parts.steps == 4
-    assert parts.final_loss == pytest.approx(whole.final_loss, rel=1e-4)
-    assert_same(found, expected, 1e-5)
-
-
 def test_a_seed_fixes_the_adapter_even_with_dropout(align) -> None:
     first, again, other = (
         align(name, lora_dropout=0.05, epochs=1, seed=seed)[1] for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -354,3 +346,93 @@ def test_what_the_user_names_beats_the_preset() -> None:
     assert found.lora_targets == "attention"
     assert settle(TrainingConfig(lora_rank=8), 10**9).lora_alpha == 4  # alpha / r stays that of the preset
     assert settle(TrainingConfig(lora_rank=8, lora_alpha=16), 10**9).lora_alpha == 16
+
+
+# What is the same, however a step is computed.
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2, "accumulation": 2}, {"batch_size": 1, "accumulation": 4}])
+def test_accumulated_batches_are_one_batch(align, options) -> None:
+    """Six groups in steps of four and two: the mean is over the groups of a step, also in the last one."""
+    one, expected = align("whole", batch_size=4, accumulation=1, log_steps=1)
+    other, found = align("parts", **options, log_steps=1)
+    assert [entry["loss"] for entry in other.history] == pytest.approx([e["loss"] for e in one.history], abs=1e-5)
+    assert [e["grad_norm"] for e in other.history] == pytest.approx([e["grad_norm"] for e in one.history], rel=1e-4)
+    assert_same(expected, found, 1e-5)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_token_budget_changes_nothing_but_the_parts(align, share, monkeypatch) -> None:
+    sizes: list[int] = []
+    compute_loss = engine.GroupTrainer.compute_loss
+
+    def counting(self: Any, model: Any, inputs: Any, **other: Any) -> Any:
+        sizes.append(inputs["size"].computed)
+        return compute_loss(self, model, inputs, **other)
+
+    monkeypatch.setattr(engine.GroupTrainer, "compute_loss", counting)
+    one, expected = align("whole", batch_size=6, token_budget=None, share_prompt=share, log_steps=1)
+    whole = sizes.copy()
+    sizes.clear()
+    other, found = align("parts", batch_size=6, token_budget=whole[0] // 2, share_prompt=share, log_steps=1)
+    assert len(sizes) > len(whole)
+    assert max(sizes) <= whole[0] // 2
+    assert [entry["loss"] for entry in other.history] == pytest.approx([e["loss"] for e in one.history], abs=1e-5)
+    assert other.history[0]["padding"] < one.history[0]["padding"]  # like lengths come together
+    assert_same(expected, found, 1e-5)
+
+
+def test_a_group_larger_than_the_budget_is_not_torn_apart(align) -> None:
+    one, expected = align("whole", batch_size=1)
+    other, found = align("tight", batch_size=1, token_budget=1)
+    assert other.steps == one.steps
+    assert_same(expected, found)
+
+
+def test_figures_are_means_over_all_groups_since_the_last_line(align) -> None:
+    """Loss and its parts agree in every line: loss = nll + odds_ratio at weight 1, over several steps of a line."""
+    result, _ = align("figures", batch_size=3, epochs=4, log_steps=4, weight=1.0)
+    for entry in result.history:
+        assert entry["loss"] == pytest.approx(entry["nll"] + entry["odds_ratio"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        PreferenceGroup("case-0", (("Colon",),), (("Liver",), ("Colon",))),
+        PreferenceGroup("case-0", (("Colon",), ("Colon",)), (("Liver",),)),
+    ],
+)
+def test_a_response_that_occurs_twice_is_refused(student, tmp_path, group) -> None:
+    with pytest.raises(DataError, match="case-0 has the response 'Colon' twice"):
+        Orpo(config()).align(job(student, tmp_path, groups=[group]))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_certainty_has_a_finite_gradient(folder, tmp_path, dtype) -> None:
+    """A student that is all but certain of a chosen label: p is 1 within the precision of its weights."""
+    sure = load_student(StudentConfig(model=str(folder), device="cpu", dtype=dtype))
+    groups = [PreferenceGroup("case-0", (("Colon",),), (("Liver",),))]
+    sharp = sure.model.get_output_embeddings()
+    sharp.weight.data *= 1e4  # every softmax is one token, right or wrong
+    result = Orpo(config(epochs=1, batch_size=1, share_prompt=False)).align(job(sure, tmp_path, groups=groups))
+    assert math.isfinite(result.final_loss)
+    assert math.isfinite(result.history[-1]["grad_norm"])
+
+
+def test_fifty_against_fifty(student, tmp_path) -> None:
+    labels = [f"{a} {b} {i}" for i in range(20) for a in LABELS for b in LABELS][:100]
+    groups = [PreferenceGroup("case-0", tuple((x,) for x in labels[:50]), tuple((x,) for x in labels[50:]))]
+    student.model.config.max_position_embeddings = 8096
+    result = Orpo(config(epochs=1, batch_size=1)).align(job(student, tmp_path, groups=groups))
+    assert math.isfinite(result.final_loss)
+
+
+def test_a_prompt_longer_than_the_context_is_refused_before_anything_is_trained(student, tmp_path) -> None:
+    student.model.config.max_position_embeddings = 80
+    steps: list[int] = []
+    with pytest.raises(DataError, match=r"Sample case-5: prompt and response take \d+ tokens, .* holds 80"):
+        long = {**PROMPTS, "case-5": Prompt((Message("user", "Patch. " * 60),))}
+        given = job(student, tmp_path, prompts=long, advance=lambda step, *_: steps.append(step))
+        Orpo(config(batch_size=1)).align(given)
+    assert not steps

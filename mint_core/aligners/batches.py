@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -100,6 +100,15 @@ class GroupDataset(Dataset[PreferenceGroup]):
         return self.groups[position]
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """How many tokens a forward pass reads."""
+
+    real: int
+    computed: int
+    """With padding."""
+
+
 class GroupCollator:
     """Encodes groups; `groups` says which responses belong together.
 
@@ -109,6 +118,7 @@ class GroupCollator:
         rejected: Encode the rejected responses too.
         references: What the reference says of every response; None where the method has none.
         shared: One row per prompt instead of one per response.
+        budget: Most tokens of one forward pass, padding included; None = no limit.
     """
 
     def __init__(
@@ -119,26 +129,54 @@ class GroupCollator:
         rejected: bool = True,
         references: References | None = None,
         shared: bool = False,
+        budget: int | None = None,
     ) -> None:
         self.student = student
         self.job = job
         self.rejected = rejected
         self.references = references
         self.shared = shared
+        self.budget = budget
 
     def __call__(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
-        """One batch: tensors for the model, where the responses stand, and every group's place."""
-        rows = [self._row(group) for group in groups]
+        """A batch in parts, each of them one forward pass within the budget.
+
+        Groups of like length come together where there are several parts, so that little is padding. A group is never
+        torn apart, however large it is.
+        """
+        rows = [self.row(group) for group in groups]
+        parts = _within(rows, self.budget, self.width) if self.budget else [list(range(len(rows)))]
+        return {"parts": [self._batch([groups[i] for i in part], [rows[i] for i in part]) for part in parts]}
+
+    def batch(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
+        """One forward pass, whatever its size: tensors, where the responses stand, and every group's place."""
+        return self._batch(groups, [self.row(group) for group in groups])
+
+    def width(self, rows: Sequence[PromptRow]) -> int:
+        """Tokens of a forward pass over these groups, padding included."""
+        if self.shared:
+            return len(rows) * (max(row.prompt.length for row in rows) + max(row.tail for row in rows))
+        longest = max(row.prompt.length + max(map(len, row.responses)) for row in rows)
+        return sum(len(row.responses) for row in rows) * longest
+
+    def _batch(self, groups: Sequence[PreferenceGroup], rows: Sequence[PromptRow]) -> dict[str, Any]:
         places, start = [], 0
         for group, row in zip(groups, rows, strict=True):
             places.append(self._place(group, start))
             start += len(row.responses)
+        real = sum(row.prompt.length * (1 if self.shared else len(row.responses)) + row.tail for row in rows)
+        common = {"groups": places, "size": Tokens(real, self.width(rows))}
         if self.shared:
             batch, tokens = shared_batch(self.student, rows)
-            return {"model": batch, "tokens": tokens, "groups": places}
-        return {**_distinct_batch(self.student, rows), "groups": places}
+            return {"model": batch, "tokens": tokens, **common}
+        return {**_distinct_batch(self.student, rows), **common}
 
-    def _row(self, group: PreferenceGroup) -> PromptRow:
+    def row(self, group: PreferenceGroup) -> PromptRow:
+        """A group as tokens.
+
+        Raises:
+            DataError: It does not fit the student's context.
+        """
         prompt = encode_prompt(self.student, group.sample_id, self.job.prompts[group.sample_id])
         responses = []
         for response in (*group.chosen, *self._rejected(group)):
@@ -164,6 +202,20 @@ class GroupCollator:
     def _reference(self, sample_id: str, responses: Sequence[Response]) -> tuple[float, ...]:
         references = self.references
         return () if references is None else tuple(references[sample_id, response] for response in responses)
+
+
+def _within(rows: Sequence[PromptRow], budget: int, width: Callable[[Sequence[PromptRow]], int]) -> list[list[int]]:
+    """Positions of the rows in parts whose width is at most the budget, or of one row each; in order where they fit."""
+    if width(rows) <= budget:
+        return [list(range(len(rows)))]
+    longest_first = sorted(range(len(rows)), key=lambda i: -(rows[i].prompt.length + rows[i].tail))
+    parts: list[list[int]] = []
+    for i in longest_first:
+        if parts and width([rows[j] for j in (*parts[-1], i)]) <= budget:
+            parts[-1].append(i)
+        else:
+            parts.append([i])
+    return parts
 
 
 def _distinct_batch(student: Student, prompts: Sequence[PromptRow]) -> dict[str, Any]:
@@ -196,7 +248,7 @@ class Scorer:
         self._image_token = getattr(innermost.config, "image_token_id", None)
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> Scored:
-        """Scores a batch of GroupCollator.
+        """Scores a part of GroupCollator's batch.
 
         Args:
             model: The same student, perhaps wrapped for distributed training.
@@ -247,7 +299,7 @@ def shares_prompts(job: AlignmentJob, model: Any, *, rejected: bool = True, whol
     try:
         totals = []
         for shared in (False, True):
-            batch = GroupCollator(job.student, job, rejected=rejected, shared=shared)(some)
+            batch = GroupCollator(job.student, job, rejected=rejected, shared=shared).batch(some)
             with torch.no_grad():
                 totals.append(Scorer(model)(model, send_to_device(batch, job.student.device)).log_probs.total)
     except (
@@ -288,7 +340,7 @@ def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) ->
         rejected: Whether the method reads the rejected responses.
 
     Raises:
-        DataError: There is no group, or a response is empty.
+        DataError: There is no group, or a response is empty or occurs twice.
         ContractError: A group's weights do not fit its responses.
     """
     if not groups:
@@ -297,6 +349,13 @@ def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) ->
             "nothing of it."
         )
     for group in groups:
+        responses = (*group.chosen, *(group.rejected if rejected else ()))
+        if len(set(responses)) < len(responses):
+            twice = next(r for at, r in enumerate(responses) if r in responses[:at])
+            raise DataError(
+                f"Sample {group.sample_id} has the response '{', '.join(twice)}' twice among its chosen and rejected "
+                "ones; a response can stand on one side only, once."
+            )
         sides = [(group.chosen, group.chosen_weights)]
         sides += [(group.rejected, group.rejected_weights)] if rejected else []
         for responses, weights in sides:
@@ -313,3 +372,21 @@ def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) ->
 
 def _are_shares(weights: Sequence[float], count: int) -> bool:
     return len(weights) == count and all(w >= 0 for w in weights) and abs(sum(weights) - 1) < 1e-4
+
+
+def check_lengths(job: AlignmentJob, *, rejected: bool = True) -> None:
+    """Refuses a prompt that does not fit the student's context with its responses, before training begins.
+
+    Where prompts hold images every batch is checked when it is made instead: decoding them all takes long.
+
+    Args:
+        job: Student, groups, prompts.
+        rejected: Whether the rejected responses are read.
+
+    Raises:
+        DataError: A row is longer than the context.
+    """
+    if any(prompt.image is not None for prompt in job.prompts.values()):
+        return
+    for group in job.groups:
+        GroupCollator(job.student, job, rejected=rejected).row(group)

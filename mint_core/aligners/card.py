@@ -1,16 +1,18 @@
-"""The adapter's model card: what it was made from, under which licence, and what it is not for."""
+"""What lies beside an adapter's weights: its model card, and what it needs to predict alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mint_core.prediction.record import write_record
+
 if TYPE_CHECKING:
     from mint_core.runs.stages import Context
 
 
 def write_card(adapter: Path, context: Context) -> None:
-    """Replaces the card that peft writes.
+    """Replaces the card that peft writes, and writes `mint.json`.
 
     Args:
         adapter: The adapter's folder.
@@ -40,3 +42,4 @@ def write_card(adapter: Path, context: Context) -> None:
         "",
     ]
     (adapter / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    write_record(adapter, context)

@@ -60,11 +60,12 @@ class Dpo(Aligner):
         """Trains and saves the adapter."""
         if self.config.engine == "trl":
             return self._align_by_trl(job)
-        from mint_core.aligners.batches import check_groups
+        from mint_core.aligners.batches import check_groups, check_lengths
         from mint_core.aligners.reference import reference_log_probs
         from mint_core.aligners.trainer import adapted_layers, count_parameters, fit, plan, save
 
         check_groups(job.groups)
+        check_lengths(job)
         settings = self.settings(count_parameters(job.student))
         # The checkpoints of a training that began elsewhere are never taken for this one's.
         work = job.work / f"dpo{self.sft_adapter_digest or ''}"

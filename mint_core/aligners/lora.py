@@ -156,10 +156,23 @@ def load_adapter(model: Any, adapter: Path) -> Any:
     """Puts a trained adapter onto the student, for inference.
 
     Raises:
-        ModelError: The folder holds no safetensors adapter. Pickled adapters are refused: peft would fall back to them.
+        ModelError: The folder holds no safetensors adapter (pickled adapters are refused: peft would fall back to
+            them), or it was made for another student.
     """
     from peft import PeftModel
 
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(f"{adapter} holds no adapter_model.safetensors; run `mint align` again.")
-    return PeftModel.from_pretrained(model, str(adapter)).eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below
+            wrapped = PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(_not_for(adapter)) from error
+    if _shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
+        raise ModelError(_not_for(adapter))
+    return wrapped
+
+
+def _not_for(adapter: Path) -> str:
+    return f"The adapter in {adapter} does not fit this student: it was trained on another one."

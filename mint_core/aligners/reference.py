@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def _score(
     model.eval()
     for start in range(0, len(groups), batch_size):
         some = groups[start : start + batch_size]
-        batch = send_to_device(collator(some), device)
+        batch = send_to_device(collator.batch(some), device)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             total = scorer(model, batch).log_probs.total.cpu()
         if not bool(torch.isfinite(total).all()):
@@ -94,7 +95,7 @@ def _write(file: Path, log_probs: Tensor) -> None:
     from safetensors.torch import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # several processes may write the same
     save_file({"log_probs": log_probs}, temporary)
     temporary.replace(file)
 

@@ -53,8 +53,14 @@ class TrainingConfig(ComponentConfig):
     learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")
     warmup: float | None = Field(None, ge=0, description="Warm-up: steps from 1 on, share of all steps below 1.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
-    batch_size: int = Field(8, ge=1, description="Preference groups per device and forward pass.")
-    accumulation: int = Field(1, ge=1, description="Forward passes per optimiser step.")
+    batch_size: int = Field(8, ge=1, description="Preference groups per device and batch.")
+    token_budget: int | None = Field(
+        16_384,
+        ge=1,
+        description="Most tokens of one forward pass, padding included: a larger batch is computed in parts, with the "
+        "same result; null = no limit.",
+    )
+    accumulation: int = Field(1, ge=1, description="Batches per optimiser step.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     share_prompt: bool = Field(
         True,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +24,9 @@ from mint_core.aligners.batches import (
     GroupLogProbs,
     References,
     Scorer,
+    Tokens,
     check_groups,
+    check_lengths,
     shares_prompts,
 )
 from mint_core.aligners.lora import add_lora, target_modules
@@ -39,42 +43,108 @@ GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
 
 
 class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to mypy here
-    """Trainer whose loss is a function of each group's log-probabilities."""
+    """Trainer whose loss is a function of each group's log-probabilities.
 
-    # The loss is a mean over the batch, so the Trainer divides it by the number of accumulated batches.
-    loss_is_scaled_for_ga = False
+    A step's loss is the mean over all its groups, however they are spread over processes, accumulated batches and
+    parts: 4 batches of 2 groups are one batch of 8.
+    """
+
+    # The loss is divided by the number of groups in the whole step, so that nothing is left for the Trainer to divide.
+    loss_is_scaled_for_ga = True
 
     def __init__(self, *args: Any, group_loss: GroupLoss, whole: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.model_accepts_loss_kwargs = False
+        self.model_accepts_loss_kwargs = True
         self.group_loss = group_loss
         self.scorer = Scorer(self.model, whole=whole)
         self.recent_ids: list[str] = []
-        self.figures: dict[str, float] = {}
+        self._since_log = Figures()
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        """Mean over the groups of the batch."""
-        self.recent_ids += [rows.sample_id for rows in inputs["groups"]]
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the method shows, as means over this process's groups since the last line of the history."""
+        return self._since_log.means()
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The batches of one step, and the number of their groups in all processes."""
+        samples = list(islice(epoch_iterator, num_batches))
+        groups = sum(len(part["groups"]) for sample in samples for part in sample["parts"])
+        count = torch.tensor(groups, device=device)
+        return samples, self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward, part by part; processes exchange gradients with the last part only."""
+        parts = inputs["parts"]
+        losses = []
+        for number, part in enumerate(parts, 1):
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
+    ) -> Any:
+        """The part's share of the mean over the groups of a step."""
+        groups = inputs["groups"]
+        self.recent_ids += [rows.sample_id for rows in groups]
         scored = self.scorer(model, inputs)
-        per_group = []
-        for rows in inputs["groups"]:
-            values = self.group_loss(rows.pick(scored))
-            if not bool(torch.isfinite(values["loss"])):
-                raise TrainingError(
-                    f"The loss of sample {rows.sample_id} is not finite; nothing was saved. {_NOT_FINITE_ADVICE}"
-                )
-            per_group.append(values)
-        means = {key: torch.stack([values[key] for values in per_group]).mean() for key in per_group[0]}
-        self.figures = {key: float(value.detach()) for key, value in means.items()}
-        return (means["loss"], scored) if return_outputs else means["loss"]
+        per_group = [self.group_loss(rows.pick(scored)) for rows in groups]
+        values = {key: torch.stack([one[key] for one in per_group]) for key in per_group[0]}
+        finite = torch.isfinite(values["loss"]).tolist()
+        if not all(finite):
+            raise TrainingError(
+                f"The loss of sample {groups[finite.index(False)].sample_id} is not finite; nothing was saved. "
+                f"{_NOT_FINITE_ADVICE}"
+            )
+        self._since_log.add(values, inputs["size"])
+        count = len(groups) if num_items_in_batch is None else num_items_in_batch
+        # Processes average their gradients.
+        loss = values["loss"].sum() * (self.args.world_size / count)
+        return (loss, scored) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the method's figures; what is logged here survives an interruption, in the checkpoint's state."""
-        super().log({**self.figures, **logs} if "loss" in logs else logs, start_time)
+        if "loss" not in logs:
+            super().log(logs, start_time)
+            return
+        super().log({**self.figures, **logs}, start_time)
+        self._since_log = Figures()
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the Trainer's estimate knows neither images nor shared prompts."""
         return 0
+
+
+class Figures:
+    """Sums of what a method shows of its groups, and of the tokens that were read."""
+
+    def __init__(self) -> None:
+        self.groups = 0
+        self.sums: dict[str, float] = {}
+        self.real = self.computed = 0
+
+    def add(self, values: Mapping[str, Tensor], size: Tokens) -> None:
+        """Adds the groups of one forward pass.
+
+        Args:
+            values: (groups,) each.
+            size: Of the forward pass.
+        """
+        self.groups += len(next(iter(values.values())))
+        totals = torch.stack([value.detach().float().sum() for value in values.values()]).tolist()
+        for key, total in zip(values, totals, strict=True):
+            self.sums[key] = self.sums.get(key, 0.0) + total
+        self.real += size.real
+        self.computed += size.computed
+
+    def means(self) -> dict[str, float]:
+        """Means over the groups, and the share of tokens that is padding."""
+        if not self.groups:
+            return {}
+        return {
+            **{key: total / self.groups for key, total in self.sums.items()},
+            "padding": 1 - self.real / self.computed,
+        }
 
 
 _NOT_FINITE_ADVICE = "Lower aligner.learning_rate, or train in fp32 (--set student.dtype=fp32)."
@@ -126,6 +196,8 @@ class Phase:
     """Whether the loss reads the likelihood of the prompt."""
     share_prompt: bool
     """Compute a prompt once for all its responses, where that is proven equal."""
+    budget: int | None
+    """Most tokens of one forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +233,7 @@ def train(
         ConfigError: The warm-up is as long as the training, or the GPU is not the first one.
     """
     check_groups(job.groups, rejected=rejected)
+    check_lengths(job, rejected=rejected)
     settings = settle(config, count_parameters(job.student))
     phase = plan(job, config, settings, group_loss, job.work, rejected=rejected, whole=whole)
     model = fresh_adapter(job, config, settings)
@@ -215,7 +288,7 @@ def plan(
     arguments = _arguments(job, config, settings, work)
     steps = _steps(len(job.groups), arguments)
     arguments.warmup_steps = _warmup_steps(steps, settings)
-    return Phase(loss, arguments, steps, rejected, whole, config.share_prompt)
+    return Phase(loss, arguments, steps, rejected, whole, config.share_prompt, config.token_budget)
 
 
 def fit(
@@ -246,7 +319,9 @@ def fit(
         model=model,
         args=phase.arguments,
         train_dataset=GroupDataset(job.groups),
-        data_collator=GroupCollator(job.student, job, rejected=phase.rejected, references=references, shared=shared),
+        data_collator=GroupCollator(
+            job.student, job, rejected=phase.rejected, references=references, shared=shared, budget=phase.budget
+        ),
         callbacks=[guard],
         group_loss=phase.loss,
         whole=phase.whole,
