@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from mint_core.errors import ConfigError, did_you_mean
-from mint_core.interfaces import ComponentConfig, Task
+from mint_core.interfaces import ComponentConfig, Retriever, Task
 from mint_core.plugins import Registered, Registry
 
 M = TypeVar("M", bound=BaseModel)
@@ -70,6 +70,28 @@ class EvaluateConfig(ComponentConfig):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
 
 
+class RetrievalConfig(ComponentConfig):
+    """How what the retriever finds is used."""
+
+    tokens: int = Field(
+        1024,
+        ge=0,
+        description="Most tokens that passages add to a prompt, counted by the student's tokenizer: whole passages, "
+        "the best first. 0 = none, so that the retriever only ranks labels.",
+    )
+    train: bool = Field(False, description="Put passages into the training prompts too.")
+    fuse: Literal["none", "rrf", "weighted"] = Field(
+        "none",
+        description="Also report the student's and the retriever's rankings combined: rrf = reciprocal ranks; weighted "
+        "= log-probability plus `weight` times the retriever's standardised score, for decode=score.",
+    )
+    weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of the retriever for fuse=weighted; null = the one that ranks the validation split best.",
+    )
+
+
 class RunConfig(ComponentConfig):
     """Everything that decides a run's result, and where it goes."""
 
@@ -94,6 +116,7 @@ class RunConfig(ComponentConfig):
     retriever: Choice | None = Field(None, description="Retriever: a name, or `name` and its options; null = none.")
     metrics: tuple[Choice, ...] = Field(description="Metrics: names, or `name` and options; default: all installed.")
     student: StudentConfig = Field(StudentConfig(), description="The model that is aligned.")
+    retrieval: RetrievalConfig = Field(RetrievalConfig(), description="How what the retriever finds is used.")
     predict: PredictConfig = Field(PredictConfig(), description="How the student answers.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="How predictions are judged.")
 
@@ -287,15 +310,35 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         raise ConfigError("`metrics` must be a list with at least one metric; install mint-metrics or name one.")
     complete["metrics"] = [{"name": m} if isinstance(m, str) else m for m in metrics]
     config = _validate(RunConfig, complete, "the config")
+    retriever = _choose("retriever", config.retriever, components) if config.retriever else None
+    _check_retrieval(config, retriever)
     return Resolved(
         config=config,
         task=task,
         teacher=_choose("teacher", config.teacher, components),
         strategy=_choose("strategy", config.strategy, components),
         aligner=_choose("aligner", config.aligner, components) if config.aligner else None,
-        retriever=_choose("retriever", config.retriever, components) if config.retriever else None,
+        retriever=retriever,
         metrics=tuple(_choose("metric", metric, components) for metric in config.metrics),
     )
+
+
+def _check_retrieval(config: RunConfig, retriever: Chosen | None) -> None:
+    """Refuses uses of a retriever that is not there, or that cannot do it."""
+    wanted = config.retrieval
+    if retriever is None:
+        for key, used in (("fuse", wanted.fuse != "none"), ("train", wanted.train)):
+            if used:
+                raise ConfigError(f"retrieval.{key} needs a retriever; name one with --retriever, or take it out.")
+        return
+    component = retriever.registered.component
+    if wanted.fuse != "none" and getattr(component, "label_scores", None) is Retriever.label_scores:
+        raise ConfigError(f"The retriever '{component.name}' ranks no labels, so that nothing can be fused.")
+    if wanted.fuse == "weighted" and config.predict.decode != "score":
+        raise ConfigError(
+            "retrieval.fuse=weighted weighs the scores of all labels; add --set predict.decode=score, or use "
+            "--fuse rrf."
+        )
 
 
 def _for_aligner(overrides: Mapping[str, Any], name: str, components: Registry) -> dict[str, Any]:

@@ -205,3 +205,10 @@ class Prediction:
     """The header, then entries numbered 1, 2, 3 …, and nothing else."""
     log_probs: tuple[float, ...] = ()
     """Natural logarithm of each label's probability, where the labels were scored; empty after free generation."""
+    passages: tuple[str, ...] = ()
+    """Sources of the retrieved passages that stood in the prompt, best first."""
+
+    @classmethod
+    def of_labels(cls, sample_id: str, variant: str, labels: tuple[str, ...]) -> Prediction:
+        """A list that no student wrote: the best labels of a teacher or a retriever, or a random draw."""
+        return cls(sample_id, variant, "", labels, len(labels), True)

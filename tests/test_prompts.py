@@ -37,11 +37,11 @@ def test_parsing(text: str, labels: tuple[str, ...], listed: int, well_formed: b
 
 def test_passages_stand_before_the_question() -> None:
     prompt = Prompt((Message("system", "S"), Message("user", "Which?")))
-    found = with_passages(prompt, ["Kabuki: long palpebral fissures"])
+    found = with_passages(prompt, ["Kabuki: long palpebral fissures"], H)
     assert found.messages[0] == prompt.messages[0]
     assert found.messages[1].content.endswith("Which?")
     assert "Kabuki" in found.messages[1].content
-    assert with_passages(prompt, []) == prompt
+    assert with_passages(prompt, [], H) == prompt
 
 
 def test_patients_text_does_not_show_in_representations() -> None:

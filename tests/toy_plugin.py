@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mint_core import hookimpl
 from mint_core.errors import DataError
-from mint_core.interfaces import ComponentConfig, Passage, Retriever, Task, TaskConfig, Teacher
+from mint_core.interfaces import ComponentConfig, Passage, Retriever, Task, TaskConfig, Teacher, Unreadable
 from mint_core.types import LabelSpace, Message, Prompt, Sample, TaskData
 
 LABELS = ("Adrenal gland", "Bile duct", "Colon", "Kidney", "Liver", "Skin")
@@ -52,6 +52,14 @@ class Toy(Task):
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
         return Prompt((Message("system", self.header), Message("user", f"{sample.text}. Name EXACTLY {n}.")))
 
+    def read_inputs(self, place, facts):
+        for record in map(json.loads, Path(place).read_text().splitlines()):
+            facts["notes read"] += 1
+            if "broken" in record:
+                yield Unreadable(record["id"], f"Note {record['id']} is broken; mend it.")
+            else:
+                yield Sample(record["id"], "test", text=record["text"])
+
 
 class OracleConfig(ComponentConfig):
     sharpness: float = Field(2.0, description="How sure it is.")
@@ -82,6 +90,48 @@ class Echo(Retriever):
         return [(Passage("toy", f"passage for {sample.id}"),) for sample in samples]
 
 
+class LibraryConfig(ComponentConfig):
+    folder: Path | None = Field(None, description="A folder of texts, one per label; null = a sentence per label.")
+    release: str = Field("1", description="Release of the knowledge.")
+    passages: int = Field(2, description="Passages per sample.")
+    ranks: bool = Field(True, description="Score the labels.")
+
+
+class Library(Retriever):
+    """Knows a text per label, and finds them by the digits at the end of a patient's text: it is right every time."""
+
+    name = "library"
+    Config: ClassVar[type[Any]] = LibraryConfig
+
+    def build(self, context):
+        self.labels = context.labels
+        folder = self.config.folder
+        self.texts = {
+            name: (folder / f"{name}.txt").read_text() if folder else f"{name} is an organ."
+            for name in context.labels.names
+        }
+        context.advance(len(self.texts))
+
+    def retrieve(self, samples):
+        best = np.argsort(-self._scores(samples), axis=1, kind="stable")[:, : self.config.passages]
+        names = [[self.labels.names[column] for column in row] for row in best]
+        return [tuple(Passage(f"library:{name}", self.texts[name], name) for name in row) for row in names]
+
+    def label_scores(self, samples):
+        return self._scores(samples) if self.config.ranks else None
+
+    def _scores(self, samples):
+        if any(sample.label is not None or sample.privileged for sample in samples):
+            raise AssertionError("a retriever was shown a label")
+        numbers = [int(sample.text.rpartition(" ")[2].lstrip("p")) for sample in samples]
+        columns = np.arange(len(self.labels))
+        return np.stack([-((columns - number) % len(columns)) for number in numbers]).astype(np.float32)
+
+    @classmethod
+    def fingerprint(cls, config):
+        return config.release
+
+
 @hookimpl
 def mint_tasks():
     return [Toy]
@@ -94,4 +144,4 @@ def mint_teachers():
 
 @hookimpl
 def mint_retrievers():
-    return [Echo]
+    return [Echo, Library]

@@ -31,6 +31,7 @@ from mint_core.runs.checks import check_sizes
 from mint_core.runs.folder import RunFolder, acquire, read_json, storage_errors, write_json
 from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
+from mint_core.types import Prediction
 
 SEEDS = 3
 """Seeds of every reported number."""
@@ -200,7 +201,7 @@ def _judged(judge: stages.Context, run: PlannedRun, shared: Shared, observer: Ob
     """A baseline's own list, judged like the first row's teacher: CAR asks for that teacher's top and bottom labels."""
     rankings = _context(run, shared, observer).rankings()
     samples = judge.data.split(judge.split)
-    lists = [stages.listed(s.id, "baseline", rankings[s.id].labels[: judge.n]) for s in samples]
+    lists = [Prediction.of_labels(s.id, "baseline", rankings[s.id].labels[: judge.n]) for s in samples]
     judged = stages.evaluation_samples(judge, lists, judge.rankings())
     return {record["sample"]: record for record in score_samples(judged, judge.members, judge.metrics)}
 

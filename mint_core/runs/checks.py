@@ -9,6 +9,7 @@ import numpy as np
 
 from mint_core.aligners.settings import TrainingConfig, settle
 from mint_core.errors import ConfigError
+from mint_core.retrieval.rows import check_fusion
 from mint_core.types import Ranking
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_sizes(context: Context) -> None:
-    """Refuses a strategy that does not fit the label space, and a warm-up that is as long as the training.
+    """Refuses what the data cannot give: sizes of the strategy, steps of a warm-up, samples to fit a weight on.
 
     Args:
         context: The run, before its first stage.
@@ -24,6 +25,7 @@ def check_sizes(context: Context) -> None:
     Raises:
         ConfigError: One of them does not fit.
     """
+    check_fusion(context)
     strategy = context.strategy
     aligner = context.resolved.aligner
     if aligner is None or not isinstance(aligner.config, TrainingConfig) or aligner.config.engine != "mint":

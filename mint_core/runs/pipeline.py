@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from mint_core.config import Chosen, Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
-from mint_core.interfaces import Teacher
+from mint_core.interfaces import Retriever, Teacher
 from mint_core.plugins import registry
 from mint_core.runs import stages
 from mint_core.runs.checks import check_sizes
@@ -226,7 +226,7 @@ def stage_inputs(context: stages.Context, stage: str, earlier: Mapping[str, Mani
         return {**data, "teacher": resolved.teacher.record, "teacher_weights": weights, "seed": config.seed}
     task = {"task": resolved.task.record, **data, "n": context.n}
     if stage == "prefer":
-        return {**data, "n": context.n, "rankings": made["label"], "strategy": resolved.strategy.record}
+        return {**data, "n": context.n, "rankings": made["label"], "strategy": _by_content(resolved.strategy)}
     weights = str(context.embedded.path) if context.embedded else config.student.model
     student = {
         "student": config.student.model_dump(mode="json", exclude={"device"}),
@@ -235,39 +235,63 @@ def stage_inputs(context: stages.Context, stage: str, earlier: Mapping[str, Mani
     if stage == "align":
         preferences = made["prefer"]["preferences"]
         aligner = _by_content(cast(Chosen, resolved.aligner))
-        return {**task, **student, "preferences": preferences, "aligner": aligner, "seed": config.alignment_seed}
+        passages = {"passages": _retrieval(resolved)} if config.retrieval.train else {}
+        own = {"preferences": preferences, "aligner": aligner, **passages, "seed": config.alignment_seed}
+        return {**task, **student, **own}
     task["split"] = context.split
     if stage == "predict":
-        retriever = resolved.retriever.record if resolved.retriever else None
+        retriever = _retrieval(resolved) if resolved.retriever else None
+        fitted = {"fitted_on": [sample.id for sample in context.validation]} if context.validation else {}
         predict = config.predict.model_dump(mode="json", exclude={"batch_size"})
         adapter = made["align"]["adapter"] if resolved.aligner else None
-        return {**task, **student, "adapter": adapter, "predict": predict, "retriever": retriever, "seed": config.seed}
+        own = {"adapter": adapter, "predict": predict, "retriever": retriever, **fitted, "seed": config.seed}
+        return {**task, **student, **own}
     if stage == "evaluate":
         return {
             **task,
+            **({"fusion": _fusion(resolved)} if resolved.retriever else {}),
             "predictions": made["predict"],
             "rankings": made["label"],
-            "strategy": resolved.strategy.record,
-            "metrics": [metric.record for metric in resolved.metrics],
+            "strategy": _by_content(resolved.strategy),
+            "metrics": [_by_content(metric) for metric in resolved.metrics],
             "evaluate": config.evaluate.model_dump(mode="json"),
             "seed": config.seed,
         }
     return {"scores": made["evaluate"], "run": resolved.dump(), "mint": library_version("mint-core")}
 
 
-def _by_content(aligner: Chosen) -> dict[str, Any]:
-    """An aligner's record in which the files that its config names, such as another adapter, count by their content.
+def _retrieval(resolved: Resolved) -> dict[str, Any]:
+    """What decides which passages a prompt gets, and how labels are scored."""
+    chosen = cast(Chosen, resolved.retriever)
+    component = cast(type[Retriever], chosen.registered.component)
+    knowledge = {"knowledge": component.fingerprint(chosen.config)}
+    return {**_by_content(chosen), **knowledge, "tokens": resolved.config.retrieval.tokens}
+
+
+def _fusion(resolved: Resolved) -> dict[str, Any]:
+    return resolved.config.retrieval.model_dump(mode="json", include={"fuse", "weight"})
+
+
+def _by_content(chosen: Chosen) -> dict[str, Any]:
+    """A component's record in which the files and folders that its config names count by their content.
 
     Raises:
         ConfigError: One of them does not exist.
     """
-    config = dict(aligner.record["config"])
-    for name, value in aligner.config:
+    config = dict(chosen.record["config"])
+    for name, value in chosen.config:
         if isinstance(value, Path):
-            if not value.exists():
-                raise ConfigError(f"aligner.{name}: {value} does not exist; check the path.")
-            config[name] = digest_of_path(value)
-    return {**aligner.record, "config": config}
+            config[name] = _digest(chosen, name, value)
+        elif isinstance(value, list | tuple) and any(isinstance(one, Path) for one in value):
+            config[name] = [_digest(chosen, name, Path(one)) for one in value]
+    return {**chosen.record, "config": config}
+
+
+def _digest(chosen: Chosen, option: str, path: Path) -> str:
+    if not path.exists():
+        kind = chosen.registered.component.kind
+        raise ConfigError(f"{kind}.{option}: {path} does not exist; check the path.")
+    return digest_of_path(path)
 
 
 def default_name(resolved: Resolved) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -28,12 +28,18 @@ from mint_core.interfaces import (
     Teacher,
     TeacherContext,
 )
+from mint_core.retrieval.rows import retrieval_rows
+from mint_core.retrieval.scores import RETRIEVER, SCORES, of_prediction, pack, retriever_scores, unpack, write_scores
 from mint_core.runs.folder import RunFolder, digest_of, read_json, read_lines, storage_errors, write_json, write_line
 from mint_core.runs.observer import Observer
 from mint_core.runs.tables import read_preferences, read_rankings, write_per_sample, write_preferences, write_rankings
 from mint_core.splits import check_samples
-from mint_core.students.prompts import with_passages
-from mint_core.types import Prediction, PreferenceGroup, Prompt, Ranking, Split, TaskData
+from mint_core.students.prompts import write_response
+from mint_core.types import Prediction, PreferenceGroup, Prompt, Ranking, Sample, Split, TaskData
+
+if TYPE_CHECKING:
+    from mint_core.retrieval.passages import Augmented
+    from mint_core.students.student import Student
 
 RANKINGS = Path("rankings", "rankings.parquet")
 PREFERENCES = Path("preferences", "preferences.parquet")
@@ -104,6 +110,25 @@ class Context:
         return members(self.data.split(self.split), self.data.split("train"))
 
     @cached_property
+    def retriever(self) -> Retriever | None:
+        """The retriever with its index; None where the run has none."""
+        chosen = self.resolved.retriever
+        if chosen is None:
+            return None
+        retriever = cast(Retriever, chosen.registered.component(chosen.config))
+        with storage_errors(self.cache):
+            retriever.build(RetrieverContext(self.data.labels, self.cache, self.advance(None, "passages")))
+        return retriever
+
+    @cached_property
+    def validation(self) -> list[Sample]:
+        """The samples on which the weight of a fusion is fitted; none unless one is."""
+        retrieval = self.resolved.config.retrieval
+        if retrieval.fuse != "weighted" or retrieval.weight is not None:
+            return []
+        return [sample for sample in self.data.split("val") if sample.label is not None and sample.cohort is None]
+
+    @cached_property
     def embedded(self) -> EmbeddedStudent | None:
         """The embedded student, where it is used."""
         return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED else None
@@ -123,14 +148,14 @@ class Context:
         """The teacher's rankings by sample id."""
         return read_rankings(self.folder.path / RANKINGS, self.data.labels)
 
-    def advance(self, total: int, unit: str) -> Callable[[int], None]:
-        """A counter that tells the observer how far the stage is."""
+    def advance(self, total: int | None, unit: str) -> Callable[[int], None]:
+        """A counter that tells the observer how far the stage is; without a total it is what is done."""
         done = 0
 
         def step(count: int) -> None:
             nonlocal done
             done += count
-            self.observer.progress(done, total, unit)
+            self.observer.progress(done, done if total is None else total, unit)
 
         return step
 
@@ -213,6 +238,11 @@ def align(context: Context, work: Path, out: Path) -> Facts:
     groups = read_preferences(context.folder.path / PREFERENCES)
     prompts = training_prompts(context, groups)
     student = load_student(context.resolved.config.student, _student_path(context))
+    retrieval: dict[str, Any] = {}
+    if context.resolved.config.retrieval.train:
+        asked = [sample for sample in context.data.split("train") if sample.id in prompts]
+        augmented = _with_passages(context, student, asked, prompts, response_budget(student, context))
+        prompts, retrieval = augmented.prompts, {"retrieval": augmented.facts()}
     chosen = cast(Chosen, context.resolved.aligner)  # without an aligner there is no such stage
     aligner = cast(Aligner, chosen.registered.component(chosen.config))
 
@@ -236,7 +266,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
         write_card(out / "adapter", context)
     del student, job
     gc.collect()
-    return {"steps": result.steps, "final_loss": result.final_loss, "settings": dict(result.settings)}
+    return {"steps": result.steps, "final_loss": result.final_loss, "settings": dict(result.settings), **retrieval}
 
 
 def training_prompts(context: Context, groups: Sequence[PreferenceGroup]) -> dict[str, Prompt]:
@@ -252,60 +282,118 @@ def _student_path(context: Context) -> str | None:
 def predict(context: Context, work: Path, out: Path) -> Facts:
     """The student answers for every sample of the reported split: base, aligned, and aligned with shuffled images.
 
-    Without an aligner it is the base student alone.
+    Without an aligner it is the base student alone. Where a retriever's ranking is to be combined with the student's,
+    the scores of all labels are kept beside the answers, those of the samples on which a weight is fitted too.
     """
     from mint_core.aligners.lora import load_adapter
     from mint_core.inference.answer import answers
-    from mint_core.inference.generate import response_budget
     from mint_core.students.student import load_student
 
-    config = context.resolved.config.predict
-    prompts = _inference_prompts(context)
-    aligned = context.resolved.aligner is not None
-    variants = {"base": prompts} if config.base or not aligned else {}
-    if aligned:
-        variants["aligned"] = prompts
-    if aligned and config.shuffled and context.task.modality == "image" and len(prompts) > 1:
-        variants["aligned-shuffled"] = _shuffle_images(prompts, context.resolved.config.seed)
+    config, labels, header = context.resolved.config.predict, context.data.labels, context.task.header
     partial = work / "predictions.jsonl"
     with storage_errors(partial):
         done = _resume(partial)
         student = load_student(context.resolved.config.student, _student_path(context))
-        budget = config.max_new_tokens or response_budget(student, context.task.header, context.data.labels, context.n)
-        total = len(prompts) * len(variants)
+        budget = config.max_new_tokens or response_budget(student, context)
+        samples = [*context.data.split(context.split), *context.validation]
+        asked = _with_passages(context, student, samples, _inference_prompts(context, samples), budget)
+        variants = _variants(context, asked.prompts)
+        whole = config.decode == "score" and context.retriever is not None
+        total = sum(map(len, variants.values()))
         advance = context.advance(total, "responses")
         advance(len(done))
         model = student.model
         with partial.open("a", encoding="utf-8") as stream:
-            for variant, asked in variants.items():
+            for variant, prompts in variants.items():
                 if variant != "base" and model is student.model:
                     model = load_adapter(student.model, context.folder.path / "adapter")
-                open_ids = {i: prompt for i, prompt in asked.items() if (variant, i) not in done}
-                labels, header = context.data.labels, context.task.header
-                how: Any = {"n": context.n, "config": config, "budget": budget, "model": model}
+                open_ids = {i: prompt for i, prompt in prompts.items() if (variant, i) not in done}
+                n = len(labels) if whole else context.n
+                how: Any = {"n": n, "config": config, "budget": budget, "model": model}
                 for prediction in answers(student, variant, open_ids, labels, header, **how):
-                    write_line(stream, asdict(prediction))
+                    write_line(stream, _record(context, prediction, asked.sources[prediction.sample_id], whole=whole))
                     advance(1)
-        partial.replace(out / "predictions.jsonl")
+        _publish(context, partial, out)
     del student, model
     gc.collect()
-    return {"responses": total, "resumed": len(done), "max_new_tokens": budget, "variants": list(variants)}
+    retrieval = {"retrieval": asked.facts()} if context.retriever is not None else {}
+    return {"responses": total, "resumed": len(done), "max_new_tokens": budget, "variants": list(variants), **retrieval}
 
 
-def _inference_prompts(context: Context) -> dict[str, Prompt]:
-    samples = [sample.for_student(context.task.modality) for sample in context.data.split(context.split)]
-    prompts = {sample.id: context.task.inference_prompt(sample, context.n) for sample in samples}
-    if context.resolved.retriever is not None:
-        retriever = cast(Retriever, context.resolved.retriever.registered.component(context.resolved.retriever.config))
-        retriever.build(RetrieverContext(context.data.labels, context.cache))
-        found = retriever.retrieve(samples)
-        if len(found) != len(samples):
-            raise ContractError(
-                f"Retriever '{retriever.name}' returned {len(found)} answers for {len(samples)} samples."
-            )
-        for sample, passages in zip(samples, found, strict=True):
-            prompts[sample.id] = with_passages(prompts[sample.id], [passage.text for passage in passages])
-    return prompts
+def response_budget(student: Student, context: Context) -> int:
+    """Tokens that the longest list of the run takes, and half again."""
+    from mint_core.inference import generate
+
+    return generate.response_budget(student, context.task.header, context.data.labels, context.n)
+
+
+def _variants(context: Context, prompts: Mapping[str, Prompt]) -> dict[str, Mapping[str, Prompt]]:
+    """Who answers, and what is asked."""
+    config = context.resolved.config.predict
+    aligned = context.resolved.aligner is not None
+    variants = {"base": prompts} if config.base or not aligned else {}
+    if aligned:
+        variants["aligned"] = prompts
+    reported = {sample.id: prompts[sample.id] for sample in context.data.split(context.split)}
+    if aligned and config.shuffled and context.task.modality == "image" and len(reported) > 1:
+        variants["aligned-shuffled"] = _shuffle_images(reported, context.resolved.config.seed)
+    return variants
+
+
+def _inference_prompts(context: Context, samples: Sequence[Sample]) -> dict[str, Prompt]:
+    modality = context.task.modality
+    return {sample.id: context.task.inference_prompt(sample.for_student(modality), context.n) for sample in samples}
+
+
+def _with_passages(
+    context: Context, student: Student, samples: Sequence[Sample], prompts: Mapping[str, Prompt], reserve: int
+) -> Augmented:
+    """The prompts with what the run's retriever finds; as they are where it has none."""
+    from mint_core.retrieval.passages import Augmented, add_passages
+
+    if context.retriever is None:
+        return Augmented(dict(prompts), {sample.id: () for sample in samples}, 0)
+    blind = [sample.for_student(context.task.modality) for sample in samples]
+    tokens = context.resolved.config.retrieval.tokens
+    how: Any = {"tokens": tokens, "reserve": reserve}
+    return add_passages(prompts, blind, context.retriever, student, context.task.header, **how)
+
+
+def _record(context: Context, prediction: Prediction, sources: tuple[str, ...], *, whole: bool) -> dict[str, Any]:
+    """One line of an unfinished stage: the N best labels and, where all were asked for, the scores of all."""
+    if not whole:
+        return asdict(replace(prediction, passages=sources))
+    best = prediction.labels[: context.n]
+    cut = replace(
+        prediction,
+        text=write_response(context.task.header, best),
+        labels=best,
+        n_listed=len(best),
+        log_probs=prediction.log_probs[: context.n],
+        passages=sources,
+    )
+    return {**asdict(cut), "scores": pack(of_prediction(prediction, context.data.labels))}
+
+
+def _publish(context: Context, partial: Path, out: Path) -> None:
+    """The answers for the reported split, and the scores of all labels where they are kept."""
+    reported = {sample.id for sample in context.data.split(context.split)}
+    samples = [*context.data.split(context.split), *context.validation]
+    scores: dict[str, dict[str, Any]] = {}
+    with (out / "predictions.jsonl").open("w", encoding="utf-8") as stream:
+        for record in read_lines(partial):
+            row = record.pop("scores", None)
+            if row is not None:
+                scores.setdefault(record["variant"], {})[record["sample_id"]] = unpack(row)
+            if record["sample_id"] in reported:
+                write_line(stream, record)
+    if context.retriever is None:
+        return
+    blind = [sample.for_student(context.task.modality) for sample in samples]
+    found = retriever_scores(context.retriever, blind, context.data.labels)
+    if found is not None:
+        scores[RETRIEVER] = {sample.id: row for sample, row in zip(samples, found, strict=True)}
+        write_scores(out / SCORES, scores)
 
 
 def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Prompt]:
@@ -333,11 +421,13 @@ def evaluate(context: Context, work: Path, out: Path) -> Facts:
     samples = context.data.split(context.split)
     rankings = context.rankings()
     predictions = [_prediction(record) for record in read_lines(context.folder.path / "predictions.jsonl")]
+    retrieved = retrieval_rows(context, predictions)
+    predictions += retrieved.predictions
     rng = np.random.default_rng([config.seed, 11])
     for sample in samples:
-        predictions.append(listed(sample.id, "teacher", rankings[sample.id].labels[: context.n]))
+        predictions.append(Prediction.of_labels(sample.id, "teacher", rankings[sample.id].labels[: context.n]))
         drawn = rng.permutation(context.data.labels.names)[: context.n]
-        predictions.append(listed(sample.id, "chance", tuple(str(name) for name in drawn)))
+        predictions.append(Prediction.of_labels(sample.id, "chance", tuple(str(name) for name in drawn)))
     metrics = context.metrics
     scores = score(
         evaluation_samples(context, predictions, rankings),
@@ -360,6 +450,7 @@ def evaluate(context: Context, work: Path, out: Path) -> Facts:
         "simulated": context.data.simulated,
         "source": context.data.source,
         "teacher_top_1": teacher["top_1"],
+        **retrieved.facts,
         "rules": {metric.title(context.n): metric.rule() for metric in metrics},
         **scores.plain(),
     }
@@ -370,12 +461,8 @@ def evaluate(context: Context, work: Path, out: Path) -> Facts:
 
 
 def _prediction(record: Mapping[str, Any]) -> Prediction:
-    return Prediction(**{**record, "labels": tuple(record["labels"]), "log_probs": tuple(record["log_probs"])})
-
-
-def listed(sample_id: str, variant: str, labels: tuple[str, ...]) -> Prediction:
-    """A list that no student wrote: the best labels of a teacher, or a random draw."""
-    return Prediction(sample_id, variant, "", labels, len(labels), True)
+    lists = {key: tuple(record[key]) for key in ("labels", "log_probs", "passages") if key in record}
+    return Prediction(**{**record, **lists})
 
 
 def evaluation_samples(

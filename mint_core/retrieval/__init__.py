@@ -1,0 +1,1 @@
+"""Retrieval in a run: passages in prompts, and rankings combined."""
