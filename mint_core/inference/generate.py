@@ -10,6 +10,8 @@ from mint_core.students.prompts import write_response
 from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
+    import torch
+
     from mint_core.students.student import Student
 
 
@@ -45,8 +47,6 @@ def generate(
     Raises:
         DataError: A prompt and its response do not fit the student's context.
     """
-    import torch
-
     model = student.model if model is None else model
     ids = list(prompts)
     for start in range(0, len(ids), batch_size):
@@ -54,24 +54,53 @@ def generate(
         encoded = [encode_prompt(student, sample_id, prompts[sample_id]) for sample_id in chunk]
         for prompt in encoded:
             check_length(student, prompt.sample_id, prompt.length + max_new_tokens)
-        tensors = stack([prompt.tensors for prompt in encoded], student.tokenizer.pad_token_id, "left")
-        inputs = {key: value.to(student.device) for key, value in tensors.items()}
-        with torch.inference_mode():
-            output = model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                repetition_penalty=1.0,  # some students bring one of their own, which would be a constraint
-                no_repeat_ngram_size=0,
-                pad_token_id=student.tokenizer.pad_token_id,
-                eos_token_id=stop_tokens(student, encoded[0].end_of_turn),
-                temperature=None,
-                top_p=None,
-                top_k=None,
-            )
-        answers = output[:, inputs["input_ids"].shape[1] :]
+        rows = [prompt.tensors for prompt in encoded]
+        answers = greedy(student, model, rows, encoded[0].end_of_turn, max_new_tokens=max_new_tokens)
         yield from zip(chunk, student.tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True)
+
+
+def greedy(
+    student: Student,
+    model: Any,
+    rows: Sequence[Mapping[str, torch.Tensor]],
+    end_of_turn: str,
+    *,
+    max_new_tokens: int,
+    processors: Any = None,
+) -> torch.Tensor:
+    """Goes on from rows with the most likely token at each step, and with no other constraint than `processors`.
+
+    Args:
+        student: Processor and device.
+        model: The student, perhaps with an adapter.
+        rows: Encoded prompts.
+        end_of_turn: What the chat format writes after a response.
+        max_new_tokens: Length limit of a response.
+        processors: transformers' logits processors.
+
+    Returns:
+        (rows, tokens): what was written, padded behind its end.
+    """
+    import torch
+
+    tensors = stack(rows, student.tokenizer.pad_token_id, "left")
+    inputs = {key: value.to(student.device) for key, value in tensors.items()}
+    with torch.inference_mode():
+        output: torch.Tensor = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,  # some students bring one of their own, which would be a constraint
+            no_repeat_ngram_size=0,
+            pad_token_id=student.tokenizer.pad_token_id,
+            eos_token_id=stop_tokens(student, end_of_turn),
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=processors,
+        )
+    return output[:, inputs["input_ids"].shape[1] :]
 
 
 def stop_tokens(student: Student, end_of_turn: str) -> list[int]:
