@@ -57,6 +57,12 @@ class StorageError(MintError):
     exit_code = 8
 
 
+class PartialError(MintError):
+    """The work is done, but some samples failed and were skipped as the user asked."""
+
+    exit_code = 9
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The second half of an 'unknown name' message.
 

@@ -10,6 +10,7 @@ import click
 from mint_core.cli.compare import compare, sweep
 from mint_core.cli.doctor import doctor
 from mint_core.cli.inspect import config, plugins
+from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
 from mint_core.errors import MintError, StorageError
 
@@ -24,6 +25,7 @@ Exit codes:
   6    a student or teacher cannot be found or loaded
   7    training cannot go on: a loss or gradient is not finite
   8    the run folder cannot be written (disk full, no permission, in use)
+  9    `mint predict --on-error skip`: done, but some samples failed
   130  interrupted; the same command goes on from there"""
 
 
@@ -39,11 +41,12 @@ def cli() -> None:
     \b
     Try it:            mint run --teacher plip --aligner orpo
     Your own patches:  mint run --teacher plip --aligner orpo --source folder --data PATH
+    New samples:       mint predict --adapter runs/NAME/adapter --input notes.jsonl
     What is here:      mint plugins, mint doctor
     """
 
 
-for command in (run, compare, sweep, *stage_commands, plugins, config, doctor):
+for command in (run, compare, sweep, *stage_commands, predict, plugins, config, doctor):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`mint run` and the six stages as commands of their own."""
+"""`mint run`, and its stages as commands of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ STAGE_HELP = {
     "label": "Let the teacher rank all labels for every sample.",
     "prefer": "Turn rankings into preference groups.",
     "align": "Train the adapter on the preference groups.",
-    "predict": "Let the student answer.",
     "evaluate": "Judge the answers with the metrics.",
     "report": "Write report.html.",
 }
@@ -31,6 +30,9 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--strategy", help="How rankings become preferences."),
         click.option("--aligner", help="How the student is aligned."),
         click.option("--retriever", help="What puts passages into the prompt."),
+        click.option(
+            "--fuse", help="Combine the student's ranking with the retriever's: none, rrf or weighted (retrieval.fuse)."
+        ),
         click.option("--metric", "metrics", multiple=True, help="A metric; may be repeated. Default: all installed."),
         click.option("--student", help="Hugging Face id, local folder, or `embedded`."),
         click.option("--source", help="The task's data source (task.source)."),
@@ -50,7 +52,13 @@ def gather(config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -
     from mint_core.config import merge, parse_override, read_config
 
     metrics = flags.pop("metrics", ())
-    inner = {"teacher_model": "teacher.model", "source": "task.source", "data": "task.data", "device": "student.device"}
+    inner = {
+        "teacher_model": "teacher.model",
+        "fuse": "retrieval.fuse",
+        "source": "task.source",
+        "data": "task.data",
+        "device": "student.device",
+    }
     layer: dict[str, Any] = {}
     for flag, value in flags.items():
         if value is None:
@@ -76,7 +84,12 @@ def _execute(until: str, quiet: bool, config_file: Path | None, overrides: tuple
 
 
 @click.command()
-@click.option("--until", default="report", show_default=True, help="Last stage to run.")
+@click.option(
+    "--until",
+    default="report",
+    show_default=True,
+    help="Last stage to run: label, prefer, align, predict, evaluate, report.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 @config_options
 def run(until: str, quiet: bool, **options: Any) -> None:
@@ -99,3 +112,4 @@ def _stage_command(stage: str) -> click.Command:
 
 
 stage_commands = tuple(_stage_command(stage) for stage in STAGE_HELP)
+"""Without `predict`, which is a command for new samples; the stage is `mint run --until predict`."""

@@ -5,7 +5,7 @@ from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.interfaces.metric import EvaluationSample, Metric
 from mint_core.interfaces.retriever import Passage, Retriever, RetrieverContext
 from mint_core.interfaces.strategy import PreferenceStrategy
-from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig
+from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig, Unreadable
 from mint_core.interfaces.teacher import Teacher, TeacherContext
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "TaskConfig",
     "Teacher",
     "TeacherContext",
+    "Unreadable",
 ]

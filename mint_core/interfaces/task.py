@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
+from mint_core.errors import ConfigError
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.types import Modality, Prompt, Sample, TaskData
 
@@ -26,6 +28,15 @@ class EmbeddedStudent:
     """Config (nested, as in YAML) for which this student is too small or too fast; a user's own config wins."""
     aligners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options by the aligner's name, where one needs others than `overrides` gives; a user's own config wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A new sample that cannot be predicted."""
+
+    id: str
+    reason: str
+    """One sentence, without patients' text: what is wrong, where, and what to do."""
 
 
 class TaskConfig(ComponentConfig):
@@ -85,6 +96,27 @@ class Task(Component[TaskConfig]):
     @abstractmethod
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
         """The prompt of the inference phase, with the whole demand on the format; arguments as above."""
+
+    def read_inputs(self, place: Path, facts: Counter[str]) -> Iterator[Sample | Unreadable]:
+        """Reads new samples, for `mint predict`; a task that cannot need not override it.
+
+        Label and privileged fields are never read, and the text is worded as `load` words it.
+
+        Args:
+            place: The file or folder that the user names.
+            facts: Gets counts that the user must know, for example of what was left out of a sample.
+
+        Yields:
+            Samples in an order that does not change between two calls. One that is malformed is yielded as
+            `Unreadable`, so that the others can be predicted all the same. Two of one id are refused by the caller.
+
+        Raises:
+            ConfigError: The task reads no new samples.
+            DataError: `place` cannot be read at all.
+        """
+        raise ConfigError(
+            f"The task '{self.name}' cannot read new samples; its plugin must give it a method `read_inputs`."
+        )
 
     def embedded_student(self) -> EmbeddedStudent | None:
         """The student that is used when the user names none; None where the task brings none."""

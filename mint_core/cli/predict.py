@@ -1,0 +1,263 @@
+"""`mint predict`: answers for new samples, from an adapter or an endpoint."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mint_core.cli.run import gather
+from mint_core.errors import ConfigError, PartialError
+
+if TYPE_CHECKING:
+    from mint_core.cli.progress import Terminal
+    from mint_core.config import PredictConfig
+    from mint_core.prediction.endpoint import EndpointOptions
+    from mint_core.prediction.output import Output, Stdout
+    from mint_core.prediction.predict import Answer, Summary
+    from mint_core.prediction.setting import Setting
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--adapter", type=_PATH, metavar="DIR", help="The adapter/ folder of a run: task, labels and student.")
+@click.option("--input", "place", type=_PATH, required=True, help="The new samples: a file or a folder.")
+@click.option("--output", type=_PATH, help="FILE.jsonl or FILE.csv, continued where it exists. [default: stdout]")
+@click.option(
+    "--decode",
+    type=click.Choice(["free", "score", "constrained"]),
+    default="free",
+    show_default=True,
+    help="free = the student writes; score = every label by likelihood; constrained = it writes known labels only.",
+)
+@click.option("--top", type=click.IntRange(1), help="score: labels to list; beyond their number all. [default: N]")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="score: abstain where the best label's probability is below it."
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="A sample that cannot be read or answered: stop, or write why and go on.",
+)
+@click.option("--response", is_flag=True, help="Also write what the student wrote.")
+@click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
+@click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Prompts per batch.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="Length limit of a response. [default: by the labels]")
+@click.option("--endpoint", metavar="URL", help="Ask an OpenAI-compatible server instead, as http://localhost:8000/v1.")
+@click.option("--model", help="Endpoint: the model's name there.")
+@click.option("--send-text", is_flag=True, help="Endpoint: allow that the samples leave this machine.")
+@click.option(
+    "--api-key-env", default="MINT_API_KEY", show_default=True, help="Endpoint: environment variable with the key."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="Endpoint: s."
+)
+@click.option("--retries", type=click.IntRange(0), default=4, show_default=True, help="Endpoint: further attempts.")
+@click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Endpoint: requests at a time.")
+@click.option("--request", multiple=True, metavar="KEY=VALUE", help="Endpoint: a further field; null takes one out.")
+@click.option("--config", "-c", "config_file", type=_PATH, help="Endpoint without an adapter: the task's config.")
+@click.option("--task", help="Endpoint without an adapter: what to predict.")
+@click.option("--source", help="Endpoint without an adapter: data source that names the labels (task.source).")
+@click.option("--data", type=_PATH, help="Endpoint without an adapter: its file or folder (task.data).")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override task.… or student.…")
+@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+def predict(**given: Any) -> None:
+    r"""Predict for new samples without labels, line by line; the same command again goes on.
+
+    \b
+    mint predict --adapter runs/NAME/adapter --input notes.jsonl --output answers.jsonl
+    mint predict --adapter runs/NAME/adapter --input patches/ --decode score --threshold 0.3 --output answers.csv
+    mint predict --endpoint http://localhost:8000/v1 --model NAME --adapter runs/NAME/adapter --input notes.csv
+
+    The stage of a run is `mint run --until predict`. docs/predict.md tells formats and fields.
+    """
+    from mint_core.cli.progress import Terminal
+
+    _check(given)
+    with Terminal(quiet=given["quiet"]) as terminal, _closed_pipe():
+        summary = _predict(given, terminal)
+    _conclude(summary, given["output"], terminal)
+
+
+def _check(given: dict[str, Any]) -> None:
+    """What can be refused before anything is imported or read."""
+    if given["adapter"] is None and given["endpoint"] is None:
+        raise ConfigError(
+            "`mint predict` answers for new samples: give --adapter DIR or --endpoint URL. The stage of a run is "
+            "`mint run --until predict`."
+        )
+    scored = given["decode"] == "score"
+    for option in ("top", "threshold"):
+        if given[option] is not None and not scored:
+            raise ConfigError(f"--{option} needs the labels' probabilities; add --decode score.")
+    if given["endpoint"] is None:
+        if given["model"] is not None:
+            raise ConfigError("--model names a model of an --endpoint; the student on this machine is --student.")
+        for option in ("config_file", "task", "source", "data"):
+            if given[option] is not None:
+                name = option.removesuffix("_file")
+                raise ConfigError(f"The adapter knows its task; leave --{name} out, and change options with --set.")
+        return
+    if given["model"] is None:
+        raise ConfigError("--endpoint needs --model NAME, the model's name on that server.")
+    if given["decode"] != "free":
+        raise ConfigError(f"An endpoint writes freely; --decode {given['decode']} needs the student on this machine.")
+
+
+@contextmanager
+def _closed_pipe() -> Iterator[None]:
+    """A reader such as `head` that has seen enough is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        sys.exit(0)
+
+
+def _predict(given: dict[str, Any], terminal: Terminal) -> Summary:
+    from mint_core.prediction.endpoint import Endpoint
+    from mint_core.prediction.predict import Job, predict
+
+    setting = _setting(given)
+    if setting.simulated:
+        terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
+    config = _predict_config(given)
+    listed = min(given["top"] or setting.n, len(setting.labels))
+    options = _endpoint_options(given, setting, terminal) if given["endpoint"] else None
+    per_chunk = {"score": 256}.get(given["decode"], given["batch_size"])
+    job = Job(
+        task=setting.task,
+        labels=setting.labels,
+        n=setting.n,
+        place=given["place"],
+        decode=given["decode"],
+        threshold=given["threshold"],
+        on_error=given["on_error"],
+        chunk=per_chunk if options is None else 1024,
+    )
+    with ExitStack() as stack:
+        if options is None:
+            from mint_core.prediction.local import load
+
+            def answer() -> Answer:
+                return load(setting, config, listed, terminal)
+        else:
+            endpoint = stack.enter_context(Endpoint(options, setting.task.header))
+
+            def answer() -> Answer:
+                return endpoint.answers
+
+        return predict(job, _output(given, setting, listed), answer, terminal)
+
+
+def _setting(given: dict[str, Any]) -> Setting:
+    from mint_core.prediction.setting import from_adapter, from_config
+
+    if given["adapter"] is None:
+        options = {key: given[key] for key in ("task", "source", "data")}
+        return from_config(gather(given["config_file"], given["overrides"], **options))
+    user = gather(None, given["overrides"], student=given["student"], device=given["device"], task=given["task"])
+    return from_adapter(given["adapter"], user, given["place"])
+
+
+def _predict_config(given: dict[str, Any]) -> PredictConfig:
+    from pydantic import ValidationError
+
+    from mint_core.config import PredictConfig
+
+    options = {key: given[key] for key in ("decode", "batch_size", "max_new_tokens")}
+    try:
+        return PredictConfig(**options)
+    except ValidationError:
+        raise ConfigError(f"This mint cannot --decode {given['decode']} yet.") from None
+
+
+def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Terminal) -> EndpointOptions:
+    """Which server; nothing leaves this machine unless the user has said so."""
+    from mint_core.config import parse_override
+    from mint_core.prediction.endpoint import EndpointOptions, checked_url, is_local, shown, token_limit
+
+    url = given["endpoint"]
+    where = shown(checked_url(url))
+    if not is_local(url):
+        what = "texts" if setting.task.modality == "text" else "images"
+        if not given["send_text"]:
+            raise ConfigError(
+                f"{where} is another machine: patients' {what} would be sent there; add --send-text if you may do that."
+            )
+        plain = ", unencrypted" if url.startswith("http:") else ""
+        terminal.message(f"Patients' {what} leave this machine: they are sent to {where}{plain}.")
+    request: dict[str, Any] = {}
+    for field in given["request"]:
+        request |= parse_override(field)
+    return EndpointOptions(
+        url=url,
+        model=given["model"],
+        key=os.environ.get(given["api_key_env"]),
+        key_name=given["api_key_env"],
+        timeout=given["timeout"],
+        retries=given["retries"],
+        parallel=given["parallel"],
+        max_tokens=given["max_new_tokens"] or token_limit(setting.task.header, setting.labels, setting.n),
+        request=request,
+    )
+
+
+def _output(given: dict[str, Any], setting: Setting, listed: int) -> Output | Stdout:
+    from mint_core.prediction.formats import Csv, Format, JsonLines
+    from mint_core.prediction.output import Output, Stdout
+
+    path: Path | None = given["output"]
+    extra = {"response": given["response"], "echo": given["echo_text"]}
+    if path is None:
+        return Stdout(sys.stdout, JsonLines(**extra))
+    if path.suffix.lower() not in (".jsonl", ".csv"):
+        raise ConfigError(f"--output takes a file that ends in .jsonl or .csv, not {path.name}.")
+    form: Format = JsonLines(**extra)
+    if path.suffix.lower() == ".csv":
+        form = Csv(width=listed, scored=given["decode"] == "score", **extra)
+    return Output(path, form, _settings(given, setting))
+
+
+def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
+    """What decides the outcomes; an output that other settings made is not continued."""
+    from mint_core.prediction.endpoint import checked_url, shown
+    from mint_core.runs.folder import digest_of_path
+
+    asked = ("decode", "top", "threshold", "max_new_tokens", "response", "echo_text")
+    options = setting.task.config.model_dump(mode="json", exclude={"data"})
+    return {
+        "adapter": digest_of_path(setting.adapter) if setting.adapter else None,
+        "student": setting.student.model if setting.student and not given["endpoint"] else None,
+        "endpoint": shown(checked_url(given["endpoint"])) if given["endpoint"] else None,
+        "model": given["model"],
+        "request": list(given["request"]),
+        "task": {"name": setting.task.name, "version": setting.task.version, **options},
+        "input": given["place"].resolve().name,
+        **{key: given[key] for key in asked},
+    }
+
+
+def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:
+    for fact, count in summary.facts.items():
+        if count:
+            terminal.message(f"{fact}: {count}")
+    parts = [f"{summary.samples} samples", f"{summary.answered} answered"]
+    counts = {"there already": summary.already, "abstained": summary.abstained, "failed": summary.failed}
+    parts += [f"{count} {what}" for what, count in counts.items() if count]
+    terminal.message(", ".join(parts) + (f": {output}" if output else ""))
+    if summary.failed:
+        again = ", and the same command tries them again" if output else ""
+        raise PartialError(
+            f"{summary.failed} of {summary.samples} samples failed; `error` in their lines says why{again}."
+        )

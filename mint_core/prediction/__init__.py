@@ -1,0 +1,1 @@
+"""New samples without labels: `mint predict`."""

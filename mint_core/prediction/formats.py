@@ -1,0 +1,143 @@
+"""Predictions as JSON lines and as a table for spreadsheets: one line per sample, so that a cut-off one can be told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mint_core.prediction.outcome import Outcome
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets read both widths
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a line of an earlier attempt says."""
+
+    key: str
+    """See `Format.key`."""
+    failed: bool
+
+
+class Format(ABC):
+    """One way to write outcomes.
+
+    Args:
+        response: Write what the student wrote.
+        echo: Write what the student read.
+    """
+
+    def __init__(self, *, response: bool, echo: bool) -> None:
+        self.extra = (*(("response",) if response else ()), *(("input",) if echo else ()))
+
+    @property
+    def head(self) -> str:
+        """What stands in front of the first sample."""
+        return ""
+
+    @abstractmethod
+    def line(self, outcome: Outcome) -> str:
+        """One sample, with the end of the line."""
+
+    @abstractmethod
+    def key(self, sample_id: str) -> str:
+        """A sample's id as it can be read back."""
+
+    @abstractmethod
+    def read(self, line: str) -> Written:
+        """Reads back what `line` wrote.
+
+        Raises:
+            ValueError: It did not write that.
+        """
+
+
+class JsonLines(Format):
+    """One JSON object per line."""
+
+    def line(self, outcome: Outcome) -> str:
+        """See `Format.line`."""
+        record: dict[str, Any] = asdict(outcome)
+        for name in {"response", "input"}.difference(self.extra):
+            del record[name]
+        return json.dumps(record) + "\n"
+
+    def key(self, sample_id: str) -> str:
+        """The id itself."""
+        return sample_id
+
+    def read(self, line: str) -> Written:
+        """See `Format.read`."""
+        record = json.loads(line)
+        if not isinstance(record, Mapping) or not isinstance(record.get("id"), str):
+            raise ValueError("no record of a sample")
+        return Written(record["id"], bool(record.get("error")))
+
+
+class Csv(Format):
+    """One row per sample, with a column per label.
+
+    Cells that a spreadsheet would take for a formula get an apostrophe in front, and line breaks become spaces.
+
+    Args:
+        width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
+        scored: Write a probability beside every label.
+        response: See `Format`.
+        echo: See `Format`.
+    """
+
+    def __init__(self, *, width: int, scored: bool, response: bool, echo: bool) -> None:
+        super().__init__(response=response, echo=echo)
+        self.width, self.scored = width, scored
+
+    @property
+    def head(self) -> str:
+        """The names of the columns."""
+        columns = ["id", "decode", "abstained", "well_formed", "n_listed", "error"]
+        for number in range(1, self.width + 1):
+            columns += [f"label_{number}", *([f"probability_{number}"] if self.scored else [])]
+        return _row([*columns, *self.extra])
+
+    def line(self, outcome: Outcome) -> str:
+        """See `Format.line`."""
+        cells = [outcome.id, outcome.decode, _yes(outcome.abstained), _yes(outcome.well_formed)]
+        cells += [str(outcome.n_listed), outcome.error or ""]
+        for position in range(self.width):
+            there = position < len(outcome.labels)
+            cells.append(outcome.labels[position] if there else "")
+            if self.scored:
+                cells.append(str(outcome.probabilities[position]) if there and outcome.probabilities else "")
+        return _row([_cell(cell) for cell in [*cells, *(getattr(outcome, name) for name in self.extra)]])
+
+    def key(self, sample_id: str) -> str:
+        """The id as it stands in its cell."""
+        return _cell(sample_id)
+
+    def read(self, line: str) -> Written:
+        """See `Format.read`."""
+        cells = next(csv.reader(io.StringIO(line), strict=True), [])
+        columns = next(csv.reader(io.StringIO(self.head)))
+        if len(cells) != len(columns):
+            raise ValueError("another number of cells")
+        return Written(cells[0], bool(cells[columns.index("error")]))
+
+
+def _yes(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _cell(text: str) -> str:
+    neutral = f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+    readable = neutral.encode("utf-8", "replace").decode("utf-8")  # names of files need not be valid text
+    return " ".join(readable.replace("\0", " ").split())
+
+
+def _row(cells: Sequence[str]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(cells)
+    return stream.getvalue()

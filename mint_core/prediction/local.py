@@ -1,0 +1,55 @@
+"""Answers of the student on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from mint_core.config import PredictConfig, StudentConfig
+from mint_core.errors import ModelError
+from mint_core.prediction.predict import Answer, isolated
+from mint_core.prediction.setting import Setting
+from mint_core.runs.observer import Observer
+from mint_core.types import Prediction, Prompt
+
+VARIANT = "aligned"
+
+
+def load(setting: Setting, config: PredictConfig, listed: int, observer: Observer) -> Answer:
+    """Loads the student with its adapter.
+
+    Args:
+        setting: With an adapter.
+        config: How the student answers.
+        listed: Labels per response.
+        observer: Hears that the student is not the one of the training.
+
+    Raises:
+        ModelError: Student or adapter cannot be loaded, or they do not fit.
+    """
+    from mint_core.aligners.lora import load_adapter
+    from mint_core.inference.answer import answers
+    from mint_core.inference.generate import response_budget
+    from mint_core.students.student import fingerprint, load_student
+
+    assert setting.adapter is not None  # noqa: S101 - the caller has chosen this way
+    chosen = cast(StudentConfig, setting.student)
+    task, labels = setting.task, setting.labels
+    source = setting.student_path or chosen.model
+    student = load_student(chosen, setting.student_path)
+    if task.modality == "image" and not student.reads_images:
+        raise ModelError(f"The task shows images, but the student {source} reads text only.")
+    if fingerprint(source, chosen.revision) != setting.trained_on:
+        observer.message(
+            f"The student {source} is not, file by file, the one that the adapter was trained on; if its weights "
+            "differ, so do the answers."
+        )
+    model = load_adapter(student.model, setting.adapter)
+    budget = config.max_new_tokens or response_budget(student, task.header, labels, setting.n)
+
+    def answer(prompts: Mapping[str, Prompt]) -> Iterator[Prediction]:
+        return answers(
+            student, VARIANT, prompts, labels, task.header, n=listed, config=config, budget=budget, model=model
+        )
+
+    return isolated(answer)

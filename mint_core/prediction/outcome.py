@@ -1,0 +1,63 @@
+"""What is written about one sample."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from mint_core.types import LabelSpace, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A prediction for a new sample, or why there is none."""
+
+    id: str
+    decode: str
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    """Best first; after free generation as the student wrote them."""
+    known: tuple[str | None, ...] = ()
+    """Per label: its canonical name, or None where the label space does not have it."""
+    probabilities: tuple[float, ...] | None = None
+    """Per label; None where the labels were not scored."""
+    log_probs: tuple[float, ...] | None = None
+    """Their natural logarithms."""
+    abstained: bool = False
+    """The best label's probability lies below the threshold."""
+    well_formed: bool = False
+    n_listed: int = 0
+    """Entries of the student's list before duplicates were merged."""
+    error: str | None = None
+    """Why the sample could not be predicted."""
+    response: str = field(default="", repr=False)
+    """What the student wrote."""
+    input: str = field(default="", repr=False)
+    """What it read."""
+
+
+def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: float | None, read: str) -> Outcome:
+    """A prediction as it is written.
+
+    Args:
+        prediction: What the student answered.
+        labels: The label space.
+        decode: How it answered.
+        threshold: Abstain where the best label's probability lies below it; None = never. A prediction without scores
+            cannot be judged, and is kept.
+        read: The text that the student read.
+    """
+    logs = prediction.log_probs or None
+    probabilities = None if logs is None else tuple(float(f"{math.exp(log_prob):.6g}") for log_prob in logs)
+    return Outcome(
+        id=prediction.sample_id,
+        decode=decode,
+        labels=prediction.labels,
+        known=tuple(labels.find(name) for name in prediction.labels),
+        probabilities=probabilities,
+        log_probs=logs,
+        abstained=bool(threshold is not None and logs and math.exp(logs[0]) < threshold),
+        well_formed=prediction.well_formed,
+        n_listed=prediction.n_listed,
+        response=prediction.text,
+        input=read,
+    )

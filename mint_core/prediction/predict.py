@@ -1,0 +1,163 @@
+"""From new samples to outcomes: what `mint predict` does once everything is chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from mint_core.errors import DataError, ModelError
+from mint_core.interfaces import Task, Unreadable
+from mint_core.prediction.outcome import Outcome, outcome
+from mint_core.prediction.output import Output, Stdout
+from mint_core.runs.observer import Observer
+from mint_core.types import LabelSpace, Prediction, Prompt, Sample
+
+T = TypeVar("T")
+Input = Sample | Unreadable
+Answer = Callable[[Mapping[str, Prompt]], Iterator[Prediction | Unreadable]]
+"""Prompts by sample id -> one prediction, or the reason why there is none, for each, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is predicted, for whom, and what happens to samples that fail."""
+
+    task: Task
+    labels: LabelSpace
+    n: int
+    """Labels that the prompt asks for (N)."""
+    place: Path
+    """File or folder of the new samples."""
+    decode: str
+    threshold: float | None
+    on_error: Literal["fail", "skip"]
+    chunk: int
+    """Samples that are prepared at a time."""
+
+
+@dataclass
+class Summary:
+    """What came of it."""
+
+    samples: int = 0
+    already: int = 0
+    """Found in the output of an earlier attempt."""
+    answered: int = 0
+    abstained: int = 0
+    failed: int = 0
+    facts: Counter[str] = field(default_factory=Counter)
+    """What the reader of the inputs counted."""
+
+
+def predict(job: Job, output: Output | Stdout, answer: Callable[[], Answer], observer: Observer) -> Summary:
+    """Predicts all samples that the output does not hold yet.
+
+    Args:
+        job: What is predicted.
+        output: Where to.
+        answer: Loads the student, or connects to it; called only where there is a sample to answer.
+        observer: Hears of the progress.
+
+    Raises:
+        DataError: The inputs cannot be read, or a sample fails and `on_error` is `fail`.
+        ModelError: The student cannot be loaded or reached.
+    """
+    summary = Summary()
+    inputs = list(_inputs(job, output.form.key, summary.facts))
+    summary.samples = len(inputs)
+    if not inputs:
+        raise DataError(f"{job.place} holds no sample; check the path after --input.")
+    with output:
+        left = [one for one in inputs if output.form.key(one.id) not in output.done]
+        summary.already = len(inputs) - len(left)
+        for one in left:
+            if isinstance(one, Unreadable):
+                _stop_on(one, job)
+        if left:
+            observer.stage("predict", reused=False)
+            observer.progress(summary.already, len(inputs), "samples")
+            # Where no sample is readable, no student is needed.
+            ask = answer() if any(isinstance(one, Sample) for one in left) else lambda _: iter(())
+            for written in _outcomes(job, left, ask):
+                output.write(written)
+                summary.failed += written.error is not None
+                summary.answered += written.error is None
+                summary.abstained += written.abstained
+                done = summary.already + summary.answered + summary.failed
+                observer.progress(done, len(inputs), "samples")
+    return summary
+
+
+def _inputs(job: Job, key: Callable[[str], str], facts: Counter[str]) -> Iterator[Input]:
+    """The samples, those that cannot be used named as such."""
+    seen: Counter[str] = Counter()
+    for one in job.task.read_inputs(job.place, facts):
+        seen[key(one.id)] += 1
+        if seen[key(one.id)] > 1:
+            # An id of its own, so that a later attempt does not take the first sample's line for this one's.
+            name = f"{one.id} ({seen[key(one.id)]})"
+            yield Unreadable(name, f"Two samples have the id '{one.id}'; give every sample an id of its own.")
+        elif isinstance(one, Sample) and not _has_content(one, job):
+            yield Unreadable(one.id, f"Sample {one.id} has no {job.task.modality}; fill it, or leave the sample out.")
+        else:
+            yield one
+
+
+def _has_content(sample: Sample, job: Job) -> bool:
+    return sample.image is not None if job.task.modality == "image" else bool((sample.text or "").strip())
+
+
+def _outcomes(job: Job, inputs: Iterable[Input], ask: Answer) -> Iterator[Outcome]:
+    for chunk in _chunks(inputs, job.chunk):
+        samples = [one.for_student(job.task.modality) for one in chunk if isinstance(one, Sample)]
+        answers = ask({sample.id: job.task.inference_prompt(sample, job.n) for sample in samples})
+        for one in chunk:
+            answered = one if isinstance(one, Unreadable) else next(answers)
+            if isinstance(answered, Unreadable):
+                _stop_on(answered, job)
+                yield Outcome(answered.id, job.decode, error=answered.reason)
+            else:
+                read = one.text if isinstance(one, Sample) else None
+                yield outcome(answered, job.labels, job.decode, job.threshold, read or "")
+
+
+def _stop_on(one: Unreadable, job: Job) -> None:
+    if job.on_error == "fail":
+        raise DataError(f"{one.reason} With --on-error skip the others are answered all the same.")
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    chunk: list[T] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]]) -> Answer:
+    """Answers together where that goes well, and one by one where a sample of the batch fails.
+
+    Args:
+        answer: Answers prompts by sample id, in order; raises where one of them cannot be answered.
+    """
+
+    def careful(prompts: Mapping[str, Prompt]) -> Iterator[Prediction | Unreadable]:
+        left = dict(prompts)
+        try:
+            for prediction in answer(prompts):
+                del left[prediction.sample_id]
+                yield prediction
+        except (DataError, ModelError):
+            for sample_id, prompt in left.items():
+                try:
+                    yield from answer({sample_id: prompt})
+                except (DataError, ModelError) as error:
+                    yield Unreadable(sample_id, str(error))
+
+    return careful

@@ -1,0 +1,132 @@
+"""Who predicts what: the task, its labels and its student, from an adapter's folder or from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from mint_core.config import EMBEDDED, StudentConfig, merge, resolve
+from mint_core.errors import ConfigError, ModelError
+from mint_core.interfaces import Task
+from mint_core.plugins import registry
+from mint_core.prediction.record import AdapterRecord, read_record
+from mint_core.types import LabelSpace
+
+M = TypeVar("M", bound=BaseModel)
+_LAYERS = ("task", "student")
+_OF_ONE_MODEL = ("revision", "trust_remote_code")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The task with everything that a prediction needs of it."""
+
+    task: Task
+    labels: LabelSpace
+    n: int
+    """Labels that the prompt asks for (N)."""
+    simulated: bool = False
+    """The adapter was trained on simulated data."""
+    adapter: Path | None = None
+    student: StudentConfig | None = None
+    """Whom the adapter was trained on; None without an adapter."""
+    trained_on: str = ""
+    """Fingerprint of that student."""
+
+    @property
+    def student_path(self) -> str | None:
+        """Folder of the embedded student, where it is used."""
+        embedded = self.task.embedded_student() if self.student and self.student.model == EMBEDDED else None
+        return str(embedded.path) if embedded else None
+
+
+def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path) -> Setting:
+    """What `mint.json` says, changed where the user wants it.
+
+    Args:
+        adapter: An adapter's folder.
+        user: `task` and `student` options, nested as in YAML; they win.
+        place: File or folder of the new samples, which stands in for the training data's.
+
+    Raises:
+        ModelError: The folder is no adapter of mint, or its task or student is not here.
+        ConfigError: An option is wrong.
+    """
+    record = read_record(adapter)
+    user = merge(user)
+    for key in user:
+        if key not in _LAYERS:
+            raise ConfigError(f"With --adapter, --set takes task.… and student.…, not '{key}': the adapter decides it.")
+    task = _task(adapter, record, user.get("task", {}), place)
+    return Setting(
+        task=task,
+        labels=record.label_space,
+        n=task.config.n or record.n,
+        simulated=record.simulated,
+        adapter=adapter,
+        student=_student(adapter, record, user.get("student", {})),
+        trained_on=record.student.fingerprint,
+    )
+
+
+def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: Path) -> Task:
+    if user.get("name", record.task.name) != record.task.name:
+        raise ConfigError(f"The adapter was trained for the task '{record.task.name}'; leave --task out.")
+    try:
+        component = registry().get("task", record.task.name).component
+    except ConfigError as error:
+        raise ModelError(f"The adapter's task is not here; install {record.task.distribution}. {error}") from None
+    options = {**record.task.config, "data": str(place), **{key: value for key, value in user.items() if key != "name"}}
+    config = _valid(component.Config, options, f"task '{record.task.name}'", adapter)
+    task = cast(Task, component(config))
+    if (task.header, task.modality) != (record.header, record.modality):
+        raise ModelError(
+            f"The task '{task.name}' has changed since the adapter in {adapter} was trained (version "
+            f"{record.task.version} then, {task.version} now); install the {record.task.distribution} of that time."
+        )
+    return task
+
+
+def _student(adapter: Path, record: AdapterRecord, user: Mapping[str, Any]) -> StudentConfig:
+    known = record.student.model_dump(include={"model", "revision", "dtype", "attention"})
+    if user.get("model", known["model"]) != known["model"]:
+        known = {key: value for key, value in known.items() if key not in _OF_ONE_MODEL}
+    elif Path(known["model"]).is_absolute() and not Path(known["model"]).exists():
+        raise ModelError(
+            f"The adapter was trained on the student in {known['model']}, which is not here; name the student's folder "
+            "or hub id with --student."
+        )
+    return _valid(StudentConfig, {**known, **user}, "the student", adapter)
+
+
+def _valid(model: type[M], options: Mapping[str, Any], what: str, adapter: Path) -> M:
+    try:
+        return model.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{what}: {place}: {first['msg']}; mend it with --set, or install the version of the plugin that the "
+            f"adapter in {adapter} was made with."
+        ) from None
+
+
+def from_config(layer: Mapping[str, Any]) -> Setting:
+    """Task and labels of a config, for a model that needs no adapter.
+
+    Args:
+        layer: The user's config.
+
+    Raises:
+        MintError: The config is wrong, or its data cannot be read.
+    """
+    nobody = {"student": {"model": "endpoint"}}  # a task without an embedded student would ask for one
+    chosen = resolve(merge(nobody, layer), registry()).task
+    task = cast(Task, chosen.registered.component(chosen.config))
+    labels = task.load().labels
+    n: int = chosen.config.n or task.list_length(len(labels))
+    return Setting(task, labels, min(n, len(labels)))

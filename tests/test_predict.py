@@ -1,0 +1,648 @@
+"""`mint predict`: new samples from a real adapter of a real run, and from a real HTTP server."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import mint_core
+from mint_core.prediction import endpoint
+from mint_core.prediction.formats import Csv, JsonLines
+from mint_core.prediction.outcome import Outcome
+from mint_core.prediction.record import read_record
+from mint_core.runs.folder import digest_of_path
+from tests.tiny_students import LABELS, build
+
+TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
+SECRET = "SECRET-PATIENT-TEXT"  # noqa: S105 - no password
+NOTES = [{"id": f"n{i}", "text": f"{SECRET} of note {i}"} for i in range(6)]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture
+def adapter(install_plugin, run_folder: Path) -> Path:
+    """Of one toy run, made by the first test that needs it."""
+    install_plugin("mint-toy", "toy_plugin_under_test", TOY)
+    if not (run_folder / "runs" / "t").exists():
+        patients = [
+            {"id": f"p{i}", "split": "train" if i % 3 else "test", "label": LABELS[i % 6], "group": None}
+            for i in range(24)
+        ]
+        (run_folder / "patients.json").write_text(json.dumps(patients))
+        data = str(run_folder / "patients.json")
+        mint_core.run(
+            {
+                "task": {"name": "toy", "secret": "patient", "source": "file", "data": data},
+                "student": {"model": str(build("llama", run_folder / "llama"))},
+                "out": str(run_folder / "runs"),
+                "name": "t",
+                "aligner": {"name": "orpo", "epochs": 3, "warmup": 0, "lora_rank": 8, "learning_rate": 5e-3},
+            },
+            until="align",
+        )
+    return run_folder / "runs" / "t" / "adapter"
+
+
+def write(path: Path, notes: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(note) + "\n" for note in notes))
+    return path
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    return write(tmp_path / "notes.jsonl", NOTES)
+
+
+@pytest.fixture
+def predict(mint, adapter: Path, notes: Path):
+    """The command on the toy's adapter and notes."""
+
+    def call(*options: object, source: Path = notes):
+        return mint("predict", "--adapter", adapter, "--input", source, "--device", "cpu", *options)
+
+    return call
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# --- the adapter's folder
+
+
+def test_the_adapter_says_what_it_needs_and_stays_a_plain_peft_folder(adapter: Path, run_folder: Path) -> None:
+    from peft import PeftConfig
+
+    assert PeftConfig.from_pretrained(str(adapter)).peft_type == "LORA"
+    record = read_record(adapter)
+    assert (record.format, record.task.name, record.header) == (1, "toy", "MOST_LIKELY_TISSUE:")
+    assert (record.labels, record.n, record.simulated) == (LABELS, 2, True)
+    assert record.student.model == str((run_folder / "llama").resolve())
+    assert "data" not in record.task.config  # a path says where somebody's patients lie
+    content = (adapter / "mint.json").read_text()
+    assert str(run_folder / "patients") not in content
+    assert '"p1"' not in content
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "holds no mint.json"),
+        ("{", "cannot be read"),
+        ('{"format": 99}', "install a newer mint-core"),
+        ('{"format": 1}', "is damaged at mint"),
+        ("[]", "is damaged"),
+    ],
+)
+def test_an_adapter_without_a_sound_record_is_one_sentence(
+    mint, adapter: Path, notes: Path, tmp_path: Path, content, said: str
+) -> None:
+    copy = shutil.copytree(adapter, tmp_path / "copy")
+    (copy / "mint.json").unlink()
+    if content is not None:
+        (copy / "mint.json").write_text(content)
+    answer = mint("predict", "--adapter", copy, "--input", notes)
+    assert (answer.code, said in answer.err) == (6, True), answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_run_or_nothing_at_all_in_place_of_an_adapter(mint, adapter: Path, notes: Path, tmp_path: Path) -> None:
+    run = mint("predict", "--adapter", adapter.parent, "--input", notes)
+    assert (run.code, f"give --adapter {adapter}" in run.err) == (6, True)
+    assert mint("predict", "--adapter", tmp_path / "nowhere", "--input", notes).code == 6
+
+
+@pytest.mark.parametrize("other", [{"hidden_size": 64}, {"num_hidden_layers": 1}])
+def test_a_student_of_other_sizes_is_refused(predict, adapter: Path, tmp_path: Path, other: dict) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = shutil.copytree(read_record(adapter).student.model, tmp_path / "other")
+    config = LlamaConfig.from_pretrained(folder)
+    config.update(other)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    answer = predict("--student", folder)
+    assert (answer.code, "does not fit this student" in answer.err) == (6, True), answer.err
+
+
+def test_a_student_of_other_weights_is_named(predict, adapter: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    other = shutil.copytree(read_record(adapter).student.model, tmp_path / "other")
+    same = predict("--student", other)
+    assert (same.code, "not, file by file" in same.err) == (0, False)
+    model = AutoModelForCausalLM.from_pretrained(other)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.5)
+    model.save_pretrained(other)
+    answer = predict("--student", other)
+    assert (answer.code, "not, file by file" in answer.err) == (0, True)
+
+
+# --- answers
+
+
+def test_free_answers_are_those_of_the_stage(predict, adapter: Path, notes: Path) -> None:
+    from mint_core.aligners.lora import load_adapter
+    from mint_core.config import StudentConfig
+    from mint_core.inference.generate import generate, response_budget
+    from mint_core.plugins import registry
+    from mint_core.students.prompts import parse_response
+    from mint_core.students.student import load_student
+    from mint_core.types import LabelSpace, Sample
+
+    answer = predict("--response")
+    assert answer.code == 0, answer.err
+    assert "simulated" in answer.err
+    assert "notes read: 6" in answer.err
+    records = lines(answer.out)
+    assert [record["id"] for record in records] == [note["id"] for note in NOTES]
+
+    student = load_student(StudentConfig(model=read_record(adapter).student.model, device="cpu"))
+    task = registry().get("task", "toy").component()
+    prompts = {n["id"]: task.inference_prompt(Sample(n["id"], "test", text=n["text"]), 2) for n in NOTES}
+    budget = response_budget(student, task.header, LabelSpace(LABELS), 2)
+    model = load_adapter(student.model, adapter)
+    expected = dict(generate(student, prompts, max_new_tokens=budget, batch_size=32, model=model))
+    assert {record["id"]: record["response"] for record in records} == expected
+    for record in records:
+        assert tuple(record["labels"]) == parse_response(record["response"], task.header).labels
+        assert record["probabilities"] is None
+        assert record["abstained"] is False
+
+
+def test_scores_rank_the_whole_space_and_the_threshold_abstains(predict) -> None:
+    records = lines(predict("--decode", "score", "--top", 100).out)
+    for record in records:
+        assert sorted(record["labels"]) == sorted(LABELS)
+        assert record["known"] == record["labels"]
+        assert record["probabilities"] == sorted(record["probabilities"], reverse=True)
+        assert 0 < sum(record["probabilities"]) <= 1.001
+    best = sorted(record["probabilities"][0] for record in records)
+    middle = (best[2] + best[3]) / 2
+    assert best[2] < best[3]
+    judged = lines(predict("--decode", "score", "--threshold", middle).out)
+    assert [len(record["labels"]) for record in judged] == [2] * 6
+    assert sum(record["abstained"] for record in judged) == 3
+    for record, whole in zip(judged, records, strict=True):
+        assert record["abstained"] == (whole["probabilities"][0] < middle)
+
+
+@pytest.mark.parametrize("options", [("--threshold", 0.5), ("--top", 3)])
+def test_what_needs_scores_is_refused_without_them(predict, options) -> None:
+    answer = predict(*options)
+    assert (answer.code, "--decode score" in answer.err) == (2, True)
+
+
+def test_the_texts_stay_out_unless_asked_for(predict, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = predict("--output", out / "a.jsonl")
+    assert answer.code == 0, answer.err
+    for path in out.iterdir():
+        assert SECRET not in path.read_text(), path
+    assert SECRET not in answer.err + answer.out
+    asked = predict("--echo-text")
+    assert [record["input"] for record in lines(asked.out)] == [note["text"] for note in NOTES]
+
+
+def test_options_of_the_task_can_be_changed_and_others_not(predict) -> None:
+    assert predict("--set", "task.n=3", "--decode", "score").out.count('"n_listed": 3') == 6
+    unknown = predict("--set", "task.colour=red")
+    assert (unknown.code, "colour" in unknown.err) == (2, True)
+    other = predict("--set", "aligner.epochs=3")
+    assert (other.code, "'aligner'" in other.err) == (2, True)
+
+
+def test_the_stage_is_still_there_and_the_old_command_says_where(mint, adapter: Path, notes: Path) -> None:
+    answer = mint("predict", "--input", notes)
+    assert (answer.code, "mint run --until predict" in answer.err) == (2, True)
+    assert "predict" in mint("run", "--help").out
+
+
+def test_a_task_that_reads_no_new_samples_says_so(mint, adapter: Path, notes: Path, monkeypatch) -> None:
+    from mint_core.interfaces import Task
+    from mint_core.plugins import registry
+
+    monkeypatch.delattr(registry().get("task", "toy").component, "read_inputs")
+    assert Task.read_inputs.__doc__
+    answer = mint("predict", "--adapter", adapter, "--input", notes)
+    assert (answer.code, "cannot read new samples" in answer.err) == (2, True)
+
+
+# --- the output
+
+
+def test_an_interrupted_output_is_continued(predict, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    assert predict("--output", whole).code == 0
+    assert predict("--output", out).code == 0
+    text = whole.read_text()
+    assert out.read_text() == text
+    ends = [position for position, sign in enumerate(text) if sign == "\n"]
+    out.write_text(text[: ends[3] + 20])  # killed in the middle of the fifth line
+    answer = predict("--output", out)
+    assert "6 samples, 2 answered, 4 there already" in answer.err
+    assert out.read_text() == text
+    assert "6 there already" in predict("--output", out).err
+    assert out.read_text() == text
+    assert {path.name for path in tmp_path.glob("out*")} == {"out.jsonl", "out.jsonl.meta.json"}
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_killed_process_loses_no_answer(adapter: Path, tmp_path: Path, predict) -> None:
+    many = write(tmp_path / "many.jsonl", [{"id": f"m{i}", "text": f"Note {i}"} for i in range(150)])
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "mint_core", "predict", "--adapter", adapter, "--input", many, "--device", "cpu"]
+    process = subprocess.Popen(
+        [*map(str, command), "--output", str(out), "--batch-size", "1", "--quiet"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(Path(__file__).parents[1])])},
+    )
+    end = time.monotonic() + 300
+    while (not out.exists() or out.read_bytes().count(b"\n") < 3) and process.poll() is None:
+        assert time.monotonic() < end, "no answer within five minutes"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = lines(out.read_text().rpartition("\n")[0])
+    assert 3 <= len(before) < 150
+    answer = predict("--output", out, "--batch-size", 1, source=many)
+    assert answer.code == 0, answer.err
+    assert f"{len(before)} there already" in answer.err
+    after = lines(out.read_text())
+    assert [record["id"] for record in after] == [f"m{i}" for i in range(150)]
+    assert after[: len(before)] == before
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--decode", "score"), "decode"),
+        (("--echo-text",), "echo_text"),
+        (("--set", "task.n=3"), "task"),
+    ],
+)
+def test_an_output_of_other_settings_is_refused(predict, tmp_path: Path, options, named: str) -> None:
+    out = tmp_path / "out.jsonl"
+    assert predict("--output", out).code == 0
+    before = out.read_text()
+    answer = predict("--output", out, *options)
+    assert (answer.code, f"another {named};" in answer.err) == (2, True), answer.err
+    assert out.read_text() == before
+
+
+def test_an_output_of_another_adapter_or_program_is_refused(
+    predict, mint, adapter: Path, notes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    assert predict("--output", out).code == 0
+    other = shutil.copytree(adapter, tmp_path / "other")
+    (other / "README.md").write_text("trained anew")
+    assert digest_of_path(other) != digest_of_path(adapter)
+    answer = mint("predict", "--adapter", other, "--input", notes, "--output", out)
+    assert (answer.code, "another adapter;" in answer.err) == (2, True), answer.err
+    moved = notes.rename(tmp_path / "other.jsonl")
+    assert "another input;" in predict("--output", out, source=moved).err
+    foreign = tmp_path / "thesis.csv"
+    foreign.write_text("precious\n")
+    answer = predict("--output", foreign, source=moved)
+    assert (answer.code, "no thesis.csv.meta.json" in answer.err) == (2, True)
+    assert foreign.read_text() == "precious\n"
+    assert predict("--output", tmp_path / "out.xlsx", source=moved).code == 2
+
+
+def test_a_damaged_line_in_the_middle_is_named_and_kept(predict, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert predict("--output", out).code == 0
+    text = out.read_text().replace('{"id": "n2"', "{", 1)
+    out.write_text(text)
+    answer = predict("--output", out)
+    assert (answer.code, "Line 3" in answer.err) == (4, True)
+    assert out.read_text() == text
+
+
+def test_a_table_has_a_column_per_label_and_is_continued(predict, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    assert predict("--output", out, "--decode", "score", "--top", 3).code == 0
+    text = out.read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["id"] for row in rows] == [note["id"] for note in NOTES]
+    assert list(rows[0])[6:] == ["label_1", "probability_1", "label_2", "probability_2", "label_3", "probability_3"]
+    assert all(float(row["probability_1"]) >= float(row["probability_3"]) > 0 for row in rows)
+    out.write_text(text[:-10])
+    assert "1 answered, 5 there already" in predict("--output", out, "--decode", "score", "--top", 3).err
+    assert out.read_text() == text
+
+
+def test_cells_are_no_formulas_and_ids_are_found_again() -> None:
+    form = Csv(width=2, scored=False, response=True, echo=False)
+    ids = ["=1+1", "@a", "+1", "-1", "\ttab", " =x", "＝wide", 'quote"d, id', "two\nlines", "ünï", "\udcff"]  # noqa: RUF001
+    for sample_id in ids:
+        line = form.line(Outcome(sample_id, "free", labels=("=cmd()", "fine", "third"), response="-x\ny"))
+        assert line.count("\n") == 1
+        cells = next(csv.reader([line]))
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t", "＝")) for cell in cells)  # noqa: RUF001
+        assert cells[6:] == ["'=cmd()", "fine", "'-x y"]
+        assert form.read(line).key == form.key(sample_id)
+    json_lines = JsonLines(response=False, echo=False)
+    assert all(json_lines.read(json_lines.line(Outcome(one, "free"))).key == one for one in ids)
+
+
+def test_two_processes_cannot_write_one_output(predict, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".out.jsonl.lock"):
+        answer = predict("--output", tmp_path / "out.jsonl")
+    assert (answer.code, "Another process" in answer.err) == (8, True)
+
+
+def test_a_full_disk_is_one_sentence(predict, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.symlink_to("/dev/full")
+    answer = predict("--output", out)
+    assert (answer.code, "is full" in answer.err) == (8, True), answer.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(predict, monkeypatch) -> None:
+    """As `mint predict … | head -0` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        answer = predict()
+    assert (answer.code, "mint:" in answer.err) == (0, False), answer.err
+
+
+# --- samples that fail
+
+BAD = [
+    NOTES[0],
+    {"id": "empty", "text": "  "},
+    {"id": "long", "text": "word " * 900},
+    {"id": "b", "broken": True},
+    NOTES[1],
+    NOTES[0],
+]
+
+
+@pytest.mark.parametrize(
+    ("position", "said"),
+    [(1, "has no text"), (2, "context holds"), (3, "Note b is broken"), (5, "Two samples have the id 'n0'")],
+)
+def test_a_bad_sample_stops_and_what_was_answered_stays(predict, tmp_path: Path, position: int, said: str) -> None:
+    out = tmp_path / "out.jsonl"
+    source = write(tmp_path / "bad.jsonl", [*NOTES[2:4], BAD[0], BAD[position]])
+    answer = predict("--output", out, source=source)
+    assert (answer.code, said in answer.err, "--on-error skip" in answer.err) == (4, True, True), answer.err
+    assert SECRET not in answer.err
+    assert len(lines(out.read_text())) == (3 if position == 2 else 0)  # only the model can tell what is too long
+
+
+def test_bad_samples_are_skipped_named_and_tried_again(predict, tmp_path: Path) -> None:
+    out, source = tmp_path / "out.jsonl", write(tmp_path / "bad.jsonl", BAD)
+    answer = predict("--output", out, "--on-error", "skip", source=source)
+    assert answer.code == 9
+    assert "4 of 6 samples failed" in answer.err
+    records = lines(out.read_text())
+    assert [record["id"] for record in records] == ["n0", "empty", "long", "b", "n1", "n0 (2)"]
+    assert [bool(record["error"]) for record in records] == [False, True, True, True, False, True]
+    assert all(record["labels"] == [] for record in records if record["error"])
+    write(source, [*BAD[:1], {"id": "empty", "text": "filled"}, *BAD[2:5]])
+    again = predict("--output", out, "--on-error", "skip", source=source)
+    assert (again.code, "1 answered, 2 there already, 2 failed" in again.err) == (9, True), again.err
+    assert [record["id"] for record in lines(out.read_text())] == ["n0", "n1", "empty", "long", "b"]
+
+
+def test_nothing_to_read(predict, tmp_path: Path) -> None:
+    empty = write(tmp_path / "empty.jsonl", [])
+    answer = predict("--output", tmp_path / "out.jsonl", source=empty)
+    assert (answer.code, "holds no sample" in answer.err) == (4, True)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+# --- an endpoint
+
+LIST = "MOST_LIKELY_TISSUE:\n1. Colon\n2. Liver"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers from a script: per request a status and a body, or a function of the request; the last one stays."""
+
+    def __init__(self, *script) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script, self.requests, self.keys = list(script), [], []
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.guard = threading.Lock()
+
+    def handle_error(self, *_) -> None:
+        """A client that gave up is part of the tests."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.guard:
+            self.server.requests.append((self.path, request))
+            self.server.keys.append(self.headers.get("Authorization"))
+            answer = self.server.script.pop(0) if len(self.server.script) > 1 else self.server.script[0]
+        status, body = answer(request) if callable(answer) else answer
+        self.send_response(status)
+        if status == 429:
+            self.send_header("Retry-After", "0")
+        if status == 307:
+            self.send_header("Location", "http://192.0.2.1/elsewhere")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_) -> None:
+        """Silent."""
+
+
+def says(text) -> tuple[int, str]:
+    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+
+
+def of_note(request) -> tuple[int, str]:
+    """An answer that tells whose it is."""
+    number = int(request["messages"][-1]["content"].partition("of note ")[2].partition(".")[0])
+    time.sleep(0.02 * (6 - number))  # the last is the first to be ready
+    return says(f"MOST_LIKELY_TISSUE:\n1. {LABELS[number]}\n2. Liver")
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    servers = []
+
+    def start(*script) -> Server:
+        server = Server(*script)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def ask(predict):
+    def call(server: Server, *options: object, **other):
+        return predict("--endpoint", server.url, "--model", "m", *options, **other)
+
+    return call
+
+
+def test_an_endpoint_answers_in_order(serve, ask, monkeypatch) -> None:
+    monkeypatch.setenv("MINT_API_KEY", "k-123")
+    server = serve(of_note)
+    answer = ask(server, "--request", "seed=7", "--request", "temperature=null")
+    assert answer.code == 0, answer.err
+    records = lines(answer.out)
+    assert [record["id"] for record in records] == [note["id"] for note in NOTES]
+    assert [record["labels"][0] for record in records] == list(LABELS)
+    assert all(record["well_formed"] for record in records)
+    path, request = server.requests[0]
+    assert path == "/v1/chat/completions"
+    assert (request["model"], request["seed"], "temperature" in request) == ("m", 7, False)
+    assert [turn["role"] for turn in request["messages"]] == ["system", "user"]
+    assert set(server.keys) == {"Bearer k-123"}
+    assert "leave this machine" not in answer.err
+
+
+def test_an_endpoint_needs_no_adapter(mint, adapter: Path, serve, notes: Path) -> None:
+    server = serve(of_note)
+    answer = mint("predict", "--endpoint", server.url, "--model", "m", "--task", "toy", "--input", notes)
+    assert answer.code == 0, answer.err
+    assert [record["known"] for record in lines(answer.out)][2] == ["Colon", "Liver"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (500, "oops"),
+        (429, "slow down"),
+        (200, "<html>not a chat</html>"),
+        (200, "[1, 2"),
+        (200, json.dumps({"choices": []})),
+        says(None),
+        says([{"type": "text"}]),
+    ],
+)
+def test_trouble_is_tried_again(serve, ask, trouble) -> None:
+    server = serve(trouble, trouble, says(LIST))
+    answer = ask(server, "--parallel", 1)
+    assert answer.code == 0, answer.err
+    assert len(server.requests) == 8
+
+
+def test_an_endpoint_that_times_out_is_left_and_done_samples_are_kept(serve, ask, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    server = serve(says(LIST), says(LIST), lambda _: time.sleep(0.5) or says(LIST))
+    started = time.monotonic()
+    answer = ask(server, "--parallel", 1, "--timeout", 0.1, "--retries", 1, "--output", out)
+    assert time.monotonic() - started < 20
+    assert (answer.code, "no answer within 0.1 s" in answer.err) == (4, True), answer.err
+    assert SECRET not in answer.err
+    assert len(lines(out.read_text())) == 2
+    server.script = [says(LIST)]
+    assert "4 answered, 2 there already" in ask(server, "--parallel", 1, "--output", out).err
+
+
+def test_an_answer_that_drips_is_cut_off(serve, ask) -> None:
+    def drip(_):
+        return 200, "x" * (endpoint.LARGEST_ANSWER + 2**20)
+
+    answer = ask(serve(drip), "--parallel", 1, "--retries", 0)
+    assert (answer.code, "more than 8 MiB" in answer.err) == (4, True), answer.err
+
+
+def test_a_dead_endpoint_stops_even_where_samples_may_fail(ask, serve, tmp_path: Path) -> None:
+    server = serve(says(LIST), (503, f"{SECRET}"))
+    out = tmp_path / "out.jsonl"
+    answer = ask(server, "--on-error", "skip", "--retries", 1, "--parallel", 1, "--output", out)
+    assert (answer.code, "3 samples in a row" in answer.err) == (6, True), answer.err
+    assert SECRET not in answer.err + out.read_text()
+    server.shutdown()
+    server.server_close()
+    answer = ask(server, "--retries", 0)
+    assert (answer.code, "the connection failed" in answer.err) == (4, True), answer.err
+
+
+def test_a_refused_prompt_is_skipped(ask, serve) -> None:
+    refusal = json.dumps({"error": {"code": "context_length_exceeded", "message": f"too long: {SECRET}"}})
+    server = serve((400, refusal), says(LIST))
+    answer = ask(server, "--on-error", "skip", "--parallel", 1)
+    assert answer.code == 9
+    first, *others = lines(answer.out)
+    assert "400, context_length_exceeded" in first["error"]
+    assert SECRET not in answer.out + answer.err
+    assert len(others) == 5
+    assert not any(other["error"] for other in others)
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "MINT_API_KEY"), (404, "no model 'm'"), (307, "points elsewhere")])
+def test_what_every_sample_would_meet_stops_at_once(ask, serve, status: int, said: str) -> None:
+    server = serve((status, "{}"))
+    answer = ask(server, "--on-error", "skip", "--parallel", 1)
+    assert (answer.code, said in answer.err) == (6, True), answer.err
+    assert len(server.requests) <= 2
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1/v1", "https://models.invalid/v1", "http://127.0.0.1.invalid/v1"])
+def test_no_text_leaves_this_machine_unasked(predict, monkeypatch, url: str) -> None:
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a name was looked up"))
+    answer = predict("--endpoint", url, "--model", "m")
+    assert (answer.code, "--send-text" in answer.err) == (2, True)
+
+
+def test_the_user_who_sends_texts_is_told_so(predict) -> None:
+    answer = predict("--endpoint", "http://192.0.2.1/v1?key=k", "--model", "m", "--send-text", "--input", "nowhere")
+    assert "texts leave this machine: they are sent to http://192.0.2.1/v1/chat/completions, unencrypted" in answer.err
+    assert "key=k" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://localhost:8000/v1", True),
+        ("http://127.1.2.3/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("https://localhost.example.org/v1", False),
+        ("http://10.0.0.7/v1", False),
+    ],
+)
+def test_which_addresses_are_local(url: str, local: bool) -> None:
+    assert endpoint.is_local(url) is local
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--endpoint", "localhost:8000", "--model", "m"), "takes an address"),
+        (("--endpoint", "ftp://localhost/v1", "--model", "m"), "takes an address"),
+        (("--endpoint", "http://me:secret@localhost/v1", "--model", "m"), "no name and password"),
+        (("--endpoint", "http://localhost/v1"), "needs --model"),
+        (("--endpoint", "http://localhost/v1", "--model", "m", "--decode", "score"), "writes freely"),
+        (("--model", "m"), "of an --endpoint"),
+        (("--source", "file"), "leave --source out"),
+    ],
+)
+def test_contradictions_are_refused(predict, options, said: str) -> None:
+    answer = predict(*options)
+    assert (answer.code, said in answer.err) == (2, True), answer.err
+    assert "secret" not in answer.err
