@@ -388,6 +388,8 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
         use_cpu=device.type == "cpu",
+        # A text prompt leaves layers of an image-text student unused; looking for them takes time.
+        ddp_find_unused_parameters=job.student.reads_images,
     )
     # Where torchrun did not start one process per GPU, one GPU is used: nn.DataParallel would tear groups apart.
     arguments._n_gpu = min(arguments.n_gpu, 1)

@@ -13,6 +13,7 @@ from mint_core.cli.inspect import config, plugins
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
 from mint_core.errors import MintError, StorageError
+from mint_core.runs import processes
 
 EXIT_CODES = """\b
 Exit codes:
@@ -56,7 +57,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        cli.main(args=given, prog_name="mint", standalone_mode=False)
+        with processes.joined():
+            if processes.is_first():
+                cli.main(args=given, prog_name="mint", standalone_mode=False)
+            else:
+                from mint_core.cli.progress import hush_libraries
+
+                hush_libraries()
+                processes.follow()
     except click.exceptions.Abort:
         _stop("Interrupted. The same command goes on from there.", 130, debug)
     except KeyboardInterrupt:

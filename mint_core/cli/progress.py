@@ -47,7 +47,7 @@ class Terminal(Observer):
         self.last_line = time.monotonic()
 
     def __enter__(self) -> Terminal:
-        _hush_libraries()
+        hush_libraries()
         if self.console.is_terminal and not self.console.quiet:
             self.bar = Progress(
                 TextColumn("{task.description:<9}"),
@@ -119,7 +119,7 @@ class Terminal(Observer):
         self.out.print(f"run: {result.path}", markup=False, soft_wrap=True)
 
 
-def _hush_libraries() -> None:
+def hush_libraries() -> None:
     """Progress bars and advice of the libraries below stay out of the way; they are no use to the person who waits."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

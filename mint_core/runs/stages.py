@@ -30,6 +30,7 @@ from mint_core.interfaces import (
 )
 from mint_core.retrieval.rows import retrieval_rows
 from mint_core.retrieval.scores import RETRIEVER, SCORES, of_prediction, pack, retriever_scores, unpack, write_scores
+from mint_core.runs import processes
 from mint_core.runs.folder import RunFolder, digest_of, read_json, read_lines, storage_errors, write_json, write_line
 from mint_core.runs.observer import Observer
 from mint_core.runs.tables import read_preferences, read_rankings, write_per_sample, write_preferences, write_rankings
@@ -235,6 +236,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
     from mint_core.aligners.card import write_card
     from mint_core.students.student import load_student
 
+    processes.call_others(context, work)
     groups = read_preferences(context.folder.path / PREFERENCES)
     prompts = training_prompts(context, groups)
     student = load_student(context.resolved.config.student, _student_path(context))

@@ -1,0 +1,141 @@
+"""Ten steps of every aligner through the CLI: loss and gradient norm as they were, however a step is computed.
+
+The numbers in golden.json were written by `MINT_WRITE_GOLDEN=1 python -m pytest tests/test_golden.py`. They change only
+where the mathematics of training changes, or the tiny student does.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mint_core.aligners.trainer import Guard
+from tests.tiny_students import build
+
+TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
+GOLDEN = Path(__file__).with_name("golden.json")
+STEPS = 10
+ALIGNERS = {
+    "sft": {"name": "sft", "epochs": 5},
+    "orpo": {"name": "orpo", "epochs": 5},
+    "dpo": {"name": "dpo", "epochs": 2, "sft_epochs": 3, "beta": 0.5},
+}
+"""16 training samples in steps of 8: two steps per epoch."""
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("llama", tmp_path_factory.mktemp("golden") / "llama")
+
+
+@pytest.fixture
+def config(install_plugin, tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes a config file whose aligner has these options."""
+    install_plugin("mint-toy", "toy_plugin_under_test", TOY)
+    monkeypatch.chdir(tmp_path)
+
+    def write(aligner: str, **options: object) -> Path:
+        content = {
+            "task": "toy",
+            "strategy": {"name": "pairwise", "k": 2, "q": 3},
+            "student": {"model": str(student), "device": "cpu"},
+            "aligner": {
+                **ALIGNERS[aligner], "warmup": 0, "learning_rate": 2e-3, "lora_rank": 4, "lora_dropout": 0.0,
+                "batch_size": 8, "log_steps": 1, **options,
+            },
+        }  # fmt: skip
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    return write
+
+
+def trajectory(folder: Path) -> list[list[float]]:
+    """Loss and gradient norm of every step."""
+    history = json.loads((folder / "training" / "history.json").read_text())["history"]
+    assert [entry["step"] for entry in history] == list(range(1, STEPS + 1))
+    return [[round(entry["loss"], 6), round(entry["grad_norm"], 6)] for entry in history]
+
+
+def assert_golden(found: list[list[float]], aligner: str) -> None:
+    known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if os.environ.get("MINT_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps({**known, aligner: found}, indent=1) + "\n")
+        return
+    for step, (one, other) in enumerate(zip(found, known[aligner], strict=True), 1):
+        assert one == pytest.approx(other, rel=2e-3, abs=2e-4), step
+
+
+@pytest.mark.parametrize("aligner", ALIGNERS)
+def test_the_trajectory_is_the_golden_one(mint, config, aligner) -> None:
+    answer = mint("run", "--config", config(aligner), "--until", "align", "--name", "g")
+    assert answer.code == 0, answer.err
+    assert_golden(trajectory(Path("runs/g")), aligner)
+
+
+@pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 2, "accumulation": 4},
+        {"batch_size": 4, "accumulation": 2, "share_prompt": False},
+        {"token_budget": 300},
+        {"gradient_checkpointing": True},
+    ],
+    ids=["2x4", "4x2 distinct rows", "token budget", "checkpointing"],
+)
+@pytest.mark.parametrize("aligner", ["orpo", "dpo"])
+def test_however_a_step_is_computed(mint, config, aligner, options) -> None:
+    answer = mint("run", "--config", config(aligner, **options), "--until", "align", "--name", "g")
+    assert answer.code == 0, answer.err
+    assert_golden(trajectory(Path("runs/g")), aligner)
+
+
+@pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
+@pytest.mark.parametrize("aligner", ALIGNERS)
+def test_resumed_in_the_middle(mint, config, aligner, monkeypatch) -> None:
+    """Interrupted in step 6; for dpo that is before its second phase, of which nothing is written yet."""
+    file = config(aligner, save_steps=5)
+    steps: list[int] = []
+    on_step_end = Guard.on_step_end
+
+    def interrupt(self, args, state, control, **other) -> None:
+        on_step_end(self, args, state, control, **other)
+        steps.append(state.global_step)
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Guard, "on_step_end", interrupt)
+    assert mint("run", "--config", file, "--until", "align", "--name", "g").code == 130
+    assert mint("run", "--config", file, "--until", "align", "--name", "g").code == 0
+    assert len(steps) < 6 + STEPS  # it did not begin anew
+    assert_golden(trajectory(Path("runs/g")), aligner)
+
+
+def two_processes(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`mint` under torchrun."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*launcher, "-m", "mint_core", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
+@pytest.mark.parametrize("aligner", ["orpo", "dpo"])
+def test_two_processes_are_one(config, tmp_path, aligner) -> None:
+    """Batches of 4 in each of two processes; the first one alone labels, prefers and writes."""
+    file = config(aligner, batch_size=4)
+    done = two_processes(tmp_path, "run", "--config", file, "--until", "align", "--name", "g", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert_golden(trajectory(Path("runs/g")), aligner)
+
+
+def test_an_error_of_the_first_process_ends_all(config, tmp_path) -> None:
+    done = two_processes(tmp_path, "run", "--config", config("orpo", warmup=100), "--until", "align", "--quiet")
+    assert done.returncode != 0
+    assert "warm-up of 100 steps" in done.stderr
