@@ -1,0 +1,1 @@
+"""Retrievers: passages about the labels, found for every sample."""

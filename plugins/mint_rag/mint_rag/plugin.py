@@ -1,0 +1,14 @@
+"""What mint-rag registers."""
+
+from __future__ import annotations
+
+from mint_core import hookimpl
+from mint_core.interfaces import Retriever
+
+
+@hookimpl
+def mint_retrievers() -> list[type[Retriever]]:
+    """Knowledge of rare diseases, and the user's own documents."""
+    from mint_rag.hpo import Hpo
+
+    return [Hpo]
