@@ -134,7 +134,6 @@ def _predict(given: dict[str, Any], terminal: Terminal) -> Summary:
     config = _predict_config(given)
     listed = min(given["top"] or setting.n, len(setting.labels))
     options = _endpoint_options(given, setting, terminal) if given["endpoint"] else None
-    per_chunk = {"score": 256}.get(given["decode"], given["batch_size"])
     job = Job(
         task=setting.task,
         labels=setting.labels,
@@ -143,7 +142,6 @@ def _predict(given: dict[str, Any], terminal: Terminal) -> Summary:
         decode=given["decode"],
         threshold=given["threshold"],
         on_error=given["on_error"],
-        chunk=per_chunk if options is None else 1024,
     )
     with ExitStack() as stack:
         if options is None:

@@ -52,4 +52,4 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
             student, VARIANT, prompts, labels, task.header, n=listed, config=config, budget=budget, model=model
         )
 
-    return isolated(answer)
+    return isolated(answer, config.batch_size)

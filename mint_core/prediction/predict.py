@@ -17,6 +17,8 @@ from mint_core.types import LabelSpace, Prediction, Prompt, Sample
 
 T = TypeVar("T")
 Input = Sample | Unreadable
+_PREPARED = 4096
+"""Samples whose prompts are made at a time."""
 Answer = Callable[[Mapping[str, Prompt]], Iterator[Prediction | Unreadable]]
 """Prompts by sample id -> one prediction, or the reason why there is none, for each, in order."""
 
@@ -34,8 +36,6 @@ class Job:
     decode: str
     threshold: float | None
     on_error: Literal["fail", "skip"]
-    chunk: int
-    """Samples that are prepared at a time."""
 
 
 @dataclass
@@ -111,7 +111,7 @@ def _has_content(sample: Sample, job: Job) -> bool:
 
 
 def _outcomes(job: Job, inputs: Iterable[Input], ask: Answer) -> Iterator[Outcome]:
-    for chunk in _chunks(inputs, job.chunk):
+    for chunk in _chunks(inputs, _PREPARED):
         samples = [one.for_student(job.task.modality) for one in chunk if isinstance(one, Sample)]
         answers = ask({sample.id: job.task.inference_prompt(sample, job.n) for sample in samples})
         for one in chunk:
@@ -140,24 +140,32 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]]) -> Answer:
-    """Answers together where that goes well, and one by one where a sample of the batch fails.
+def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], batch_size: int) -> Answer:
+    """Answers batch by batch, and one by one where a sample of the batch fails.
 
     Args:
-        answer: Answers prompts by sample id, in order; raises where one of them cannot be answered.
+        answer: Answers prompts by sample id, in order; raises where one of the next `batch_size` cannot be answered.
+        batch_size: Prompts per batch.
     """
 
     def careful(prompts: Mapping[str, Prompt]) -> Iterator[Prediction | Unreadable]:
         left = dict(prompts)
-        try:
-            for prediction in answer(prompts):
-                del left[prediction.sample_id]
-                yield prediction
-        except (DataError, ModelError):
-            for sample_id, prompt in left.items():
-                try:
-                    yield from answer({sample_id: prompt})
-                except (DataError, ModelError) as error:
-                    yield Unreadable(sample_id, str(error))
+        while left:
+            try:
+                for prediction in answer(dict(left)):
+                    del left[prediction.sample_id]
+                    yield prediction
+            except (DataError, ModelError):
+                for sample_id in list(left)[:batch_size]:
+                    yield _alone(answer, sample_id, left.pop(sample_id))
 
     return careful
+
+
+def _alone(
+    answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], sample_id: str, prompt: Prompt
+) -> Prediction | Unreadable:
+    try:
+        return next(answer({sample_id: prompt}))
+    except (DataError, ModelError) as error:
+        return Unreadable(sample_id, str(error))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mint_core.errors import ConfigError, did_you_mean
-from mint_core.interfaces.task import EmbeddedStudent, Task
+from mint_core.errors import ConfigError, DataError, did_you_mean
+from mint_core.interfaces.task import EmbeddedStudent, Task, Unreadable
 from mint_core.types import Prompt, Sample, TaskData
 from mint_gestalt import ontology, wording
-from mint_gestalt.sources import cohort, simulated
+from mint_gestalt.sources import cohort, notes, phenopackets, simulated
 from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions
 
 _READERS: dict[str, Any] = {"simulated": simulated.load, **dict.fromkeys(cohort.READERS, cohort.load)}
+_TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
 
 
 class RareDisease(Task):
@@ -68,6 +71,14 @@ class RareDisease(Task):
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
         """See `mint_gestalt.wording.inference_prompt`."""
         return wording.inference_prompt(n, sample.text or "")
+
+    def read_inputs(self, place: Path, facts: Counter[str]) -> Iterator[Sample | Unreadable]:
+        """Reads new patients: a table of notes (.jsonl, .csv, .tsv), or phenopackets (folder, .zip, .json)."""
+        if not place.exists():
+            raise DataError(f"There is nothing at {place}; check the path after --input.")
+        if place.suffix.lower() in _TABLES and place.is_file():
+            return notes.read_new(place, self.config)
+        return phenopackets.read_new(place, self.config, facts)
 
     def embedded_student(self) -> EmbeddedStudent:
         """A small text student that reads phenotypes and writes lists, and knows no disease."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mint_core.errors import ConfigError, did_you_mean
-from mint_core.interfaces.task import EmbeddedStudent, Task
+from mint_core.interfaces.task import EmbeddedStudent, Task, Unreadable
 from mint_core.types import Prompt, Sample, TaskData
 from mint_plip import wording
-from mint_plip.sources import folder, pannuke, simulated
+from mint_plip.sources import folder, inputs, pannuke, simulated
 from mint_plip.sources.options import TissueOptions
 
 _READERS = {"simulated": simulated.load, "pannuke": pannuke.load, "folder": folder.load}
@@ -60,6 +61,10 @@ class TissueType(Task):
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
         """See `mint_plip.wording.inference_prompt`."""
         return wording.inference_prompt(n, sample.image)
+
+    def read_inputs(self, place: Path, facts: Counter[str]) -> Iterator[Sample | Unreadable]:
+        """Reads new patches: a folder of images, a table with the column `image`, or one image."""
+        return inputs.read(place, self.config, facts)
 
     def embedded_student(self) -> EmbeddedStudent:
         """A small image-text student that can write lists and knows no tissue."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
 from mint_core.errors import ConfigError, DataError
-from mint_core.types import Split
+from mint_core.interfaces import Unreadable
+from mint_core.types import Sample, Split
 from mint_gestalt.sources.cases import Case, Reading, names_of, publication_of, read_each
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.sources.tables import Row, Table, face_at, read_table
@@ -62,14 +63,63 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     return Reading(cases, facts, f"notes at {place.name}")
 
 
-def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[str]) -> Case:
+def read_new(place: Path, options: RareDiseaseOptions) -> Iterator[Sample | Unreadable]:
+    """Reads notes of patients whose disease nobody knows: the columns `id` and `text`, and no other.
+
+    Args:
+        place: A `.csv`, `.tsv` or `.jsonl` file.
+        options: `columns` renames.
+
+    Yields:
+        Samples in the order of the rows, and rows that are malformed.
+
+    Raises:
+        DataError: The file cannot be read, or has no column for the text.
+    """
+    fields = {name: FIELDS[name] for name in ("id", "text")}
+    renamed = {field: column for field, column in options.columns.items() if field in fields}
+    table = read_table(place, fields, options.model_copy(update={"columns": renamed}))
+    if "text" not in table.columns:
+        raise DataError(f"{place.name} has no column 'text'; name the right one with --set task.columns.text=NAME.")
+    for row in table.rows:
+        try:
+            one: Sample | Unreadable = _new(table, row)
+        except DataError as error:
+            one = Unreadable(row.where, str(error))
+        yield one
+
+
+def _new(table: Table, row: Row) -> Sample:
+    text = _written(row)
+    return Sample(_own_id(table, row), "test", text=text)
+
+
+def _written(row: Row) -> str:
+    """The text of a row.
+
+    Raises:
+        DataError: The row is malformed, or has none.
+    """
     if row.problem:
         raise DataError(row.problem)
-    cells = row.cells
-    if "text" not in cells:
+    if "text" not in row.cells:
         raise DataError(f"{row.where}: the text is empty; fill it or delete the row.")
-    if "id" in table.columns and "id" not in cells:
+    return row.cells["text"]
+
+
+def _own_id(table: Table, row: Row) -> str:
+    """The id of a row, or where it stands in a table without ids.
+
+    Raises:
+        DataError: It is empty.
+    """
+    if "id" in table.columns and "id" not in row.cells:
         raise DataError(f"{row.where}: the id is empty; fill it, or leave the id column out.")
+    return row.cells.get("id", row.where)
+
+
+def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[str]) -> Case:
+    text, own_id, cells = _written(row), _own_id(table, row), row.cells
     split = _split(table, row)
     if "label" not in cells:
         if split in ("val", "test"):
@@ -78,7 +128,6 @@ def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[st
     for name in options.privileged:
         if name not in cells:
             facts[f"without {name}"] += 1
-    own_id = cells.get("id", row.where)
     patient = cells.get("patient", own_id)
     publication = publication_of(cells["publication"]) if "publication" in cells else None
     root = (options.image_folder or table.path.parent).resolve()
@@ -90,7 +139,7 @@ def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[st
         group=_group(cells.get("group"), publication, patient, options),
         disease_ids=names_of(cells.get("disease_id", ""))[:1],
         disease_names=names_of(cells.get("label", "")),
-        text=cells["text"],
+        text=text,
         free_text=True,
         privileged={name: cells[name] for name in options.privileged if name in cells},
         image=face_at(row, cells["image"], root, options) if "image" in cells else None,

@@ -202,7 +202,17 @@ class Phenopacket(_Part):
         Raises:
             DataError: See `disease`.
         """
-        own = {"", self.disease.id}
+        return self._genes({"", self.disease.id})
+
+    @property
+    def causal_genes(self) -> list[str]:
+        """The same for a patient whose disease may be unknown."""
+        try:
+            return self.genes
+        except DataError:
+            return self._genes({""})
+
+    def _genes(self, own: set[str]) -> list[str]:
         found = {
             genomic.symbol
             for interpretation in self.interpretations

@@ -6,13 +6,15 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from mint_core.errors import DataError
+from mint_core.interfaces import Unreadable
+from mint_core.types import Sample
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.cases import Case, Reading, names_of, present_terms, publication_of, read_each, told
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -45,21 +47,56 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
         DataError: There is nothing to read, or a packet is malformed and `on_error` is `fail`.
     """
     facts: Counter[str] = Counter()
-    with ExitStack() as stack:
-        if place.is_dir():
-            documents = list(_in_folder(place, facts))
-        elif zipfile.is_zipfile(place):
-            archive = stack.enter_context(_opened(place))
-            documents = list(_in_archive(archive, facts))
-        elif place.suffix.lower() == ".json" and place.is_file():
-            documents = [_Document(place.name, partial(_read_file, place, place.name))]
-        else:
-            raise DataError(f"{place} is no folder, zip archive or .json file of phenopackets; check the path.")
+    with _documents(place, facts) as documents:
+        cases = read_each(documents, attrgetter("name"), partial(_case, options), options, facts)
+    return Reading(cases, facts, f"phenopackets at {place.resolve().name}")
+
+
+def read_new(place: Path, options: RareDiseaseOptions, facts: Counter[str]) -> Iterator[Sample | Unreadable]:
+    """Reads packets of patients whose disease nobody knows; a disease that stands in one is not looked at.
+
+    Args:
+        place: Folder, `.zip` or `.json`.
+        options: `student_fields` and `unknown_terms` count.
+        facts: Gets the counts.
+
+    Yields:
+        Samples in the order of their names, worded as `read` words them, and packets that are malformed.
+
+    Raises:
+        DataError: There is nothing to read.
+    """
+    blind = options.model_copy(update={"privileged": ()})
+    with _documents(place, facts) as documents:
+        for document in documents:
+            try:
+                one: Sample | Unreadable = _new(blind, document, facts)
+            except DataError as error:
+                one = Unreadable(document.name, str(error).replace("--set task.on_error=skip", "--on-error skip"))
+            yield one
+
+
+@contextmanager
+def _documents(place: Path, facts: Counter[str]) -> Iterator[list[_Document]]:
+    """Everything that may be a packet; an archive stays open as long as it is read."""
+    archive = None
+    if place.is_dir():
+        documents = list(_in_folder(place, facts))
+    elif zipfile.is_zipfile(place):
+        archive = _opened(place)
+        documents = list(_in_archive(archive, facts))
+    elif place.suffix.lower() == ".json" and place.is_file():
+        documents = [_Document(place.name, partial(_read_file, place, place.name))]
+    else:
+        raise DataError(f"{place} is no folder, zip archive or .json file of phenopackets; check the path.")
+    try:
         if not documents:
             raise DataError(f"{place} holds no .json file; name the folder or zip archive that holds the phenopackets.")
         facts["files read"] = len(documents)
-        cases = read_each(documents, attrgetter("name"), partial(_case, options), options, facts)
-    return Reading(cases, facts, f"phenopackets at {place.resolve().name}")
+        yield documents
+    finally:
+        if archive is not None:
+            archive.close()
 
 
 def _opened(place: Path) -> zipfile.ZipFile:
@@ -134,21 +171,38 @@ def _too_large(name: str) -> DataError:
     return DataError(f"{name} is larger than {MAX_BYTES // 2**20} MiB, which no phenopacket of one patient is.")
 
 
-def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str]) -> Case:
-    name = document.name
-    packet = parse(name, document.read())
+def _new(options: RareDiseaseOptions, document: _Document, facts: Counter[str]) -> Sample:
+    packet = parse(document.name, document.read())
+    genes = packet.causal_genes if "gene" in options.student_fields else []
+    text, _ = told(_known(document.name, packet, genes, options, facts), options, facts)
+    return Sample(packet.id, "test", text=text)
+
+
+def _known(
+    name: str, packet: Phenopacket, genes: list[str], options: RareDiseaseOptions, facts: Counter[str]
+) -> Patient:
     try:
-        disease, age = packet.disease, packet.age
+        age = packet.age
     except DataError as error:
         raise DataError(f"{name}: {error}.") from None
     present = [feature.type.id for feature in packet.phenotypic_features if not feature.excluded]
     facts["excluded features, not told"] += len(packet.phenotypic_features) - len(present)
-    known = Patient(
+    return Patient(
         sex=packet.sex,
         age=age,
         phenotypes=present_terms(name, present, options, facts),
-        gene=", ".join(packet.genes) or None,
+        gene=", ".join(genes) or None,
     )
+
+
+def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str]) -> Case:
+    name = document.name
+    packet = parse(name, document.read())
+    try:
+        disease = packet.disease
+    except DataError as error:
+        raise DataError(f"{name}: {error}.") from None
+    known = _known(name, packet, packet.genes, options, facts)
     text, privileged = told(known, options, facts)
     publication = _publication(packet)
     if publication is None:

@@ -90,7 +90,7 @@ def _manifest_entries(manifest: Path, options: TissueOptions) -> list[Entry]:
     row_of_id: dict[str, int] = {}
     for row in table.rows:
         where = f"Manifest {manifest.name}, row {row.number}"
-        path = _inside(root, row, where)
+        path = inside(root, row, where)
         if path in row_of:
             raise DataError(
                 f"{where}: image '{row.image}' stands in row {row_of[path]} already; delete one of the rows."
@@ -108,8 +108,17 @@ def _manifest_entries(manifest: Path, options: TissueOptions) -> list[Entry]:
     return entries
 
 
-def _inside(root: Path, row: Row, where: str) -> Path:
-    """The image's path with links resolved, which must lie below `root`."""
+def inside(root: Path, row: Row, where: str) -> Path:
+    """The path of a row's image with links resolved, which must lie below `root`.
+
+    Args:
+        root: Folder of the manifest, resolved.
+        row: A row of it.
+        where: The row, for messages.
+
+    Raises:
+        DataError: It lies elsewhere, or does not exist.
+    """
     if row.image is None:
         raise DataError(f"{where}: the image is empty; name a file below the data folder.")
     name = row.image.replace("\\", "/")

@@ -14,6 +14,7 @@ from mint_plip.sources.options import TissueOptions
 _DELIMITERS = (",", ";", "\t")
 PARQUET = frozenset({".parquet", ".pq"})
 SUFFIXES = PARQUET | {".csv", ".tsv", ".txt"}
+FIELDS = ("image", "label", "group", "split", "id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class _Table:
     """Row number and cells."""
 
 
-def read_manifest(path: Path, options: TissueOptions) -> Manifest:
+def read_manifest(path: Path, options: TissueOptions, fields: Sequence[str] = FIELDS) -> Manifest:
     """Reads the columns that the options name.
 
     A byte order mark and the delimiters comma, semicolon and tab are understood.
@@ -54,16 +55,17 @@ def read_manifest(path: Path, options: TissueOptions) -> Manifest:
     Args:
         path: A CSV or Parquet file.
         options: The `*_column` options count.
+        fields: What is read; the others are None. An image is always needed, and a label where it is among them.
 
     Raises:
         DataError: The file cannot be read, a column is missing or named twice, or a row is ragged.
     """
-    wanted = {field: str(getattr(options, f"{field}_column")) for field in ("image", "label", "group", "split", "id")}
+    wanted = {field: str(getattr(options, f"{field}_column")) for field in fields}
     table = _read_parquet(path, wanted) if path.suffix.lower() in PARQUET else _read_csv(path, wanted)
     _check_columns(path, table.columns, wanted)
     place = {field: table.columns.index(column) for field, column in wanted.items() if column in table.columns}
     rows = [
-        Row(number, **{field: (cells[place[field]].strip() or None) if field in place else None for field in wanted})
+        Row(number, **{field: (cells[place[field]].strip() or None) if field in place else None for field in FIELDS})
         for number, cells in table.rows
     ]
     return Manifest(rows, "group" in place, "split" in place, "id" in place)
