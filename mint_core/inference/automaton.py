@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mint_core.types import LabelSpace
 
 Ints = NDArray[np.int64]
+_SOME = 256
+"""About as many labels are tokenised in every place of the list, to see whether the place makes a difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,31 @@ def automaton(
 
 def _in_context(student: Student, labels: LabelSpace, header: str, n: int) -> list[list[list[int]]]:
     """Per place but the last and per label: header and entry, up to where the next number makes a difference."""
-    places = []
-    for place in range(1, n):
-        one, two = (
-            _encode(student, [f"{header}\n{place}. {name}\n{number}. x" for name in labels.names]) for number in (1, 2)
-        )
-        places.append([common(*both) for both in zip(one, two, strict=True)])
+    if n == 1:
+        return []
+    first = _entries(student, labels.names, header, 1)
+    _, tails = _split(first)
+    places = [first]
+    for place in range(2, n):
+        some = range(0, len(labels), max(1, len(labels) // _SOME))
+        pieces = _entries(student, [labels.names[label] for label in some], header, place)
+        lead = pieces[0][: len(pieces[0]) - len(tails[0])]
+        if pieces == [lead + tails[label] for label in some]:
+            places.append([lead + tail for tail in tails])
+        else:
+            places.append(_entries(student, labels.names, header, place))
     return places
+
+
+def _entries(student: Student, names: Sequence[str], header: str, place: int) -> list[list[int]]:
+    one, two = (_encode(student, [f"{header}\n{place}. {name}\n{number}. x" for name in names]) for number in (1, 2))
+    return [common(*both) for both in zip(one, two, strict=True)]
+
+
+def _split(pieces: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """What all pieces begin with, and what is left of each: one token at least."""
+    head = reduce(common, pieces)[: min(map(len, pieces)) - 1]
+    return head, [piece[len(head) :] for piece in pieces]
 
 
 def _last(student: Student, labels: LabelSpace, lead: str, end_of_turn: str) -> list[list[int]]:
@@ -103,10 +123,8 @@ def _encode(student: Student, texts: list[str]) -> list[list[int]]:
 
 
 def _without_head(places: Sequence[list[list[int]]]) -> tuple[list[int], list[list[list[int]]]]:
-    """What all pieces begin with, and what is left of each: one token at least."""
-    head = reduce(common, [reduce(common, pieces) for pieces in places])
-    shortest = min(len(piece) for pieces in places for piece in pieces)
-    head = head[: shortest - 1]
+    """What the pieces of all places begin with, and what is left of each."""
+    head, _ = _split([piece for pieces in places for piece in pieces])
     return head, [[piece[len(head) :] for piece in pieces] for pieces in places]
 
 
@@ -154,14 +172,15 @@ def _flatten(head: list[int], places: Sequence[list[list[int]]], stops: Collecti
     if any(piece is None for piece in last) or any(_ended(p, stops) for pieces in places[:-1] for p in pieces):
         return None
     places = [*places[:-1], [piece for piece in last if piece is not None]]
-    nodes, known, roots = _Nodes(), dict[str, int](), list[int]()
+    nodes, known, roots = _Nodes(), dict[tuple[tuple[int, ...], ...], int](), list[int]()
     ways: list[list[int]] = [[] for _ in places[-1]]
     for pieces in places:
         lead = reduce(common, pieces) if len(pieces) > 1 else []  # the number; the names behind it are one trie for all
         own = [piece[len(lead) :] for piece in pieces]
-        root = known.get(repr(own))
+        key = tuple(map(tuple, own))
+        root = known.get(key)
         if root is None:
-            root = known[repr(own)] = nodes.add()
+            root = known[key] = nodes.add()
             for label, piece in enumerate(own):
                 way = nodes.insert(root, piece, label)
                 if way is None:

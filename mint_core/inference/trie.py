@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from mint_core.students.encoding import encode_response
@@ -56,8 +55,15 @@ def candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: s
 
 
 def common(one: list[int], two: list[int]) -> list[int]:
-    """What both begin with."""
-    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False))]
+    """What both begin with, found by halving: slices are compared faster than single tokens."""
+    low, high = 0, min(len(one), len(two))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == two[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return one[:low]
 
 
 @dataclass(frozen=True, slots=True)
