@@ -14,7 +14,7 @@ from mint_core.evaluation.evaluate import Record
 from mint_core.evaluation.subsets import Member
 from mint_core.runs.folder import storage_errors
 
-Kind = Literal["student", "teacher", "baseline", "chance"]
+Kind = Literal["student", "teacher", "retriever", "baseline", "chance"]
 _FACTS = ("sample", "group", "cohort", "seen", "variant", "truth")
 
 

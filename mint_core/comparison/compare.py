@@ -24,11 +24,13 @@ from mint_core.comparison.rows import (
 from mint_core.comparison.summary import TEST, summarise
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
-from mint_core.evaluation.evaluate import score_samples
+from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.plugins import registry
+from mint_core.retrieval.rows import FUSED
+from mint_core.retrieval.scores import RETRIEVER
 from mint_core.runs import stages
 from mint_core.runs.checks import check_sizes
-from mint_core.runs.folder import RunFolder, acquire, read_json, storage_errors, write_json
+from mint_core.runs.folder import RunFolder, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
 from mint_core.types import Prediction
@@ -77,7 +79,7 @@ def compare(
     """
     layer = gather(config, overrides, options)
     section = read_section(layer.pop("compare", None))
-    own = [*aligner_rows(aligners), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
+    own = [*aligner_rows(aligners, layer), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
     chosen = [*own, *section_rows(section)] if own else section_rows(section)
     names = baselines or section.get("baselines", ())
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
@@ -166,12 +168,15 @@ def _run_all(made: Plan, shared: Shared, observer: Observer) -> list[RunResult]:
 
 
 def _rows(made: Plan, shared: Shared, observer: Observer) -> list[Answers]:
-    """Students in the order of the rows, then each teacher, the baselines and the random list."""
+    """Students in the order of the rows, then each teacher and retriever, the baselines and the random list."""
     rows = [_student(row, [run for run in made.runs if run.row is row]) for row in made.rows]
     first = made.runs[0]
     for run in _by_teacher(made):
         name = TEACHER if run is first else f"{TEACHER} of {run.row.name}"
         rows.append(answers(name, "teacher", [run.folder], {None: read_variant(_path(run), "teacher")}))
+    for number, (run, records) in enumerate(_by_retriever(made)):
+        name = f"{RETRIEVER} of {run.row.name}" if number else RETRIEVER
+        rows.append(answers(name, "retriever", [run.folder], {None: records}))
     judge = _context(first, shared, observer)
     for run in made.baseline_runs:
         rows.append(answers(run.row.name, "baseline", [run.folder], {None: _judged(judge, run, shared, observer)}))
@@ -180,7 +185,9 @@ def _rows(made: Plan, shared: Shared, observer: Observer) -> list[Answers]:
 
 
 def _student(row: Row, runs: Sequence[PlannedRun]) -> Answers:
-    by_seed = {run.seed: read_variant(_path(run), "aligned" if run.aligner else "base") for run in runs}
+    fused = FUSED if runs[0].resolved.config.retrieval.fuse != "none" else ""
+    variant = ("aligned" if runs[0].aligner else "base") + fused
+    by_seed = {run.seed: read_variant(_path(run), variant) for run in runs}
     facts: dict[str, Any] = {"aligner": runs[0].aligner, "overlay": dict(row.overlay)}
     starts = {str(run.seed): run.starts_from for run in runs if run.starts_from}
     if starts:
@@ -194,6 +201,19 @@ def _by_teacher(made: Plan) -> list[PlannedRun]:
     for run in made.runs:
         rankings = read_json(_path(run) / "stages" / "label.json")["key"]
         found.setdefault(rankings, run)
+    return list(found.values())
+
+
+def _by_retriever(made: Plan) -> list[tuple[PlannedRun, dict[str, Record]]]:
+    """The first run of every retriever that ranks labels, with the records of its own list."""
+    found: dict[str, tuple[PlannedRun, dict[str, Record]]] = {}
+    for run in made.runs:
+        if run.resolved.retriever is None:
+            continue
+        inputs = read_json(_path(run) / "stages" / "predict.json")["inputs"]
+        key = digest_of([{**inputs["retriever"], "tokens": None}, inputs["data"], inputs["split"], inputs["n"]])
+        if key not in found and (records := read_variant(_path(run), RETRIEVER)):
+            found[key] = (run, records)
     return list(found.values())
 
 

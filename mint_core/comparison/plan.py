@@ -160,7 +160,13 @@ def _same_but_aligner(run: PlannedRun, other: PlannedRun) -> bool:
     """Whether one run's adapter is what the other would have made itself: same seed, data, labels and student."""
     keys = ("task", "teacher", "strategy", "student", "seed", "align_seed")
     mine, theirs = run.resolved.dump(), other.resolved.dump()
-    return all(mine[key] == theirs[key] for key in keys)
+    return all(mine[key] == theirs[key] for key in keys) and _passages(mine) == _passages(theirs)
+
+
+def _passages(dump: Mapping[str, Any]) -> Any:
+    """What stands in the training prompts beside the samples themselves."""
+    retrieval = dump["retrieval"]
+    return (dump["retriever"], retrieval["tokens"]) if retrieval["train"] else None
 
 
 def _same_training(run: PlannedRun, other: PlannedRun, phase: str) -> bool:

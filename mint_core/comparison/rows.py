@@ -11,9 +11,12 @@ import yaml
 
 from mint_core.config import NO_ALIGNER, RunConfig, merge
 from mint_core.errors import ConfigError, did_you_mean
+from mint_core.retrieval.scores import RETRIEVER
 
 BASE = "base"
 """Short name of the row without alignment."""
+RAG, HYBRID, HYBRID_FUSED = WITH_RETRIEVER = "rag", "hybrid", "hybrid-fused"
+"""Short names of rows with the comparison's retriever."""
 TEACHER, CHANCE = "teacher", "random list"
 """Rows that stand in every comparison."""
 _OF_THE_WHOLE = ("name", "out", "align_seed", "evaluate", "metrics")
@@ -50,13 +53,38 @@ class Row:
         return re.sub(r"[^A-Za-z0-9._]+", "-", self.name).strip("-._")
 
 
-def aligner_rows(names: Sequence[str]) -> list[Row]:
+def aligner_rows(names: Sequence[str], layer: Mapping[str, Any]) -> list[Row]:
     """One row per aligner; `base` is the student before alignment.
 
+    `rag` is `base` with the comparison's retriever, `hybrid` the comparison's aligner with it, `hybrid-fused` that with
+    both rankings combined. Where one of these is among the names, the others stand without the retriever.
+
     Args:
-        names: Names of aligners.
+        names: Names of aligners, `base`, `rag`, `hybrid`, `hybrid-fused`.
+        layer: The comparison's config.
+
+    Raises:
+        ConfigError: A row with retrieval is asked for, and the comparison has no retriever.
     """
-    return [Row(name, {"aligner": NO_ALIGNER if name == BASE else name}) for name in names]
+    retrieving = [name for name in names if name in WITH_RETRIEVER]
+    if not retrieving:
+        return [_aligner_row(name) for name in names]
+    if layer.get("retriever") is None:
+        raise ConfigError(f"The row '{retrieving[0]}' needs a retriever; name one with --retriever.")
+    fuse = (layer.get("retrieval") or {}).get("fuse", "none")
+    fused = {"retrieval": {"fuse": "rrf" if fuse == "none" else fuse}}
+    plain: dict[str, Any] = {"retrieval": {"fuse": "none"}}
+    without = {"retriever": None, "retrieval": {"fuse": "none", "train": False}}
+    special = {
+        RAG: Row(RAG, {"aligner": NO_ALIGNER, **plain}),
+        HYBRID: Row(HYBRID, plain),
+        HYBRID_FUSED: Row(HYBRID_FUSED, fused),
+    }
+    return [special.get(name) or _aligner_row(name, without) for name in names]
+
+
+def _aligner_row(name: str, overlay: Mapping[str, Any] | None = None) -> Row:
+    return Row(name, {"aligner": NO_ALIGNER if name == BASE else name, **(overlay or {})})
 
 
 def parse_row(text: str) -> Row:
@@ -73,8 +101,7 @@ def parse_row(text: str) -> Row:
         raise ConfigError(
             f"--row takes NAME=aligner:key=value,…, not '{text}'; for example --row soft=orpo:weight=0.1."
         )
-    [row] = aligner_rows([aligner.strip()])
-    overlay = row.overlay
+    overlay = _aligner_row(aligner.strip()).overlay
     for key, value in _options(options, f"--row {name}"):
         if "." not in key and aligner.strip() in (BASE, NO_ALIGNER):
             raise ConfigError(f"Row '{name.strip()}' trains nothing, so that it has no option '{key}'; take it out.")
@@ -215,8 +242,8 @@ def check_rows(rows: Sequence[Row]) -> None:
     seen: dict[str, str] = {}
     for row in rows:
         folder = row.folder.lower()  # some file systems do not tell cases apart
-        if row.name in (TEACHER, CHANCE):
-            raise ConfigError(f"Every comparison has a row '{row.name}' already; give yours another name.")
+        if row.name in (TEACHER, RETRIEVER, CHANCE):
+            raise ConfigError(f"A comparison has a row '{row.name}' already; give yours another name.")
         if folder in seen:
             raise ConfigError(f"The rows '{seen[folder]}' and '{row.name}' share a name; rename one with --row.")
         seen[folder] = row.name

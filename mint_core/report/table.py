@@ -12,7 +12,10 @@ VARIANTS = {
     "base": "base student",
     "aligned": "aligned student",
     "aligned-shuffled": "aligned, images shuffled",
+    "base-fused": "base, fused",
+    "aligned-fused": "aligned, fused",
     "teacher": "teacher",
+    "retriever": "retriever",
     "chance": "random list",
 }
 

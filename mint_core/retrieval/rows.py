@@ -88,9 +88,7 @@ def retrieval_rows(context: Context, predictions: Sequence[Prediction]) -> Retri
         else:
             combined = fusion.reciprocal_rank(student, theirs)
         fused += _lists(context, variant + FUSED, answered, combined)
-    facts: dict[str, Any] = {"method": fuse}
-    if weights:
-        facts |= {"weights": weights, "fitted_on": len(context.validation)}
+    facts = {"method": fuse, "weights": weights, "fitted_on": len(context.validation)}
     return RetrievalRows([*fused, *own], {"fusion": facts})
 
 
