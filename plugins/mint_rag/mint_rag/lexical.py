@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from mint_rag.finder import form
 from mint_rag.store import cached
 
+_WORD = r"(?u)\b\w+\b"
+"""One letter is a word too: `type B`, `vitamin D`."""
+
 
 class Bm25:
     """Scores passages by the words that they share with a text (BM25 as Lucene computes it, k1 = 1.5, b = 0.75).
@@ -32,7 +35,8 @@ class Bm25:
             import bm25s
 
             index = bm25s.BM25()
-            index.index(_words(passages()), show_progress=False)
+            with np.errstate(invalid="ignore"):  # passages of punctuation alone have a mean length of 0
+                index.index(_words(passages()), show_progress=False)
             index.save(folder, show_progress=False)
 
         self._index: Any = cached(cache, "bm25", content, build, _load)
@@ -61,7 +65,9 @@ def _words(texts: Sequence[str]) -> list[list[str]]:
     """Words without English stop words, in the form in which names are compared too."""
     import bm25s
 
-    found = bm25s.tokenize(list(texts), stopwords="en", stemmer=_stem, return_ids=False, show_progress=False)
+    found = bm25s.tokenize(
+        list(texts), token_pattern=_WORD, stopwords="en", stemmer=_stem, return_ids=False, show_progress=False
+    )
     return [list(words) for words in found]
 
 

@@ -9,6 +9,7 @@ from mint_core.interfaces import Retriever
 @hookimpl
 def mint_retrievers() -> list[type[Retriever]]:
     """Knowledge of rare diseases, and the user's own documents."""
+    from mint_rag.documents import Documents
     from mint_rag.hpo import Hpo
 
-    return [Hpo]
+    return [Hpo, Documents]
