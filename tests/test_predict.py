@@ -243,6 +243,54 @@ def test_a_task_that_reads_no_new_samples_says_so(mint, adapter: Path, notes: Pa
     assert (answer.code, "cannot read new samples" in answer.err) == (2, True)
 
 
+def test_constrained_answers_are_distinct_known_labels(predict) -> None:
+    answer = predict("--decode", "constrained", "--set", "task.n=4")
+    assert answer.code == 0, answer.err
+    for record in lines(answer.out):
+        assert (len(record["labels"]), record["n_listed"], record["well_formed"]) == (4, 4, True)
+        assert set(record["labels"]) < set(LABELS)
+
+
+def test_scores_can_be_compared_per_token(predict) -> None:
+    plain = lines(predict("--decode", "score", "--top", 9).out)
+    answer = predict("--decode", "score", "--top", 9, "--set", "predict.normalise=tokens")
+    assert answer.code == 0, answer.err
+    for one, two in zip(plain, lines(answer.out), strict=True):
+        assert dict(zip(one["labels"], one["log_probs"], strict=True)) == dict(
+            zip(two["labels"], two["log_probs"], strict=True)
+        )
+    assert plain != lines(answer.out)
+    wrong = predict("--set", "predict.colour=red")
+    assert (wrong.code, "predict: colour" in wrong.err) == (2, True)
+
+
+def test_a_retriever_puts_passages_into_the_prompt_and_their_sources_into_the_output(
+    predict, adapter: Path, monkeypatch, tmp_path: Path
+) -> None:
+    from mint_core.inference import answer as inference
+
+    seen = {}
+
+    def look(student, variant, prompts, *rest, **how):
+        seen.update(prompts)
+        return genuine(student, variant, prompts, *rest, **how)
+
+    genuine = inference.answers
+    monkeypatch.setattr(inference, "answers", look)
+    monkeypatch.chdir(tmp_path)
+    answer = predict("--retriever", "echo", "--batch-size", 4)
+    assert answer.code == 0, answer.err
+    assert [record["passages"] for record in lines(answer.out)] == [["toy"]] * 6
+    assert all(f"passage for {key}" in prompt.messages[-1].content for key, prompt in seen.items())
+    assert list(seen) == [note["id"] for note in NOTES]
+    cut = predict("--retriever", "echo", "--set", "retrieval.tokens=3", "--on-error", "skip")
+    assert (cut.code, "retrieval.tokens is 3" in lines(cut.out)[0]["error"]) == (9, True), cut.err
+    fused = predict("--retriever", "echo", "--set", "retrieval.fuse=rrf")
+    assert (fused.code, "retrieval.fuse" in fused.err) == (2, True)
+    server = predict("--retriever", "echo", "--endpoint", "http://localhost/v1", "--model", "m")
+    assert (server.code, "does not go with --endpoint" in server.err) == (2, True)
+
+
 # --- the output
 
 
@@ -263,28 +311,24 @@ def test_an_interrupted_output_is_continued(predict, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_a_killed_process_loses_no_answer(adapter: Path, tmp_path: Path, predict) -> None:
-    many = write(tmp_path / "many.jsonl", [{"id": f"m{i}", "text": f"Note {i}"} for i in range(150)])
+def test_ctrl_c_loses_no_answer(predict, tmp_path: Path, monkeypatch) -> None:
+    from mint_core.cli.progress import Terminal
+
+    def press(self, done, total, unit, figures=None) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
     out = tmp_path / "out.jsonl"
-    command = [sys.executable, "-m", "mint_core", "predict", "--adapter", adapter, "--input", many, "--device", "cpu"]
-    process = subprocess.Popen(
-        [*map(str, command), "--output", str(out), "--batch-size", "1", "--quiet"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(Path(__file__).parents[1])])},
-    )
-    end = time.monotonic() + 300
-    while (not out.exists() or out.read_bytes().count(b"\n") < 3) and process.poll() is None:
-        assert time.monotonic() < end, "no answer within five minutes"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = lines(out.read_text().rpartition("\n")[0])
-    assert 3 <= len(before) < 150
-    answer = predict("--output", out, "--batch-size", 1, source=many)
-    assert answer.code == 0, answer.err
-    assert f"{len(before)} there already" in answer.err
+    with monkeypatch.context() as patched:
+        patched.setattr(Terminal, "progress", press)
+        answer = predict("--output", out, "--batch-size", 1)
+    assert (answer.code, "goes on from there" in answer.err) == (130, True)
+    before = lines(out.read_text())
+    assert len(before) == 3
+    assert "3 answered, 3 there already" in predict("--output", out, "--batch-size", 1).err
     after = lines(out.read_text())
-    assert [record["id"] for record in after] == [f"m{i}" for i in range(150)]
-    assert after[: len(before)] == before
+    assert [record["id"] for record in after] == [note["id"] for note in NOTES]
+    assert after[:3] == before
 
 
 @pytest.mark.parametrize(
@@ -348,7 +392,7 @@ def test_a_table_has_a_column_per_label_and_is_continued(predict, tmp_path: Path
 
 
 def test_cells_are_no_formulas_and_ids_are_found_again() -> None:
-    form = Csv(width=2, scored=False, response=True, echo=False)
+    form = Csv(width=2, scored=False, response=True)
     ids = ["=1+1", "@a", "+1", "-1", "\ttab", " =x", "＝wide", 'quote"d, id', "two\nlines", "ünï", "\udcff"]  # noqa: RUF001
     for sample_id in ids:
         line = form.line(Outcome(sample_id, "free", labels=("=cmd()", "fine", "third"), response="-x\ny"))
@@ -357,7 +401,7 @@ def test_cells_are_no_formulas_and_ids_are_found_again() -> None:
         assert not any(cell.startswith(("=", "+", "-", "@", "\t", "＝")) for cell in cells)  # noqa: RUF001
         assert cells[6:] == ["'=cmd()", "fine", "'-x y"]
         assert form.read(line).key == form.key(sample_id)
-    json_lines = JsonLines(response=False, echo=False)
+    json_lines = JsonLines()
     assert all(json_lines.read(json_lines.line(Outcome(one, "free"))).key == one for one in ids)
 
 
@@ -445,7 +489,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.requests, self.keys = list(script), [], []
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        self.guard = threading.Lock()
+        self.guard, self.released = threading.Lock(), threading.Event()
 
     def handle_error(self, *_) -> None:
         """A client that gave up is part of the tests."""
@@ -495,6 +539,7 @@ def serve(monkeypatch):
 
     yield start
     for server in servers:
+        server.released.set()
         server.shutdown()
         server.server_close()
 
@@ -522,6 +567,34 @@ def test_an_endpoint_answers_in_order(serve, ask, monkeypatch) -> None:
     assert [turn["role"] for turn in request["messages"]] == ["system", "user"]
     assert set(server.keys) == {"Bearer k-123"}
     assert "leave this machine" not in answer.err
+
+
+def test_an_image_travels_inside_the_request(serve, tmp_path: Path) -> None:
+    import base64
+
+    from PIL import Image
+
+    from mint_core.images import FileImage
+    from mint_core.types import Message, Prompt
+
+    server = serve(says(LIST))
+    Image.new("RGB", (5, 4), (200, 10, 90)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    words = (Message("system", "Short."), Message("user", "Name 2."))
+    prompts = {name: Prompt(words, FileImage(tmp_path / f"{name}.png")) for name in ("a", "b")}
+    options = endpoint.EndpointOptions(server.url + "/chat/completions/", "m")
+    with endpoint.Endpoint(options, "MOST_LIKELY_TISSUE:") as asked:
+        good, bad = asked.answers(prompts)
+    assert good.labels == ("Colon", "Liver")
+    assert "not an image" in bad.reason
+    system, user = server.requests[0][1]["messages"]
+    assert system == {"role": "system", "content": "Short."}
+    picture, text = user["content"]
+    assert text == {"type": "text", "text": "Name 2."}
+    head, _, content = picture["image_url"]["url"].partition(",")
+    assert head == "data:image/png;base64"
+    image = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert (image.size, image.getpixel((0, 0))) == ((5, 4), (200, 10, 90))
 
 
 def test_an_endpoint_needs_no_adapter(mint, adapter: Path, serve, notes: Path) -> None:
@@ -561,6 +634,33 @@ def test_an_endpoint_that_times_out_is_left_and_done_samples_are_kept(serve, ask
     assert len(lines(out.read_text())) == 2
     server.script = [says(LIST)]
     assert "4 answered, 2 there already" in ask(server, "--parallel", 1, "--output", out).err
+
+
+def test_a_killed_process_loses_no_answer(serve, ask, adapter: Path, notes: Path, tmp_path: Path) -> None:
+    """kill -9; with an endpoint, because a process that loads torch takes long to start."""
+    out, arrived = tmp_path / "out.jsonl", threading.Event()
+
+    def last(_):
+        arrived.set()
+        server.released.wait(60)
+        return says(LIST)
+
+    server = serve(says(LIST), says(LIST), last)
+    command = ["predict", "--adapter", adapter, "--input", notes, "--endpoint", server.url, "--model", "m"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mint_core", *map(str, command), "--output", str(out), "--parallel", "1", "--quiet"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(Path(__file__).parents[1])])},
+    )
+    assert arrived.wait(120), "no third request"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = out.read_text()
+    assert len(lines(before)) == 2
+    out.write_text(before + '{"id": "n2", "dec')
+    server.script = [says(LIST)]
+    assert "4 answered, 2 there already" in ask(server, "--output", out, "--parallel", 1).err
+    assert [record["id"] for record in lines(out.read_text())] == [note["id"] for note in NOTES]
+    assert out.read_text().startswith(before)
 
 
 def test_an_answer_that_drips_is_cut_off(serve, ask) -> None:

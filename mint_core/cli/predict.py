@@ -50,6 +50,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--response", is_flag=True, help="Also write what the student wrote.")
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
 @click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
+@click.option("--retriever", help="What puts passages into the prompt.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Prompts per batch.")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Length limit of a response. [default: by the labels]")
@@ -112,6 +113,8 @@ def _check(given: dict[str, Any]) -> None:
         raise ConfigError("--endpoint needs --model NAME, the model's name on that server.")
     if given["decode"] != "free":
         raise ConfigError(f"An endpoint writes freely; --decode {given['decode']} needs the student on this machine.")
+    if given["retriever"] is not None:
+        raise ConfigError("--retriever counts tokens with the student's tokenizer; it does not go with --endpoint.")
 
 
 @contextmanager
@@ -131,7 +134,7 @@ def _predict(given: dict[str, Any], terminal: Terminal) -> Summary:
     setting = _setting(given)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
-    config = _predict_config(given)
+    config = _predict_config(given, setting)
     listed = min(given["top"] or setting.n, len(setting.labels))
     options = _endpoint_options(given, setting, terminal) if given["endpoint"] else None
     job = Job(
@@ -153,9 +156,9 @@ def _predict(given: dict[str, Any], terminal: Terminal) -> Summary:
             endpoint = stack.enter_context(Endpoint(options, setting.task.header))
 
             def answer() -> Answer:
-                return endpoint.answers
+                return lambda _, prompts: endpoint.answers(prompts)
 
-        return predict(job, _output(given, setting, listed), answer, terminal)
+        return predict(job, _output(given, setting, config, listed), answer, terminal)
 
 
 def _setting(given: dict[str, Any]) -> Setting:
@@ -164,20 +167,17 @@ def _setting(given: dict[str, Any]) -> Setting:
     if given["adapter"] is None:
         options = {key: given[key] for key in ("task", "source", "data")}
         return from_config(gather(given["config_file"], given["overrides"], **options))
-    user = gather(None, given["overrides"], student=given["student"], device=given["device"], task=given["task"])
+    options = {key: given[key] for key in ("student", "device", "retriever")}
+    user = gather(None, given["overrides"], **options)
     return from_adapter(given["adapter"], user, given["place"])
 
 
-def _predict_config(given: dict[str, Any]) -> PredictConfig:
-    from pydantic import ValidationError
-
+def _predict_config(given: dict[str, Any], setting: Setting) -> PredictConfig:
     from mint_core.config import PredictConfig
+    from mint_core.prediction.setting import valid
 
-    options = {key: given[key] for key in ("decode", "batch_size", "max_new_tokens")}
-    try:
-        return PredictConfig(**options)
-    except ValidationError:
-        raise ConfigError(f"This mint cannot --decode {given['decode']} yet.") from None
+    options = {key: given[key] for key in ("decode", "batch_size", "max_new_tokens") if given[key] is not None}
+    return valid(PredictConfig, {**setting.predict, **options}, "predict")
 
 
 def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Terminal) -> EndpointOptions:
@@ -211,12 +211,16 @@ def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Termina
     )
 
 
-def _output(given: dict[str, Any], setting: Setting, listed: int) -> Output | Stdout:
+def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, listed: int) -> Output | Stdout:
     from mint_core.prediction.formats import Csv, Format, JsonLines
     from mint_core.prediction.output import Output, Stdout
 
     path: Path | None = given["output"]
-    extra = {"response": given["response"], "echo": given["echo_text"]}
+    extra = {
+        "response": given["response"],
+        "echo": given["echo_text"],
+        "passages": setting.retriever is not None,
+    }
     if path is None:
         return Stdout(sys.stdout, JsonLines(**extra))
     if path.suffix.lower() not in (".jsonl", ".csv"):
@@ -224,15 +228,15 @@ def _output(given: dict[str, Any], setting: Setting, listed: int) -> Output | St
     form: Format = JsonLines(**extra)
     if path.suffix.lower() == ".csv":
         form = Csv(width=listed, scored=given["decode"] == "score", **extra)
-    return Output(path, form, _settings(given, setting))
+    return Output(path, form, _settings(given, setting, config))
 
 
-def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
+def _settings(given: dict[str, Any], setting: Setting, config: PredictConfig) -> dict[str, Any]:
     """What decides the outcomes; an output that other settings made is not continued."""
     from mint_core.prediction.endpoint import checked_url, shown
     from mint_core.runs.folder import digest_of_path
 
-    asked = ("decode", "top", "threshold", "max_new_tokens", "response", "echo_text")
+    asked = ("top", "threshold", "response", "echo_text")
     options = setting.task.config.model_dump(mode="json", exclude={"data"})
     return {
         "adapter": digest_of_path(setting.adapter) if setting.adapter else None,
@@ -240,10 +244,21 @@ def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
         "endpoint": shown(checked_url(given["endpoint"])) if given["endpoint"] else None,
         "model": given["model"],
         "request": list(given["request"]),
+        "retriever": _retriever_record(setting),
         "task": {"name": setting.task.name, "version": setting.task.version, **options},
         "input": given["place"].resolve().name,
         **{key: given[key] for key in asked},
+        **config.model_dump(mode="json", exclude={"batch_size", "base", "shuffled"}),
     }
+
+
+def _retriever_record(setting: Setting) -> dict[str, Any] | None:
+    one = setting.retriever
+    if one is None:
+        return None
+    config = one.config.model_dump(mode="json")
+    about = {"name": one.name, "version": one.version, "knowledge": one.fingerprint(one.config)}
+    return {**about, "tokens": setting.passage_tokens, **config}
 
 
 def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:

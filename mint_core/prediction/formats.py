@@ -30,10 +30,12 @@ class Format(ABC):
     Args:
         response: Write what the student wrote.
         echo: Write what the student read.
+        passages: Write where retrieved passages come from.
     """
 
-    def __init__(self, *, response: bool, echo: bool) -> None:
-        self.extra = (*(("response",) if response else ()), *(("input",) if echo else ()))
+    def __init__(self, *, response: bool = False, echo: bool = False, passages: bool = False) -> None:
+        wanted = {"response": response, "input": echo, "passages": passages}
+        self.extra = tuple(name for name, there in wanted.items() if there)
 
     @property
     def head(self) -> str:
@@ -63,7 +65,7 @@ class JsonLines(Format):
     def line(self, outcome: Outcome) -> str:
         """See `Format.line`."""
         record: dict[str, Any] = asdict(outcome)
-        for name in {"response", "input"}.difference(self.extra):
+        for name in {"response", "input", "passages"}.difference(self.extra):
             del record[name]
         return json.dumps(record) + "\n"
 
@@ -87,12 +89,11 @@ class Csv(Format):
     Args:
         width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
         scored: Write a probability beside every label.
-        response: See `Format`.
-        echo: See `Format`.
+        extra: See `Format`.
     """
 
-    def __init__(self, *, width: int, scored: bool, response: bool, echo: bool) -> None:
-        super().__init__(response=response, echo=echo)
+    def __init__(self, *, width: int, scored: bool, **extra: bool) -> None:
+        super().__init__(**extra)
         self.width, self.scored = width, scored
 
     @property
@@ -112,7 +113,8 @@ class Csv(Format):
             cells.append(outcome.labels[position] if there else "")
             if self.scored:
                 cells.append(str(outcome.probabilities[position]) if there and outcome.probabilities else "")
-        return _row([_cell(cell) for cell in [*cells, *(getattr(outcome, name) for name in self.extra)]])
+        extra = {"response": outcome.response, "input": outcome.input, "passages": " ".join(outcome.passages)}
+        return _row([_cell(cell) for cell in [*cells, *(extra[name] for name in self.extra)]])
 
     def key(self, sample_id: str) -> str:
         """The id as it stands in its cell."""

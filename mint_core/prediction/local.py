@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from mint_core.config import PredictConfig, StudentConfig
 from mint_core.errors import ModelError
-from mint_core.prediction.predict import Answer, isolated
+from mint_core.interfaces import RetrieverContext
+from mint_core.prediction.predict import Answer, Answered, isolated
+from mint_core.prediction.retrieved import Retrieval
 from mint_core.prediction.setting import Setting
+from mint_core.runs.folder import storage_errors
 from mint_core.runs.observer import Observer
-from mint_core.types import Prediction, Prompt
+from mint_core.types import Prediction, Prompt, Sample
 
 VARIANT = "aligned"
+CACHE = Path("runs", ".cache")
+"""Where `mint run` keeps a retriever's index too."""
 
 
 def load(setting: Setting, config: PredictConfig, listed: int, observer: Observer) -> Answer:
@@ -26,6 +32,7 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
 
     Raises:
         ModelError: Student or adapter cannot be loaded, or they do not fit.
+        StorageError: The retriever's index cannot be written.
     """
     from mint_core.aligners.lora import load_adapter
     from mint_core.inference.answer import answers
@@ -52,4 +59,15 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
             student, VARIANT, prompts, labels, task.header, n=listed, config=config, budget=budget, model=model
         )
 
-    return isolated(answer, config.batch_size)
+    careful = isolated(answer, config.batch_size)
+    if setting.retriever is None:
+        return lambda _, prompts: careful(prompts)
+    with storage_errors(CACHE):
+        CACHE.mkdir(parents=True, exist_ok=True)
+        setting.retriever.build(RetrieverContext(labels, CACHE))
+    retrieval = Retrieval(setting.retriever, student, task.header, setting.passage_tokens, reserve=budget)
+
+    def answer_with_passages(samples: Sequence[Sample], prompts: Mapping[str, Prompt]) -> Iterator[Answered]:
+        return retrieval.answers(samples, prompts, careful, config.batch_size)
+
+    return answer_with_passages

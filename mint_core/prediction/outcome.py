@@ -33,6 +33,8 @@ class Outcome:
     """What the student wrote."""
     input: str = field(default="", repr=False)
     """What it read."""
+    passages: tuple[str, ...] = ()
+    """Where the retrieved passages in its prompt come from, best first."""
 
 
 def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: float | None, read: str) -> Outcome:
@@ -60,4 +62,5 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
         n_listed=prediction.n_listed,
         response=prediction.text,
         input=read,
+        passages=prediction.passages,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -19,8 +19,11 @@ T = TypeVar("T")
 Input = Sample | Unreadable
 _PREPARED = 4096
 """Samples whose prompts are made at a time."""
-Answer = Callable[[Mapping[str, Prompt]], Iterator[Prediction | Unreadable]]
+Answered = Prediction | Unreadable
+Careful = Callable[[Mapping[str, Prompt]], Iterator[Answered]]
 """Prompts by sample id -> one prediction, or the reason why there is none, for each, in order."""
+Answer = Callable[[Sequence[Sample], Mapping[str, Prompt]], Iterator[Answered]]
+"""The same, from samples (as the student may read them) and their prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def predict(job: Job, output: Output | Stdout, answer: Callable[[], Answer], obs
             observer.stage("predict", reused=False)
             observer.progress(summary.already, len(inputs), "samples")
             # Where no sample is readable, no student is needed.
-            ask = answer() if any(isinstance(one, Sample) for one in left) else lambda _: iter(())
+            ask = answer() if any(isinstance(one, Sample) for one in left) else lambda *_: iter(())
             for written in _outcomes(job, left, ask):
                 output.write(written)
                 summary.failed += written.error is not None
@@ -113,7 +116,7 @@ def _has_content(sample: Sample, job: Job) -> bool:
 def _outcomes(job: Job, inputs: Iterable[Input], ask: Answer) -> Iterator[Outcome]:
     for chunk in _chunks(inputs, _PREPARED):
         samples = [one.for_student(job.task.modality) for one in chunk if isinstance(one, Sample)]
-        answers = ask({sample.id: job.task.inference_prompt(sample, job.n) for sample in samples})
+        answers = ask(samples, {sample.id: job.task.inference_prompt(sample, job.n) for sample in samples})
         for one in chunk:
             answered = one if isinstance(one, Unreadable) else next(answers)
             if isinstance(answered, Unreadable):
@@ -140,7 +143,7 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], batch_size: int) -> Answer:
+def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], batch_size: int) -> Careful:
     """Answers batch by batch, and one by one where a sample of the batch fails.
 
     Args:
@@ -148,7 +151,7 @@ def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], bat
         batch_size: Prompts per batch.
     """
 
-    def careful(prompts: Mapping[str, Prompt]) -> Iterator[Prediction | Unreadable]:
+    def careful(prompts: Mapping[str, Prompt]) -> Iterator[Answered]:
         left = dict(prompts)
         while left:
             try:
@@ -162,9 +165,7 @@ def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], bat
     return careful
 
 
-def _alone(
-    answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], sample_id: str, prompt: Prompt
-) -> Prediction | Unreadable:
+def _alone(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], sample_id: str, prompt: Prompt) -> Answered:
     try:
         return next(answer({sample_id: prompt}))
     except (DataError, ModelError) as error:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from mint_core.config import EMBEDDED, StudentConfig, merge, resolve
+from mint_core.config import EMBEDDED, RetrievalConfig, StudentConfig, merge, resolve
 from mint_core.errors import ConfigError, ModelError
-from mint_core.interfaces import Task
+from mint_core.interfaces import Retriever, Task
 from mint_core.plugins import registry
 from mint_core.prediction.record import AdapterRecord, read_record
 from mint_core.types import LabelSpace
 
 M = TypeVar("M", bound=BaseModel)
-_LAYERS = ("task", "student")
+_LAYERS = ("task", "student", "predict", "retriever", "retrieval")
 _OF_ONE_MODEL = ("revision", "trust_remote_code")
 
 
@@ -36,6 +36,12 @@ class Setting:
     """Whom the adapter was trained on; None without an adapter."""
     trained_on: str = ""
     """Fingerprint of that student."""
+    retriever: Retriever | None = None
+    """What puts passages into the prompt; not built yet."""
+    passage_tokens: int = 0
+    """Most tokens that its passages take."""
+    predict: Mapping[str, Any] = field(default_factory=dict)
+    """The user's options of the section `predict`."""
 
     @property
     def student_path(self) -> str | None:
@@ -49,7 +55,7 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path) -> Setting
 
     Args:
         adapter: An adapter's folder.
-        user: `task` and `student` options, nested as in YAML; they win.
+        user: Options of the sections that a user may change, nested as in YAML; they win.
         place: File or folder of the new samples, which stands in for the training data's.
 
     Raises:
@@ -60,8 +66,9 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path) -> Setting
     user = merge(user)
     for key in user:
         if key not in _LAYERS:
-            raise ConfigError(f"With --adapter, --set takes task.… and student.…, not '{key}': the adapter decides it.")
+            raise ConfigError(f"With --adapter, --set takes {', '.join(_LAYERS)}, not '{key}'.")
     task = _task(adapter, record, user.get("task", {}), place)
+    retriever, passage_tokens = _retriever(user), _passage_tokens(user.get("retrieval", {}))
     return Setting(
         task=task,
         labels=record.label_space,
@@ -70,7 +77,31 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path) -> Setting
         adapter=adapter,
         student=_student(adapter, record, user.get("student", {})),
         trained_on=record.student.fingerprint,
+        retriever=retriever,
+        passage_tokens=passage_tokens,
+        predict=user.get("predict", {}),
     )
+
+
+def _retriever(user: Mapping[str, Any]) -> Retriever | None:
+    wanted = user.get("retriever")
+    if wanted is None:
+        return None
+    name = wanted.get("name")
+    if not isinstance(name, str):
+        raise ConfigError(f"Which retriever? Name one with --retriever: {', '.join(registry().names('retriever'))}.")
+    component = registry().get("retriever", name).component
+    options = {key: value for key, value in wanted.items() if key != "name"}
+    return cast(Retriever, component(valid(component.Config, options, f"retriever '{name}'")))
+
+
+def _passage_tokens(user: Mapping[str, Any]) -> int:
+    retrieval = valid(RetrievalConfig, user, "retrieval")
+    if retrieval.fuse != "none" or retrieval.train:
+        raise ConfigError(
+            "`mint predict` puts passages into prompts and no more; retrieval.fuse and retrieval.train are for a run."
+        )
+    return retrieval.tokens
 
 
 def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: Path) -> Task:
@@ -81,7 +112,7 @@ def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: 
     except ConfigError as error:
         raise ModelError(f"The adapter's task is not here; install {record.task.distribution}. {error}") from None
     options = {**record.task.config, "data": str(place), **{key: value for key, value in user.items() if key != "name"}}
-    config = _valid(component.Config, options, f"task '{record.task.name}'", adapter)
+    config = valid(component.Config, options, f"task '{record.task.name}'", _made_by(adapter))
     task = cast(Task, component(config))
     if (task.header, task.modality) != (record.header, record.modality):
         raise ModelError(
@@ -100,19 +131,32 @@ def _student(adapter: Path, record: AdapterRecord, user: Mapping[str, Any]) -> S
             f"The adapter was trained on the student in {known['model']}, which is not here; name the student's folder "
             "or hub id with --student."
         )
-    return _valid(StudentConfig, {**known, **user}, "the student", adapter)
+    return valid(StudentConfig, {**known, **user}, "the student", _made_by(adapter))
 
 
-def _valid(model: type[M], options: Mapping[str, Any], what: str, adapter: Path) -> M:
+def _made_by(adapter: Path) -> str:
+    """What to do where options of `mint.json` are not understood."""
+    return f", or install the version of the plugin that the adapter in {adapter} was made with"
+
+
+def valid(model: type[M], options: Mapping[str, Any], what: str, otherwise: str = "") -> M:
+    """A config of options.
+
+    Args:
+        model: Its class.
+        options: As the user and `mint.json` give them.
+        what: For messages.
+        otherwise: What else the user may do than to change an option.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{what}: {place}: {first['msg']}; mend it with --set, or install the version of the plugin that the "
-            f"adapter in {adapter} was made with."
-        ) from None
+        raise ConfigError(f"{what}: {place}: {first['msg']}; mend it with --set{otherwise}.") from None
 
 
 def from_config(layer: Mapping[str, Any]) -> Setting:

@@ -1,0 +1,79 @@
+"""Passages in the prompts of new samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mint_core.errors import DataError
+from mint_core.interfaces import Retriever, Unreadable
+from mint_core.prediction.predict import Answered, Careful
+from mint_core.types import Prompt, Sample
+
+if TYPE_CHECKING:
+    from mint_core.students.student import Student
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A prompt, and where its passages come from."""
+
+    prompt: Prompt
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """How passages come into a prompt; see `mint_core.retrieval.passages.add_passages`."""
+
+    retriever: Retriever
+    """After `build`."""
+    student: Student
+    header: str
+    tokens: int
+    reserve: int
+
+    def answers(
+        self, samples: Sequence[Sample], prompts: Mapping[str, Prompt], answer: Careful, batch_size: int
+    ) -> Iterator[Answered]:
+        """Answers with passages, batch by batch; predictions say where their passages come from.
+
+        Args:
+            samples: What the student reads of them.
+            prompts: Prompt per sample id.
+            answer: Answers prompts.
+            batch_size: Samples that are retrieved for at a time.
+        """
+        for start in range(0, len(samples), batch_size):
+            batch = samples[start : start + batch_size]
+            found = self._found(batch, prompts)
+            answered = answer({key: one.prompt for key, one in found.items() if not isinstance(one, Unreadable)})
+            for one in found.values():
+                got = one if isinstance(one, Unreadable) else next(answered)
+                if isinstance(one, Unreadable) or isinstance(got, Unreadable):
+                    yield got
+                else:
+                    yield replace(got, passages=one.sources)
+
+    def _found(self, batch: Sequence[Sample], prompts: Mapping[str, Prompt]) -> dict[str, _Asked | Unreadable]:
+        """Per sample its prompt with passages, or why there is none."""
+        try:
+            return {**self._add(batch, prompts)}
+        except DataError:
+            found: dict[str, _Asked | Unreadable] = {}
+            for sample in batch:
+                try:
+                    found |= self._add([sample], prompts)
+                except DataError as error:
+                    found[sample.id] = Unreadable(sample.id, str(error))
+            return found
+
+    def _add(self, samples: Sequence[Sample], prompts: Mapping[str, Prompt]) -> dict[str, _Asked]:
+        from mint_core.retrieval.passages import add_passages
+
+        own = {sample.id: prompts[sample.id] for sample in samples}
+        added = add_passages(
+            own, samples, self.retriever, self.student, self.header, tokens=self.tokens, reserve=self.reserve
+        )
+        return {key: _Asked(prompt, added.sources[key]) for key, prompt in added.prompts.items()}
