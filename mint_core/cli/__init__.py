@@ -10,6 +10,7 @@ import click
 from mint_core.cli.compare import compare, sweep
 from mint_core.cli.doctor import doctor
 from mint_core.cli.inspect import config, plugins
+from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
 from mint_core.errors import MintError, StorageError
@@ -47,7 +48,7 @@ def cli() -> None:
     """
 
 
-for command in (run, compare, sweep, *stage_commands, predict, plugins, config, doctor):
+for command in (run, plan, compare, sweep, *stage_commands, predict, plugins, config, doctor):
     cli.add_command(command)
 
 

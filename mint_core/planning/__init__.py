@@ -1,0 +1,1 @@
+"""What a run's training will cost, said before it begins."""

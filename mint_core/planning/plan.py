@@ -1,0 +1,373 @@
+"""The plan of a run's training, from the same config as the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mint_core.aligners.batches import check_groups
+from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
+from mint_core.aligners.trainer import count_parameters
+from mint_core.aligners.trainer import plan as plan_phase
+from mint_core.config import Chosen, Resolved
+from mint_core.errors import ConfigError
+from mint_core.interfaces import AlignmentJob
+from mint_core.planning.groups import PlannedGroups, planned_groups
+from mint_core.planning.lengths import GroupLengths, Lengths, Spread, measure, prompt_lengths, spread
+from mint_core.planning.memory import Memory, device_memory, estimate
+from mint_core.planning.outline import load_outline
+from mint_core.planning.probe import Probe, probe
+from mint_core.planning.tokens import Layout, Tokens, count, pairs_of
+from mint_core.runs.checks import check_sizes
+from mint_core.runs.folder import RunFolder
+from mint_core.runs.observer import Observer
+from mint_core.runs.pipeline import default_name
+from mint_core.runs.stages import Context, training_prompts
+from mint_core.students.encoding import check_length, context_length, encode_prompt
+from mint_core.students.student import Student
+from mint_core.types import PreferenceGroup
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePlan:
+    """One phase of the training."""
+
+    epochs: float
+    steps: int
+    warmup_steps: int
+    rejected: bool
+    """Whether it reads the rejected responses."""
+    layout: Layout
+    """The layout that is used, where the check at the start of the training passes."""
+    tokens_per_step: Tokens
+    """On average, padding left out."""
+    tokens_per_epoch: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class LengthPlan:
+    """Token lengths of the training rows and of the prompts that are answered."""
+
+    prompt: Spread
+    """As the student reads it."""
+    prompt_before: Spread
+    """Before the processor puts the image's tokens in."""
+    image: Spread
+    """Image tokens of the prompt, as the student reads them."""
+    image_before: Spread
+    """Tokens that stand for images before."""
+    chosen: Spread
+    rejected: Spread | None
+    row: Spread
+    """A prompt with its longest response."""
+    longest_sample: str
+    max_length: int
+    """The smallest length limit that cuts nothing."""
+    context: int | None
+    """What the student's position encoding was made for."""
+    labels_written: int
+    labels_read: int
+    """Labels that can be read back from the tokens of the responses."""
+    inference_row: int
+    """Tokens of the longest prompt of the reported split, and of the longest answer that is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run's training takes."""
+
+    student: str
+    aligner: str
+    data: str
+    groups_from: PlannedGroups
+    groups: int
+    pairs: int
+    counted: int
+    """Groups whose tokens were counted: all, or a sample."""
+    groups_per_step: int
+    """Groups per optimiser step and process; pairs under `engine: trl`."""
+    lengths: LengthPlan
+    phases: tuple[PhasePlan, ...]
+    memory: Memory
+    probe: Probe | None
+    warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time of the training; None without a probe."""
+        if self.probe is None:
+            return None
+        return sum(p.steps * s for p, s in zip(self.phases, self.probe.seconds_per_step, strict=True))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, without labels or prompts."""
+        skipped = ("groups_from", "memory", "phases")
+        plain = {name: getattr(self, name) for name in self.__slots__ if name not in skipped}
+        plain["lengths"] = asdict(self.lengths)
+        plain["probe"] = asdict(self.probe) if self.probe else None
+        plain["phases"] = [
+            {**asdict(phase), "ratio_expanded": _ratio(phase, "expanded"), "ratio_distinct": _ratio(phase, "distinct")}
+            for phase in self.phases
+        ]
+        plain["groups_from"] = self.groups_from.basis
+        plain["run"] = str(self.groups_from.run) if self.groups_from.run else None
+        memory = self.memory
+        plain["memory"] = {**asdict(memory), "lower_bound": memory.lower_bound, "total": memory.total}
+        plain["seconds"] = self.seconds
+        return plain
+
+
+def _ratio(phase: PhasePlan, layout: Layout) -> float:
+    return phase.tokens_per_epoch.of(layout) / phase.tokens_per_epoch.shared
+
+
+def make_plan(
+    resolved: Resolved,
+    *,
+    steps: bool = False,
+    sample: int | None = None,
+    memory_gib: float | None = None,
+    observer: Observer | None = None,
+) -> Plan:
+    """Plans the training of a run without loading the student, and without running the teacher.
+
+    Args:
+        resolved: The run's config.
+        steps: Also train a few steps for real, to know the time.
+        sample: Count the tokens of that many groups only, drawn at random; None = of all.
+        memory_gib: Plan for a device with this much memory; None = the one that the config names.
+        observer: Hears of the progress.
+
+    Raises:
+        ConfigError: Weights, adapter and optimiser do not fit the device, or the run's config would be refused.
+        DataError: A row is longer than the student's context, or the processor cuts a prompt.
+        ModelError: The student's config or processor cannot be loaded.
+    """
+    observer = observer or Observer()
+    config = resolved.config
+    chosen, training = _aligner(resolved)
+    folder = RunFolder(config.out / (config.name or default_name(resolved)))
+    context = Context(resolved, folder, observer, config.out / ".cache")
+    check_sizes(context)
+    rejected = any(training.phase_rejected())
+    found = planned_groups(context)
+    check_groups(found.groups, rejected=rejected)
+    student = load_outline(config.student, str(context.embedded.path) if context.embedded else None)
+    counted = _some(found.groups, sample, config.seed)
+    job = _job(context, student, found.groups)
+    observer.stage("count", reused=False)
+    lengths = measure(
+        student, counted, job.prompts, job.header, rejected=rejected, advance=context.advance(len(counted), "groups")
+    )
+    settings = _settings(chosen, training, count_parameters(student))
+    phases = _phases(job, training, settings, lengths)
+    shown = _lengths(context, student, lengths, sample)
+    busiest = max(phases, key=lambda phase: phase.tokens_per_step.of(phase.layout))
+    memory = estimate(
+        job,
+        training,
+        settings,
+        _largest(counted, lengths, training, busiest),
+        shared=busiest.layout == "shared",
+        rejected=busiest.rejected,
+        device=int(memory_gib * _GIB) if memory_gib else device_memory(student.device),
+    )
+    _refuse_what_cannot_fit(student, memory)
+    observer.finished("count", 0.0)
+    per_step = training.batch_size * training.accumulation
+    measured = _probe(context, chosen, job, per_step) if steps else None
+    return Plan(
+        student=student.source,
+        aligner=chosen.registered.component.name,
+        data=context.data.source,
+        groups_from=found,
+        groups=len(found.groups),
+        pairs=sum(len(g.chosen) * (len(g.rejected) if rejected else 1) for g in found.groups),
+        counted=len(counted),
+        groups_per_step=per_step,
+        lengths=shown,
+        phases=phases,
+        memory=memory,
+        probe=measured,
+        warnings=tuple(_warnings(shown, memory, training, found, len(counted))),
+    )
+
+
+def _aligner(resolved: Resolved) -> tuple[Chosen, TrainingConfig]:
+    if resolved.aligner is None:
+        raise ConfigError("A run without an aligner trains nothing, so there is nothing to plan; name one (--aligner).")
+    if not isinstance(resolved.aligner.config, TrainingConfig):
+        name = resolved.aligner.registered.component.name
+        raise ConfigError(f"The aligner '{name}' trains in its own way, which `mint plan` does not know.")
+    return resolved.aligner, resolved.aligner.config
+
+
+def _job(context: Context, student: Student, groups: Sequence[PreferenceGroup]) -> AlignmentJob:
+    """What the aligner would be given; nothing is written to its folders."""
+    nowhere = context.folder.path / "planned"
+    return AlignmentJob(
+        student=student,
+        groups=groups,
+        prompts=training_prompts(context, groups),
+        header=context.task.header,
+        seed=context.resolved.config.alignment_seed,
+        work=nowhere,
+        adapter=nowhere,
+        advance=lambda *_: None,
+    )
+
+
+def _some(groups: Sequence[PreferenceGroup], count: int | None, seed: int) -> Sequence[PreferenceGroup]:
+    if count is None or count >= len(groups):
+        return groups
+    order = np.random.default_rng([seed, 19]).permutation(len(groups))[:count]
+    return [groups[place] for place in sorted(order)]
+
+
+def _settings(chosen: Chosen, config: TrainingConfig, parameters: int) -> TrainingSettings:
+    """The preset filled in; an aligner that begins from another adapter takes that one's shape."""
+    own: Callable[[int], TrainingSettings] | None = getattr(
+        chosen.registered.component(chosen.config), "settings", None
+    )
+    return own(parameters) if own else settle(config, parameters)
+
+
+def _phases(
+    job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, lengths: Lengths
+) -> tuple[PhasePlan, ...]:
+    """Steps and tokens of every phase; the steps come from the code that trains."""
+    phases = []
+    for epochs, rejected in zip(config.phase_epochs(), config.phase_rejected(), strict=True):
+        layout = _layout(config, lengths.groups, rejected=rejected)
+        units: Sequence[Any] = job.groups
+        if config.engine == "trl":  # which trains on pairs
+            units = [pair for g in job.groups for pair in range(len(g.chosen) * (len(g.rejected) if rejected else 1))]
+        planned = plan_phase(
+            replace(job, groups=units), config, replace(settings, epochs=epochs), lambda _: {}, Path("planned")
+        )
+        epoch = count(lengths.groups, rejected=rejected).times(len(job.groups) / len(lengths.groups))
+        per_step = config.batch_size * config.accumulation * planned.arguments.world_size / len(units)
+        warmup = int(planned.arguments.warmup_steps)
+        phases.append(PhasePlan(epochs, planned.steps, warmup, rejected, layout, epoch.times(min(1, per_step)), epoch))
+    return tuple(phases)
+
+
+def _layout(config: TrainingConfig, groups: Sequence[GroupLengths], *, rejected: bool) -> Layout:
+    if config.engine == "trl":
+        return "expanded"
+    several = any(len(group.chosen) + rejected * len(group.rejected) > 1 for group in groups)
+    return "shared" if config.share_prompt and several and not config.reads_prompts() else "distinct"
+
+
+def _largest(
+    groups: Sequence[PreferenceGroup], lengths: Lengths, config: TrainingConfig, phase: PhasePlan
+) -> list[PreferenceGroup]:
+    """The batch that takes most: the longest groups in one batch; under TRL the longest pairs."""
+    cost = [count([one], rejected=phase.rejected).of(phase.layout) for one in lengths.groups]
+    order = sorted(range(len(groups)), key=lambda place: -cost[place])
+    if phase.layout != "expanded":
+        return [groups[place] for place in order[: config.batch_size]]
+    pairs: list[PreferenceGroup] = []
+    for place in order:
+        group = groups[place]
+        others = group.rejected[:1] if phase.rejected else ()
+        pairs += [PreferenceGroup(group.sample_id, (chosen,), others) for chosen in group.chosen] * pairs_of(
+            lengths.groups[place], rejected=phase.rejected
+        )
+        if len(pairs) >= config.batch_size:
+            break
+    return pairs[: config.batch_size]
+
+
+def _lengths(context: Context, student: Student, lengths: Lengths, sample: int | None) -> LengthPlan:
+    groups = lengths.groups
+    worst = max(groups, key=lambda group: group.longest)
+    rejected = [tokens for group in groups for tokens in group.rejected]
+    return LengthPlan(
+        prompt=spread([group.prompt.after for group in groups]),
+        prompt_before=spread([group.prompt.before for group in groups]),
+        image=spread([group.prompt.image for group in groups]),
+        image_before=spread([group.prompt.marks for group in groups]),
+        chosen=spread([tokens for group in groups for tokens in group.chosen]),
+        rejected=spread(rejected) if rejected else None,
+        row=spread([group.longest for group in groups]),
+        longest_sample=worst.sample_id,
+        max_length=worst.longest,
+        context=context_length(student),
+        labels_written=lengths.labels_written,
+        labels_read=lengths.labels_read,
+        inference_row=_inference_row(context, student, sample),
+    )
+
+
+def _inference_row(context: Context, student: Student, sample: int | None) -> int:
+    """The longest prompt of the reported split with the longest answer; refused where it does not fit.
+
+    Passages of a retriever are not in it: they are found when the run predicts.
+    """
+    from mint_core.inference.generate import response_budget
+
+    predict, data = context.resolved.config.predict, context.data
+    budget = predict.max_new_tokens or response_budget(student, context.task.header, data.labels, context.n)
+    longest = 0
+    for one in data.split(context.split)[:sample]:
+        prompt = context.task.inference_prompt(one.for_student(context.task.modality), context.n)
+        encoded = encode_prompt(student, one.id, prompt)
+        prompt_lengths(student, prompt, encoded)
+        check_length(student, one.id, encoded.length + budget)
+        longest = max(longest, encoded.length + budget)
+    return longest
+
+
+def _probe(context: Context, aligner: Chosen, job: AlignmentJob, per_step: int) -> Probe:
+    from mint_core.students.student import load_student
+
+    config = context.resolved.config
+    context.observer.stage("probe", reused=False)
+    student = load_student(config.student, str(context.embedded.path) if context.embedded else None)
+    return probe(aligner, job, student, groups_per_step=per_step, seed=config.alignment_seed, observer=context.observer)
+
+
+def _refuse_what_cannot_fit(student: Student, memory: Memory) -> None:
+    if memory.lower_bound <= memory.device:
+        return
+    parts = ", ".join(f"{name} {getattr(memory, name) / _GIB:.1f}" for name in ("weights", "adapter", "optimiser"))
+    raise ConfigError(
+        f"Training {student.source} takes at least {memory.lower_bound / _GIB:.1f} GiB ({parts}) and the device has "
+        f"{memory.device / _GIB:.1f} GiB; choose a smaller student, --set student.dtype=bf16, a lower "
+        "aligner.lora_rank, or another device."
+    )
+
+
+def _warnings(
+    lengths: LengthPlan, memory: Memory, config: TrainingConfig, found: PlannedGroups, counted: int
+) -> list[str]:
+    warnings = []
+    if memory.total > memory.device:
+        relief = memory.activations - memory.activations_checkpointed
+        helps = not config.gradient_checkpointing and memory.total - relief <= memory.device
+        advice = (
+            "--set aligner.gradient_checkpointing=true should make it fit"
+            if helps
+            else "lower aligner.batch_size or aligner.token_budget and raise aligner.accumulation"
+        )
+        warnings.append(
+            f"The estimate of {memory.total / _GIB:.1f} GiB is more than the device's {memory.device / _GIB:.1f} GiB; "
+            f"{advice}."
+        )
+    if lengths.labels_read < lengths.labels_written:
+        warnings.append(
+            f"{lengths.labels_written - lengths.labels_read} of {lengths.labels_written} labels cannot be read back "
+            "from the student's tokens; its tokenizer does not know all of their characters."
+        )
+    if counted < len(found.groups):
+        warnings.append(
+            f"Only {counted} of {len(found.groups)} groups were counted; a longer row may be among the others."
+        )
+    return warnings
