@@ -26,6 +26,8 @@ class TextRetriever(Retriever):
     _methods: Sequence[Method]
     _label_of: NDArray[np.int64]
     """Position of the label that each passage tells of, -1 for none."""
+    _retrieved: NDArray[np.bool_] | None = None
+    """Which passages may be retrieved; None = all."""
     _last: tuple[tuple[str, ...], Answers] | None = None
 
     def retrieve(self, samples: Sequence[Sample]) -> list[tuple[Passage, ...]]:
@@ -53,7 +55,8 @@ class TextRetriever(Retriever):
     def _answers(self, samples: Sequence[Sample]) -> Answers:
         texts = tuple(self._text(sample) for sample in samples)
         if self._last is None or self._last[0] != texts:
-            found = answer(texts, self._methods, self._label_of, len(self._labels), self.config.top)
+            kept = {"top": self.config.top, "retrieved": self._retrieved}
+            found = answer(texts, self._methods, self._label_of, len(self._labels), **kept)
             self._last = (texts, found)
         return self._last[1]
 

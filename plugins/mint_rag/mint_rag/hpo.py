@@ -38,7 +38,9 @@ class HpoConfig(ComponentConfig):
         "or `fusion` of the ranks of several.",
     )
     fused: tuple[SingleMethod, ...] = Field(
-        ("phenotype", "bm25"), min_length=2, description="The methods that `fusion` fuses."
+        ("phenotype", "bm25"),
+        min_length=2,
+        description="The methods that `fusion` fuses; with `embeddings`, all diseases of OMIM are embedded first.",
     )
     top: int = Field(5, ge=1, description="Passages per sample.")
     scope: Literal["labels", "all"] = Field(
@@ -64,26 +66,12 @@ class HpoConfig(ComponentConfig):
 class _ByPhenotype:
     """Scores the diseases by the phenotypes that a text names."""
 
-    def __init__(self, known: Knowledge, finder: TermFinder, diseases: NDArray[np.int64]) -> None:
-        self._known, self._finder, self._diseases = known, finder, diseases
+    def __init__(self, known: Knowledge, finder: TermFinder) -> None:
+        self._known, self._finder = known, finder
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `mint_rag.ranking.Method`."""
-        rows = np.zeros((len(texts), len(self._diseases)), np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            row[:] = phenotype_scores(self._known, self._finder.find(text))[self._diseases]
-        return rows
-
-
-class _Chosen:
-    """A method over all diseases, of which some are retrieved: what is common does not depend on the label space."""
-
-    def __init__(self, method: Method, diseases: NDArray[np.int64]) -> None:
-        self._method, self._diseases = method, diseases
-
-    def scores(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `mint_rag.ranking.Method`."""
-        return self._method.scores(texts)[:, self._diseases]
+        return np.stack([phenotype_scores(self._known, self._finder.find(text)) for text in texts])
 
 
 class Hpo(TextRetriever):
@@ -114,13 +102,16 @@ class Hpo(TextRetriever):
         names = DiseaseNames(context.labels, known.diseases)
         found = [names.find(disease) for disease in known.diseases]
         label_of = np.array([-1 if label is None else context.labels.index(label) for label in found], np.int64)
-        self._diseases = np.flatnonzero(label_of >= 0) if self.config.scope == "labels" else np.arange(len(label_of))
         if (label_of < 0).all():
             raise DataError(
                 f"None of the {len(context.labels)} labels, such as '{context.labels.names[0]}', is a disease of OMIM, "
                 "so the retriever 'hpo' has nothing to tell; check the labels, or use the retriever 'documents'."
             )
+        # Ranks among all diseases tell more than ranks among a few, so all are ranked; but to embed all takes minutes.
+        few = self.config.method == "embeddings" and self.config.scope == "labels"
+        self._diseases = np.flatnonzero(label_of >= 0) if few else np.arange(len(label_of))
         self._label_of = label_of[self._diseases]
+        self._retrieved = self._label_of >= 0 if self.config.scope == "labels" else None
         wanted = self.config.fused if self.config.method == "fusion" else (self.config.method,)
         self._methods = [self._method(one, context) for one in wanted]
 
@@ -140,11 +131,11 @@ class Hpo(TextRetriever):
 
     def _method(self, name: SingleMethod | str, context: RetrieverContext) -> Method:
         if name == "phenotype":
-            return _ByPhenotype(self._known, TermFinder(self._names()), self._diseases)
+            return _ByPhenotype(self._known, TermFinder(self._names()))
         if name == "bm25":
             from mint_rag.lexical import Bm25
 
-            return _Chosen(Bm25(self._everything, self._content, context.cache), self._diseases)
+            return Bm25(self._everything, self._content, context.cache)
         from mint_rag.embeddings import Embeddings
 
         passages = [self._told(int(disease), self.config.max_phenotypes) for disease in self._diseases]

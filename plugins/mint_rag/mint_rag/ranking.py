@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 FUSION = 60
 """How little the first ranks count more than the next, as in the source of reciprocal rank fusion."""
-_CELLS = 2**24
+_CELLS = 2**22
 """Scores that are held at a time."""
 
 
@@ -34,7 +34,13 @@ class Answers:
 
 
 def answer(
-    texts: Sequence[str], methods: Sequence[Method], label_of: NDArray[np.int64], n_labels: int, top: int
+    texts: Sequence[str],
+    methods: Sequence[Method],
+    label_of: NDArray[np.int64],
+    n_labels: int,
+    *,
+    top: int,
+    retrieved: NDArray[np.bool_] | None = None,
 ) -> Answers:
     """Ranks passages and labels.
 
@@ -44,6 +50,7 @@ def answer(
         label_of: The label that each passage tells of, shape (n_passages,); -1 where it tells of none.
         n_labels: Size of the label space.
         top: How many passages are kept for a text.
+        retrieved: Which passages may be kept, shape (n_passages,); None = all. The others count in ranks only.
     """
     passages: list[list[int]] = []
     kept: list[list[float]] = []
@@ -54,7 +61,7 @@ def answer(
         rows = [method.scores(part) for method in methods]
         scores = rows[0] if len(rows) == 1 else fuse(rows)
         for row in scores:
-            best = best_of(row, top)
+            best = best_of(row if retrieved is None else np.where(retrieved, row, 0), top)
             passages.append(best.tolist())
             kept.append(row[best].astype(float).tolist())
         labels[start : start + step] = best_per_label(scores, label_of, n_labels)

@@ -149,7 +149,7 @@ def test_documents_by_embeddings(method: str, model: str, labels, tmp_path: Path
 @needs_embeddings
 def test_hpo_embeds_only_what_it_retrieves(model: str, labels, cache: Path, patients) -> None:
     counts: list[int] = []
-    options = HpoConfig(method="fusion", fused=("phenotype", "embeddings"), model=model)
+    options = HpoConfig(method="embeddings", model=model)
     Hpo(HpoConfig(method="phenotype")).build(RetrieverContext(labels, cache))
     retriever = Hpo(options)
     retriever.build(RetrieverContext(labels, cache, counts.append))

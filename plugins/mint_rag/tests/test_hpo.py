@@ -86,6 +86,10 @@ def test_scope_all_retrieves_diseases_outside_of_the_label_space(hpo, patients) 
     assert all(passage.label for passage in inside)
 
 
+def test_the_fused_scores_do_not_depend_on_what_may_be_retrieved(hpo, patients) -> None:
+    np.testing.assert_array_equal(hpo(scope="all").label_scores(patients), hpo(scope="labels").label_scores(patients))
+
+
 def test_a_text_without_a_phenotype_finds_nothing(hpo) -> None:
     nobody = Sample("n", "test", text="Sex male, age 3 years. No phenotypes recorded.")
     retriever = hpo(method="phenotype")

@@ -1,0 +1,233 @@
+"""How well and how fast each method of the retriever `hpo` ranks the diseases of real patients.
+
+    python benchmarks/retrieval.py                                  phenotype, bm25, fusion
+    python benchmarks/retrieval.py --model ID_OR_FOLDER             embeddings beside them
+
+The patients are phenopackets, read by the task rare-disease (at least 15 patients per disease, 12 diseases held out).
+The retriever is never trained, so seen and unseen only name the groups that students are compared on. A patient whose
+disease the knowledge base does not have counts as not found. Every label is ranked; of equal scores the truth comes
+last.
+
+Curators make annotations of HPO from the same publications as phenopackets. The table therefore tells apart the
+diseases of which nearly every phenotype of their patients is annotated (`annotated`) from the others (`less
+annotated`).
+
+Speed: an index is built into an empty folder, then loaded by another process, hpo3 included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mint_core.interfaces import RetrieverContext
+from mint_core.plugins import registry
+from mint_core.types import Sample, TaskData
+from mint_rag import knowledge
+from mint_rag.finder import TermFinder
+from mint_rag.hpo import Hpo, HpoConfig
+from mint_rag.naming import DiseaseNames
+
+ROOT = Path(__file__).parents[1]
+PATIENTS = ROOT / ".." / "shared" / "data" / "rare_disease" / "phenopackets.zip"
+RESULT = ROOT / "benchmarks" / "results" / "retrieval.json"
+METHODS = ("phenotype", "bm25", "fusion")
+ANNOTATED = 0.95
+"""Share of the distinct phenotypes of a disease's patients that its annotation must hold to count as annotated."""
+DRAWS = 2000
+
+
+def load(place: Path) -> TaskData:
+    """The patients, their labels and splits."""
+    task = registry().get("task", "rare-disease").component
+    options = {"source": "phenopackets", "data": place, "min_patients": 15, "unseen": 12}
+    data: TaskData = task(task.Config(**options)).load()  # type: ignore[attr-defined]
+    return data
+
+
+def ranks_of_truth(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rank of the true label from 1; of equal scores it comes last. Where it is not known the rank is very large.
+
+    Args:
+        scores: Shape (n_samples, n_labels).
+        truth: Shape (n_samples,).
+    """
+    own = scores[np.arange(len(truth)), truth]
+    ranks = (scores >= own[:, None]).sum(1)
+    return np.where(np.isneginf(own), np.iinfo(np.int64).max, ranks)
+
+
+def measure(data: TaskData, config: HpoConfig, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Builds, loads and asks one retriever."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch)
+        context = RetrieverContext(data.labels, cache)
+        begin = time.perf_counter()
+        retriever = Hpo(config)
+        retriever.build(context)
+        built = time.perf_counter() - begin
+        size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+        loaded = seconds_to_load(data, config, cache)
+        begin = time.perf_counter()
+        scores = retriever.label_scores(samples)
+        asked = time.perf_counter() - begin
+    assert scores is not None  # noqa: S101 - the labels are diseases
+    return {"build_s": built, "load_s": loaded, "index_mb": size / 1e6, "ask_s": asked, "scores": scores}
+
+
+def seconds_to_load(data: TaskData, config: HpoConfig, cache: Path) -> float:
+    """Seconds of `build` in a new process where the index is there; imports of Python are not counted."""
+    given = {"labels": [data.labels.names, data.labels.aliases], "config": config.model_dump(mode="json")}
+    command = [sys.executable, __file__, "--load-from", str(cache)]
+    done = subprocess.run(command, input=json.dumps(given), check=True, capture_output=True, text=True)  # noqa: S603
+    return float(done.stdout)
+
+
+def load_again(cache: Path) -> float:
+    """What `seconds_to_load` runs."""
+    from mint_core.types import LabelSpace
+
+    given = json.loads(sys.stdin.read())
+    names, aliases = given["labels"]
+    labels = LabelSpace(tuple(names), tuple(tuple(one) for one in aliases))
+    retriever = Hpo(HpoConfig.model_validate(given["config"]))
+    begin = time.perf_counter()
+    retriever.build(RetrieverContext(labels, cache))
+    return time.perf_counter() - begin
+
+
+def annotated_share(data: TaskData, samples: Sequence[Sample]) -> dict[str, float]:
+    """By label: which share of the distinct phenotypes of its patients stands in the annotation of the disease."""
+    with tempfile.TemporaryDirectory() as scratch:
+        knowledge.build(Path(scratch), None, lambda _: None)
+        known = knowledge.load(Path(scratch))
+        finder, names = TermFinder(known.names), DiseaseNames(data.labels, known.diseases)
+        own: dict[str, set[int]] = defaultdict(set)
+        for disease, name in enumerate(known.diseases):
+            label = names.find(name)
+            if label is not None:
+                own[label] |= set(known.phenotypes(disease).tolist())
+        told: dict[str, set[int]] = defaultdict(set)
+        for sample in samples:
+            told[str(sample.label)] |= set(finder.find(sample.text or ""))
+    return {label: len(told[label] & own[label]) / len(told[label]) for label in own if told[label]}
+
+
+def summary(ranks: NDArray[np.int64], groups: Sequence[str], n: int) -> dict[str, Any]:
+    """Share of ranks up to n in percent, with a 95 % bootstrap interval that draws whole publications."""
+    hits = (ranks <= n).astype(float)
+    _, member = np.unique(np.array(groups), return_inverse=True)
+    sums, counts = np.bincount(member, hits), np.bincount(member)
+    drawn = np.random.default_rng(0).integers(0, len(counts), (DRAWS, len(counts)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"value": round(100 * hits.mean(), 1), "interval": [round(100 * low, 1), round(100 * high, 1)]}
+
+
+def rows(data: TaskData, samples: Sequence[Sample]) -> dict[str, NDArray[np.bool_]]:
+    """Which patients each row of the table is about."""
+    seen = {sample.label for sample in data.split("train")}
+    shares = annotated_share(data, [sample for sample in data.samples if sample.label])
+    is_seen = np.array([sample.label in seen for sample in samples])
+    known = np.array([sample.label in shares for sample in samples])
+    full = np.array([shares.get(str(sample.label), 0) >= ANNOTATED for sample in samples])
+    return {
+        "seen": is_seen,
+        "unseen": ~is_seen,
+        "seen, disease known": is_seen & known,
+        "unseen, disease known": ~is_seen & known,
+        "annotated": full,
+        "less annotated": known & ~full,
+    }
+
+
+def run(place: Path, methods: Mapping[str, HpoConfig]) -> dict[str, Any]:
+    """The whole result."""
+    data = load(place)
+    test = data.split("test")
+    asked = [sample.for_student("text") for sample in test]
+    truth = np.array([data.labels.index(str(sample.label)) for sample in test])
+    groups = [sample.group or sample.id for sample in test]
+    chosen = rows(data, test)
+    found: dict[str, Any] = {}
+    for name, config in methods.items():
+        measured = measure(data, config, asked)
+        ranks = ranks_of_truth(measured.pop("scores"), truth)
+        found[name] = {key: round(value, 3) for key, value in measured.items()}
+        for row, mask in chosen.items():
+            part = [group for group, inside in zip(groups, mask, strict=True) if inside]
+            found[name][row] = {f"top{n}": summary(ranks[mask], part, n) for n in (1, 10)}
+    rng = np.random.default_rng(0)
+    ranks = ranks_of_truth(rng.random((len(test), len(data.labels)), np.float32), truth)
+    found["random"] = {
+        row: {f"top{n}": summary(ranks[mask], [g for g, i in zip(groups, mask, strict=True) if i], n) for n in (1, 10)}
+        for row, mask in chosen.items()
+    }
+    return {
+        "patients": {row: int(mask.sum()) for row, mask in chosen.items()},
+        "labels": len(data.labels),
+        "hpo": knowledge.release(),
+        "methods": found,
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "python": platform.python_version(), "hpo3": version("hpo3"), "bm25s": version("bm25s"),
+        "cores": os.cpu_count(), "load_at_start": round(os.getloadavg()[0], 2),
+    }  # fmt: skip
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Markdown."""
+    counts = result["patients"]
+    head = ["method", *(f"{row} (n = {count})" for row, count in counts.items()), "build s", "load s", "ask s", "MB"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, measured in result["methods"].items():
+        cells = [f"{measured[row]['top1']['value']:.1f} / {measured[row]['top10']['value']:.1f}" for row in counts]
+        speed = [
+            f"{measured[key]:.1f}" if key in measured else "" for key in ("build_s", "load_s", "ask_s", "index_mb")
+        ]
+        lines.append("| " + " | ".join([name, *cells, *speed]) + " |")
+    return "\n".join(["Top-1 / Top-10 in percent", "", *lines])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=PATIENTS, help="phenopackets: a folder or zip archive")
+    parser.add_argument("--model", help="a sentence-transformers folder or id: adds the rows with embeddings")
+    parser.add_argument("--out", type=Path, default=RESULT, help="JSON file")
+    parser.add_argument("--load-from", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load_from:
+        print(load_again(options.load_from))
+        return
+    methods = {method: HpoConfig(method=method) for method in METHODS}  # type: ignore[arg-type]
+    if options.model:
+        methods["embeddings"] = HpoConfig(method="embeddings", model=options.model)
+        every = ("phenotype", "bm25", "embeddings")
+        methods["fusion of three"] = HpoConfig(method="fusion", fused=every, model=options.model)
+    result = run(options.data, methods)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
