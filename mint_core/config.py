@@ -42,12 +42,19 @@ class StudentConfig(ComponentConfig):
 class PredictConfig(ComponentConfig):
     """How the student answers."""
 
-    decode: Literal["free", "score"] = Field(
+    decode: Literal["free", "score", "constrained"] = Field(
         "free",
         description="free = greedy generation without constraints; score = the N labels with the highest likelihood, "
-        "every label of the space scored.",
+        "every label of the space scored; constrained = greedy generation that can only write N distinct known labels.",
     )
-    batch_size: int = Field(32, ge=1, description="Prompts per generation batch; labels per forward pass for `score`.")
+    batch_size: int = Field(32, ge=1, description="Prompts per batch.")
+    normalise: Literal["none", "tokens"] = Field(
+        "none",
+        description="For `score`: rank by the log-probability of a label as it is, or divided by its tokens.",
+    )
+    free_beside: bool = Field(
+        True, description="For `constrained`: also let the student answer freely, and report both (twice the time)."
+    )
     max_new_tokens: int | None = Field(
         None,
         ge=1,

@@ -2,17 +2,21 @@
 
 import dataclasses
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 import torch
 import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import mint_core
 from mint_core.config import StudentConfig
 from mint_core.errors import ModelError
 from mint_core.inference.automaton import Automaton, automaton
 from mint_core.inference.constrained import generate_constrained
 from mint_core.inference.generate import stop_tokens
+from mint_core.report.table import sections
+from mint_core.runs.folder import read_lines
 from mint_core.students.encoding import append_response, encode_prompt, encode_response
 from mint_core.students.prompts import parse_response, write_response
 from mint_core.students.student import Student, load_student
@@ -206,3 +210,41 @@ def test_labels_that_the_tokenizer_cannot_tell_apart_are_refused(students) -> No
     student = dataclasses.replace(students("llama"), processor=words, tokenizer=words)
     with pytest.raises(ModelError, match=r"cannot tell the labels .* apart"):
         list(generate_constrained(student, asked(student), FEW, HEADER, n=2, batch_size=3))
+
+
+def run_of(tmp_path, **predict: object):
+    config = {
+        "task": "toy", "student": {"model": str(build("llama", tmp_path / "student"))}, "out": str(tmp_path / "runs"),
+        "name": "t", "evaluate": {"bootstrap": 100}, "predict": {"decode": "constrained", **predict},
+        "aligner": {"name": "orpo", "epochs": 1, "warmup": 0, "lora_rank": 4, "batch_size": 4},
+    }  # fmt: skip
+    return mint_core.run(config)
+
+
+@pytest.fixture
+def toy(install_plugin, tmp_path, monkeypatch) -> None:
+    install_plugin("mint-toy", "toy_plugin_constrained", Path(__file__).with_name("toy_plugin.py").read_text())
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_shows_free_answers_beside_constrained_ones(toy, tmp_path) -> None:
+    run = run_of(tmp_path)
+    hfa = {row["variant"]: row["HFA"]["mean"] for row in run.metrics["rows"]}
+    assert hfa["base"] == hfa["aligned"] == 1.0
+    assert hfa["base-free"] < 1  # random weights
+    assert "aligned-free" in hfa
+    lines = read_lines(run.path / "predictions.jsonl")
+    free = {line["sample_id"]: line["text"] for line in lines if line["variant"] == "base-free"}
+    plain = run_of(tmp_path, decode="free")
+    lines = read_lines(plain.path / "predictions.jsonl")
+    assert free == {line["sample_id"]: line["text"] for line in lines if line["variant"] == "base"}
+    assert "base, not constrained" in result_text(run.metrics)
+
+
+def result_text(metrics: dict) -> str:
+    return " ".join(name for section in sections(metrics) for name, _ in section.rows)
+
+
+def test_free_answers_beside_are_an_option(toy, tmp_path) -> None:
+    run = run_of(tmp_path, free_beside=False)
+    assert {row["variant"] for row in run.metrics["rows"]} == {"base", "aligned", "teacher", "chance"}

@@ -1,16 +1,25 @@
 """decode=score: every label of the space by likelihood, for every architecture."""
 
+import gc
 import math
+import weakref
 from functools import reduce
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mint_core.config import StudentConfig
+import mint_core
+from mint_core.config import PredictConfig, StudentConfig
+from mint_core.errors import DataError
 from mint_core.inference import branches
+from mint_core.inference.answer import answers
+from mint_core.inference.ranking import rank, read_student_rankings
 from mint_core.inference.score import label_tokens, score, with_rows, with_tries
 from mint_core.inference.trie import Candidates, candidates, common, tries
+from mint_core.runs.folder import read_lines
 from mint_core.students.encoding import EncodedPrompt, append_response, encode_prompt
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student, load_student
@@ -209,24 +218,25 @@ def test_tries_stay_within_their_budget_and_lose_nothing() -> None:
     assert len(list(tries([[1] * 30, [2]], budget=20))) == 2  # a label longer than the budget
 
 
-def test_a_student_whose_tries_do_not_hold_gets_rows_and_one_warning(students, monkeypatch) -> None:
-    student = students("llama")
+def test_a_student_whose_tries_do_not_hold_gets_rows_and_one_warning(students, tmp_path, monkeypatch) -> None:
+    """Checked once for a model and a label space, however often its callers come back."""
+    student = load_student(StudentConfig(model=str(build("llama", tmp_path))))
     prompts = {name: prompt(student, f"Patient {name}.") for name in "abc"}
-    right = dict(score(student, prompts, LABELS, HEADER, batch_size=2))
-    everything = torch.ones_like
-    monkeypatch.setattr(branches, "_ancestors", lambda trie: everything(torch.eye(len(trie.tokens), dtype=torch.bool)))
-    with pytest.warns(UserWarning, match="one row each, because .* cannot share") as warned:
+    right = dict(score(students("llama"), prompts, LABELS, HEADER, batch_size=2))
+    monkeypatch.setattr(branches, "_ancestors", lambda trie: torch.ones(2 * [len(trie.tokens)], dtype=torch.bool))
+    with pytest.warns(UserWarning, match=r"one row each, because .* cannot share") as warned:
         found = dict(score(student, prompts, LABELS, HEADER, batch_size=2))
+        found |= dict(score(student, {"a": prompts["a"]}, LABELS, HEADER, batch_size=2))
     assert len(warned) == 1
     for name in prompts:
         assert found[name] == pytest.approx(right[name], abs=1e-4)
 
 
-def test_a_full_memory_is_no_reason_for_rows(students, monkeypatch) -> None:
+def test_a_full_memory_is_no_reason_for_rows(tmp_path, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("full")
 
-    student = students("llama")
+    student = load_student(StudentConfig(model=str(build("llama", tmp_path))))
     monkeypatch.setattr("mint_core.inference.score.with_tries", full)
     with pytest.raises(torch.OutOfMemoryError):
         dict(score(student, {"a": prompt(student)}, LABELS, HEADER, batch_size=2))
@@ -239,3 +249,65 @@ def test_tokens_per_label(students) -> None:
     written = student.tokenizer(texts, add_special_tokens=False)["input_ids"]
     shared = reduce(common, written)
     assert counts == [len(one) - len(shared) + 1 for one in written]
+
+
+def test_what_is_known_of_a_model_goes_with_it(tmp_path) -> None:
+    student = load_student(StudentConfig(model=str(build("llama", tmp_path))))
+    dict(score(student, {"a": prompt(student)}, LABELS, HEADER, batch_size=2))
+    model = weakref.ref(student.model)
+    del student
+    gc.collect()
+    assert model() is None
+
+
+def answered(student: Student, normalise: str) -> tuple[str, ...]:
+    config = PredictConfig(decode="score", normalise=normalise)
+    how = {"n": len(MANY), "config": config, "budget": 1}
+    [prediction] = answers(student, "base", {"a": prompt(student)}, MANY, HEADER, **how)
+    return prediction.labels
+
+
+def test_normalised_by_tokens_long_names_rise(students) -> None:
+    student = students("llama")
+    [(_, scores)] = score(student, {"a": prompt(student)}, MANY, HEADER, batch_size=1)
+    lengths = np.array(label_tokens(student, MANY, HEADER, prompt(student)))
+    plain, normalised = (answered(student, way) for way in ("none", "tokens"))
+    assert plain == tuple(MANY.names[column] for column in np.argsort(-scores))
+    assert normalised == tuple(MANY.names[column] for column in np.argsort(-scores / lengths))
+    longest = MANY.names[int(lengths.argmax())]
+    assert normalised.index(longest) < plain.index(longest)
+
+
+def test_a_ranking_has_probabilities_a_bottom_and_what_is_missing() -> None:
+    scores = np.log(np.array([0.1, 0.4, 0.3], np.float32))
+    ranked = rank("p", scores, LabelSpace(("Colon", "Liver", "Skin")))
+    assert ranked.ranking.labels == ("Liver", "Skin", "Colon")
+    assert np.exp(ranked.ranking.log_probs) == pytest.approx([0.5, 0.375, 0.125])
+    assert ranked.missing == pytest.approx(0.2)
+    assert ranked.probability("Colon") == pytest.approx(0.125)
+    assert ranked.bottom(2) == ("Skin", "Colon")
+    assert ranked.bottom(0) == ()
+
+
+def test_a_run_keeps_the_ranking_of_all_labels(install_plugin, tmp_path, monkeypatch) -> None:
+    install_plugin("mint-toy", "toy_plugin_for_scores", Path(__file__).with_name("toy_plugin.py").read_text())
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "task": "toy", "student": {"model": str(build("llama", tmp_path / "student"))}, "out": str(tmp_path / "runs"),
+        "name": "t", "aligner": None, "predict": {"decode": "score", "batch_size": 3}, "evaluate": {"bootstrap": 100},
+    }  # fmt: skip
+    run = mint_core.run(config)
+    lines = read_lines(run.path / "predictions.jsonl")
+    ranked = read_student_rankings(run.path, "base")
+    assert set(ranked) == {line["sample_id"] for line in lines}
+    for line in lines:
+        one = ranked[line["sample_id"]]
+        assert list(one.ranking.labels[:2]) == line["labels"]
+        assert len(one.ranking.labels) == 6
+        assert sum(map(one.probability, one.ranking.labels)) == pytest.approx(1)
+        assert math.log(1 - one.missing) + one.ranking.log_probs[0] == pytest.approx(line["log_probs"][0], abs=1e-4)
+    with pytest.raises(DataError, match="no scores of 'aligned'; available: base"):
+        read_student_rankings(run.path)
+    free = mint_core.run({**config, "predict": {"decode": "free"}})
+    with pytest.raises(DataError, match=r"decode=score"):
+        read_student_rankings(free.path, "base")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from mint_core.inference.automaton import Automaton, automaton
 from mint_core.inference.generate import greedy, stop_tokens
+from mint_core.inference.known import once
 from mint_core.students.encoding import append_response, check_length, encode_prompt
 from mint_core.types import LabelSpace, Prompt, Response
 
@@ -47,19 +49,20 @@ def generate_constrained(
         ModelError: The student's tokenizer writes two labels alike, or the student cannot end a response.
     """
     model = student.model if model is None else model
-    rules: Automaton | None = None
     every = list(prompts)
     for start in range(0, len(every), batch_size):
         ids = every[start : start + batch_size]
         encoded = [encode_prompt(student, sample_id, prompts[sample_id]) for sample_id in ids]
         end = encoded[0].end_of_turn
-        rules = rules or automaton(student, labels, header, n, end_of_turn=end, stops=stop_tokens(student, end))
+        how: dict[str, Any] = {"end_of_turn": end, "stops": stop_tokens(student, end)}
+        make = partial(automaton, student, labels, header, n, **how)
+        rules = once(student.model, ("automaton", labels, header, n, end), make)
         for prompt in encoded:
             check_length(student, prompt.sample_id, prompt.length + len(rules.head) + rules.longest)
         walk = Walk(rules, n, len(ids), student.device)
         rows = [append_response(prompt, rules.head) for prompt in encoded]
-        how: Any = {"max_new_tokens": rules.longest, "processors": LogitsProcessorList([walk])}
-        written = greedy(student, model, rows, end, **how)
+        processors = LogitsProcessorList([walk])
+        written = greedy(student, model, rows, end, max_new_tokens=rules.longest, processors=processors)
         yield from zip(ids, walk.responses(written[:, -1], labels), strict=True)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mint_core.inference.known import once
 from mint_core.inference.trie import Candidates, candidates, tries
 from mint_core.students.encoding import EncodedPrompt, append_response, check_length, encode_prompt, stack
+from mint_core.students.prompts import render_prompt
 from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
@@ -56,16 +59,17 @@ def score(
     import torch
 
     model = student.model if model is None else model
-    way, known = None, None
     every = list(prompts)
     for start in range(0, len(every), batch_size):
         ids = every[start : start + batch_size]
         encoded = [encode_prompt(student, sample_id, prompts[sample_id]) for sample_id in ids]
-        known = known or candidates(student, labels, header, encoded[0].end_of_turn)
+        end = encoded[0].end_of_turn
+        known = candidates(student, labels, header, end)
         for prompt in encoded:
             check_length(student, prompt.sample_id, prompt.length + known.longest)
         with torch.inference_mode():
-            way = way or _choose_way(student, model, encoded, known)
+            choose = partial(_choose_way, student, model, encoded, known)
+            way = once(model, ("way", labels, header, end), choose)
             scores = way(student, model, encoded, known, batch_size).cpu().numpy()
         yield from zip(ids, scores, strict=True)
 
@@ -79,7 +83,7 @@ def label_tokens(student: Student, labels: LabelSpace, header: str, prompt: Prom
         header: First line of a response.
         prompt: Any prompt of the task; it tells how a turn ends.
     """
-    end_of_turn = encode_prompt(student, "", prompt).end_of_turn
+    end_of_turn = render_prompt(prompt, student.processor, parts=student.reads_images).end_of_turn
     return [len(tail) + 1 for tail in candidates(student, labels, header, end_of_turn).tails]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
+from mint_core.inference.known import once
 from mint_core.students.encoding import encode_response
 from mint_core.students.prompts import write_response
 
@@ -45,6 +46,11 @@ def candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: s
         header: First line of a response.
         end_of_turn: What the chat format writes after a response.
     """
+    make = partial(_candidates, student, labels, header, end_of_turn)
+    return once(student.model, ("candidates", labels, header, end_of_turn), make)
+
+
+def _candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: str) -> Candidates:
     alone = [encode_response(student, write_response(header, (name,)), end_of_turn) for name in labels.names]
     longer = [encode_response(student, write_response(header, (name, "x")), "") for name in labels.names]
     # Where the list goes on, the tokens are the same up to the end of the name, unless the tokenizer merges across it.

@@ -11,6 +11,8 @@ from rich.table import Table
 VARIANTS = {
     "base": "base student",
     "aligned": "aligned student",
+    "aligned-free": "aligned, not constrained",
+    "base-free": "base, not constrained",
     "aligned-shuffled": "aligned, images shuffled",
     "base-fused": "base, fused",
     "aligned-fused": "aligned, fused",

@@ -62,11 +62,12 @@ def retrieval_rows(context: Context, predictions: Sequence[Prediction]) -> Retri
     """
     manifest = context.folder.manifest("predict")
     fuse = context.resolved.config.retrieval.fuse
-    if manifest is None or SCORES not in manifest.outputs:
+    kept = manifest is not None and SCORES in manifest.outputs
+    scores = read_scores(context.folder.path / SCORES) if kept else {}
+    if RETRIEVER not in scores:
         if fuse != "none":
             raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
         return RetrievalRows()
-    scores = read_scores(context.folder.path / SCORES)
     reported = [sample.id for sample in context.data.split(context.split)]
     own = _lists(context, RETRIEVER, reported, _stacked(scores[RETRIEVER], reported))
     if fuse == "none":

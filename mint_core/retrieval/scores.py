@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ RETRIEVER = "retriever"
 
 SCORES = "scores.parquet"
 """Output of `predict`: the scores of all labels."""
+
+_LABELS = b"labels"
 
 ByVariant = dict[str, dict[str, NDArray[np.float32]]]
 """Scores of all labels by variant and sample id, in the order of the label space."""
@@ -69,8 +72,8 @@ def unpack(text: str) -> NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
-def write_scores(path: Path, scores: ByVariant) -> None:
-    """One row per variant and sample: `variant`, `sample`, `scores` in the order of the label space."""
+def write_scores(path: Path, scores: ByVariant, labels: LabelSpace) -> None:
+    """One row per variant and sample: `variant`, `sample`, `scores` in the order of `labels` in the file's metadata."""
     keys = [(variant, sample) for variant, rows in scores.items() for sample in rows]
     flat = np.concatenate([scores[variant][sample] for variant, sample in keys])
     width = len(flat) // len(keys)
@@ -81,7 +84,12 @@ def write_scores(path: Path, scores: ByVariant) -> None:
             "scores": pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), width),
         }
     )
-    pq.write_table(table, path)
+    pq.write_table(table.replace_schema_metadata({_LABELS: json.dumps(labels.names)}), path)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names of the labels, in the order of the scores."""
+    return tuple(json.loads(pq.read_schema(path).metadata[_LABELS]))
 
 
 def read_scores(path: Path) -> ByVariant:

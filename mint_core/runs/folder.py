@@ -189,12 +189,15 @@ class RunFolder:
     ) -> Manifest:
         """Makes the outputs in `<workspace>/out` visible; the manifest comes last."""
         workspace = self.workspace(stage, key)
+        earlier = self.manifest(stage)
         outputs = sorted((workspace / "out").iterdir())
         with storage_errors(self.path):
             digests = {path.name: digest_of_path(path) for path in outputs}
             (self.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
             for path in outputs:
                 self._replace(path, self.path / path.name)
+            for name in set(earlier.outputs if earlier else ()) - set(digests):
+                self._remove(self.path / Path(name).name)
             manifest = Manifest(stage, key, dict(inputs), digests, round(seconds, 3), peak, dict(facts))
             write_json(self.path / "stages" / f"{stage}.json", asdict(manifest))
             shutil.rmtree(workspace)
@@ -205,6 +208,13 @@ class RunFolder:
         if old.is_dir():
             shutil.rmtree(old)
         new.replace(old)
+
+    @staticmethod
+    def _remove(old: Path) -> None:
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
 
     def adopt(self, stage: str, key: str, other: RunFolder) -> Manifest | None:
         """Copies a stage that is complete in another run, its manifest last; None where it is not complete there.

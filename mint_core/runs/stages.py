@@ -300,14 +300,14 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
         samples = [*context.data.split(context.split), *context.validation]
         asked = _with_passages(context, student, samples, _inference_prompts(context, samples), budget)
         variants = _variants(context, asked.prompts)
-        whole = config.decode == "score" and context.retriever is not None
+        whole = config.decode == "score"
         total = sum(map(len, variants.values()))
         advance = context.advance(total, "responses")
         advance(len(done))
         model = student.model
         with partial.open("a", encoding="utf-8") as stream:
             for variant, prompts in variants.items():
-                if variant != "base" and model is student.model:
+                if variant.startswith("aligned") and model is student.model:
                     model = load_adapter(student.model, context.folder.path / "adapter")
                 open_ids = {i: prompt for i, prompt in prompts.items() if (variant, i) not in done}
                 n = len(labels) if whole else context.n
@@ -331,11 +331,15 @@ def response_budget(student: Student, context: Context) -> int:
 
 def _variants(context: Context, prompts: Mapping[str, Prompt]) -> dict[str, Mapping[str, Prompt]]:
     """Who answers, and what is asked."""
+    from mint_core.inference.answer import FREE
+
     config = context.resolved.config.predict
     aligned = context.resolved.aligner is not None
     variants = {"base": prompts} if config.base or not aligned else {}
     if aligned:
         variants["aligned"] = prompts
+    if config.decode == "constrained" and config.free_beside:
+        variants = {name + way: asked for name, asked in variants.items() for way in ("", FREE)}
     reported = {sample.id: prompts[sample.id] for sample in context.data.split(context.split)}
     if aligned and config.shuffled and context.task.modality == "image" and len(reported) > 1:
         variants["aligned-shuffled"] = _shuffle_images(reported, context.resolved.config.seed)
@@ -389,13 +393,13 @@ def _publish(context: Context, partial: Path, out: Path) -> None:
                 scores.setdefault(record["variant"], {})[record["sample_id"]] = unpack(row)
             if record["sample_id"] in reported:
                 write_line(stream, record)
-    if context.retriever is None:
-        return
-    blind = [sample.for_student(context.task.modality) for sample in samples]
-    found = retriever_scores(context.retriever, blind, context.data.labels)
-    if found is not None:
-        scores[RETRIEVER] = {sample.id: row for sample, row in zip(samples, found, strict=True)}
-        write_scores(out / SCORES, scores)
+    if context.retriever is not None:
+        blind = [sample.for_student(context.task.modality) for sample in samples]
+        found = retriever_scores(context.retriever, blind, context.data.labels)
+        if found is not None:
+            scores[RETRIEVER] = {sample.id: row for sample, row in zip(samples, found, strict=True)}
+    if scores:
+        write_scores(out / SCORES, scores, context.data.labels)
 
 
 def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Prompt]:
