@@ -2,6 +2,7 @@
 
     python benchmarks/retrieval.py                                  phenotype, bm25, fusion
     python benchmarks/retrieval.py --model ID_OR_FOLDER             embeddings beside them
+    python benchmarks/retrieval.py --choices                        what was chosen on the training patients, and why
 
 The patients are phenopackets, read by the task rare-disease (at least 15 patients per disease, 12 diseases held out).
 The retriever is never trained, so seen and unseen only name the groups that students are compared on. A patient whose
@@ -44,6 +45,8 @@ from mint_rag import knowledge
 from mint_rag.finder import TermFinder
 from mint_rag.hpo import Hpo, HpoConfig
 from mint_rag.naming import DiseaseNames
+from mint_rag.ranking import best_per_label, fuse
+from mint_rag.similarity import PIVOT, phenotype_scores
 
 ROOT = Path(__file__).parents[1]
 PATIENTS = ROOT / ".." / "shared" / "data" / "rare_disease" / "phenopackets.zip"
@@ -214,6 +217,67 @@ def ranked(
     }
 
 
+# --- what was chosen on the training patients
+
+
+def choices(place: Path) -> dict[str, dict[str, float]]:
+    """Top-1 and Top-10 of other scores of phenotype similarity, and of other ways to fuse."""
+    data = load(place)
+    train = [sample for sample in data.split("train") if sample.label]
+    texts = [sample.text or "" for sample in train]
+    truth = np.array([data.labels.index(str(sample.label)) for sample in train])
+    with tempfile.TemporaryDirectory() as scratch:
+        retriever = Hpo(HpoConfig(method="fusion"))
+        retriever.build(RetrieverContext(data.labels, Path(scratch)))
+        known, label_of = retriever._known, retriever._label_of
+        finder = TermFinder((name, phenotype) for name, phenotype in known.names)
+        asked = [finder.find(text) for text in texts]
+        found: dict[str, NDArray[np.float32]] = {}
+        for pivot in (0.0, 0.15, PIVOT, 0.25, 0.35, 0.5):
+            found[f"shared, pivot {pivot}"] = np.stack([phenotype_scores(known, one, pivot) for one in asked])
+        shared = found["shared, pivot 0.0"]
+        whole = np.array([known.information[closure(known, one)].sum() for one in asked])[:, None]
+        found["simGIC"] = shared / np.maximum(whole + known.content - shared, 1e-6)
+        labelled = np.flatnonzero(label_of >= 0)
+        one_way, both_ways = best_matches(known, asked, labelled)
+        scores = {name: best_per_label(rows, label_of, len(data.labels)) for name, rows in found.items()}
+        for name, part in (("Resnik, patient to disease", one_way), ("Resnik, both ways", both_ways)):
+            scores[name] = best_per_label(part, label_of[labelled], len(data.labels))
+        methods = [method.scores(texts) for method in retriever._methods]
+        scores["fusion among all diseases"] = best_per_label(fuse(methods), label_of, len(data.labels))
+        few = fuse([method[:, labelled] for method in methods])
+        scores["fusion among the labels"] = best_per_label(few, label_of[labelled], len(data.labels))
+    ranks = {name: ranks_of_truth(rows, truth) for name, rows in scores.items()}
+    return {name: {f"top{n}": round(100 * float((r <= n).mean()), 1) for n in (1, 10)} for name, r in ranks.items()}
+
+
+def closure(known: knowledge.Knowledge, phenotypes: Sequence[int]) -> NDArray[np.int32]:
+    """Everything at or above some phenotypes."""
+    rows = [known.above[known.above_start[one] : known.above_start[one + 1]] for one in phenotypes]
+    return np.unique(np.concatenate([*rows, np.empty(0, np.int32)])).astype(np.int32)
+
+
+def best_matches(
+    known: knowledge.Knowledge, asked: Sequence[Sequence[int]], diseases: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean best match of Resnik's similarity, from patient to disease, and the mean of both directions."""
+    terms = sorted({term for one in asked for term in one})
+    row_of = {term: row for row, term in enumerate(terms)}
+    above = np.zeros((len(terms), len(known.information)), bool)
+    for term, row in row_of.items():
+        above[row, closure(known, [term])] = True
+    there, both = (np.zeros((len(asked), len(diseases)), np.float32) for _ in range(2))
+    for column, disease in enumerate(diseases):
+        own = known.phenotypes(int(disease)).tolist()
+        pairs = np.stack([(above[:, (at := closure(known, [term]))] * known.information[at]).max(1) for term in own], 1)
+        for patient, one in enumerate(asked):
+            if one:
+                rows = pairs[[row_of[term] for term in one]]
+                there[patient, column] = rows.max(1).mean()
+                both[patient, column] = (rows.max(1).mean() + rows.max(0).mean()) / 2
+    return there, both
+
+
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     return {
@@ -241,11 +305,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=PATIENTS, help="phenopackets: a folder or zip archive")
     parser.add_argument("--notes", type=Path, default=NOTES, help="clinical notes; left out where there are none")
     parser.add_argument("--model", help="a sentence-transformers folder or id: adds the rows with embeddings")
+    parser.add_argument("--choices", action="store_true", help="compare other scores on the training patients")
     parser.add_argument("--out", type=Path, default=RESULT, help="JSON file")
     parser.add_argument("--load-from", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load_from:
         print(load_again(options.load_from))
+        return
+    if options.choices:
+        result = json.loads(options.out.read_text()) if options.out.exists() else {}
+        result["choices on training patients"] = choices(options.data)
+        options.out.write_text(json.dumps(result, indent=2) + "\n")
+        print(json.dumps(result["choices on training patients"], indent=2))
         return
     methods = {method: HpoConfig(method=method) for method in METHODS}  # type: ignore[arg-type]
     if options.model:
@@ -256,6 +327,8 @@ def main() -> None:
     if options.notes.exists():
         result["notes"] = run_notes(options.notes, methods)
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(options.out.read_text()) if options.out.exists() else {}
+    result |= {key: before[key] for key in before if key.startswith("choices")}
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     for part in filter(None, (result, result.get("notes"))):
         print(table(part), end="\n\n")
