@@ -569,6 +569,31 @@ def test_an_endpoint_answers_in_order(serve, ask, monkeypatch) -> None:
     assert "leave this machine" not in answer.err
 
 
+def test_stdout_goes_where_it_is_sent_though_stderr_is_a_terminal(
+    serve, adapter: Path, notes: Path, tmp_path: Path
+) -> None:
+    """The progress bar redirects stdout; the answers must not go its way."""
+    server = serve(says(LIST))
+    command = ["predict", "--adapter", adapter, "--input", notes, "--endpoint", server.url, "--model", "m"]
+    leader, follower = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "mint_core", *map(str, command)],
+        env={
+            **os.environ,
+            "TERM": "xterm",
+            "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(Path(__file__).parents[1])]),
+        },
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        timeout=120,
+        check=False,
+    )
+    os.close(follower)
+    os.close(leader)
+    assert done.returncode == 0
+    assert [record["id"] for record in lines(done.stdout.decode())] == [note["id"] for note in NOTES]
+
+
 def test_an_image_travels_inside_the_request(serve, tmp_path: Path) -> None:
     import base64
 
@@ -740,6 +765,8 @@ def test_which_addresses_are_local(url: str, local: bool) -> None:
         (("--endpoint", "http://localhost/v1", "--model", "m", "--decode", "score"), "writes freely"),
         (("--model", "m"), "of an --endpoint"),
         (("--source", "file"), "leave --source out"),
+        (("--endpoint", "http://localhost/v1", "--model", "m", "--task", "toy"), "leave --task out"),
+        (("--set", "task.n=7"), "larger than the label space"),
     ],
 )
 def test_contradictions_are_refused(predict, options, said: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mint_core.cli.progress import Terminal
     from mint_core.config import PredictConfig
     from mint_core.prediction.endpoint import EndpointOptions
-    from mint_core.prediction.output import Output, Stdout
+    from mint_core.prediction.formats import Format
+    from mint_core.prediction.output import Output
     from mint_core.prediction.predict import Answer, Summary
     from mint_core.prediction.setting import Setting
 
@@ -85,8 +86,9 @@ def predict(**given: Any) -> None:
     from mint_core.cli.progress import Terminal
 
     _check(given)
-    with Terminal(quiet=given["quiet"]) as terminal, _closed_pipe():
-        summary = _predict(given, terminal)
+    stdout = sys.stdout  # the progress bar puts a stream of its own in its place
+    with Terminal(quiet=given["quiet"]) as terminal, _closed_pipe(stdout):
+        summary = _predict(given, stdout, terminal)
     _conclude(summary, given["output"], terminal)
 
 
@@ -101,13 +103,13 @@ def _check(given: dict[str, Any]) -> None:
     for option in ("top", "threshold"):
         if given[option] is not None and not scored:
             raise ConfigError(f"--{option} needs the labels' probabilities; add --decode score.")
+    for option in ("config_file", "task", "source", "data"):
+        if given["adapter"] is not None and given[option] is not None:
+            name = option.removesuffix("_file")
+            raise ConfigError(f"The adapter knows its task; leave --{name} out, and change options with --set.")
     if given["endpoint"] is None:
         if given["model"] is not None:
             raise ConfigError("--model names a model of an --endpoint; the student on this machine is --student.")
-        for option in ("config_file", "task", "source", "data"):
-            if given[option] is not None:
-                name = option.removesuffix("_file")
-                raise ConfigError(f"The adapter knows its task; leave --{name} out, and change options with --set.")
         return
     if given["model"] is None:
         raise ConfigError("--endpoint needs --model NAME, the model's name on that server.")
@@ -118,18 +120,20 @@ def _check(given: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _closed_pipe() -> Iterator[None]:
+def _closed_pipe(stdout: TextIO) -> Iterator[None]:
     """A reader such as `head` that has seen enough is no error."""
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # Python flushes once more when it ends
         sys.exit(0)
 
 
-def _predict(given: dict[str, Any], terminal: Terminal) -> Summary:
+def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summary:
     from mint_core.prediction.endpoint import Endpoint
+    from mint_core.prediction.output import Stdout
     from mint_core.prediction.predict import Job, predict
+    from mint_core.runs.observer import Observer
 
     setting = _setting(given)
     if setting.simulated:
@@ -158,7 +162,9 @@ def _predict(given: dict[str, Any], terminal: Terminal) -> Summary:
             def answer() -> Answer:
                 return lambda _, prompts: endpoint.answers(prompts)
 
-        return predict(job, _output(given, setting, config, listed), answer, terminal)
+        to_screen = given["output"] is None and stdout.isatty()  # a bar would run through the answers
+        output = _output(given, setting, config, listed) or Stdout(stdout, _form(given, setting, listed))
+        return predict(job, output, answer, Observer() if to_screen else terminal)
 
 
 def _setting(given: dict[str, Any]) -> Setting:
@@ -201,7 +207,7 @@ def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Termina
     return EndpointOptions(
         url=url,
         model=given["model"],
-        key=os.environ.get(given["api_key_env"]),
+        key=os.environ.get(given["api_key_env"], "").strip() or None,
         key_name=given["api_key_env"],
         timeout=given["timeout"],
         retries=given["retries"],
@@ -211,9 +217,20 @@ def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Termina
     )
 
 
-def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, listed: int) -> Output | Stdout:
-    from mint_core.prediction.formats import Csv, Format, JsonLines
-    from mint_core.prediction.output import Output, Stdout
+def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, listed: int) -> Output | None:
+    """The file that --output names, or None."""
+    from mint_core.prediction.output import Output
+
+    path: Path | None = given["output"]
+    if path is None:
+        return None
+    if path.suffix.lower() not in (".jsonl", ".csv"):
+        raise ConfigError(f"--output takes a file that ends in .jsonl or .csv, not {path.name}.")
+    return Output(path, _form(given, setting, listed), _settings(given, setting, config))
+
+
+def _form(given: dict[str, Any], setting: Setting, listed: int) -> Format:
+    from mint_core.prediction.formats import Csv, JsonLines
 
     path: Path | None = given["output"]
     extra = {
@@ -221,14 +238,9 @@ def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, list
         "echo": given["echo_text"],
         "passages": setting.retriever is not None,
     }
-    if path is None:
-        return Stdout(sys.stdout, JsonLines(**extra))
-    if path.suffix.lower() not in (".jsonl", ".csv"):
-        raise ConfigError(f"--output takes a file that ends in .jsonl or .csv, not {path.name}.")
-    form: Format = JsonLines(**extra)
-    if path.suffix.lower() == ".csv":
-        form = Csv(width=listed, scored=given["decode"] == "score", **extra)
-    return Output(path, form, _settings(given, setting, config))
+    if path is not None and path.suffix.lower() == ".csv":
+        return Csv(width=listed, scored=given["decode"] == "score", **extra)
+    return JsonLines(**extra)
 
 
 def _settings(given: dict[str, Any], setting: Setting, config: PredictConfig) -> dict[str, Any]:
@@ -246,7 +258,7 @@ def _settings(given: dict[str, Any], setting: Setting, config: PredictConfig) ->
         "request": list(given["request"]),
         "retriever": _retriever_record(setting),
         "task": {"name": setting.task.name, "version": setting.task.version, **options},
-        "input": given["place"].resolve().name,
+        "input": given["place"].resolve().name.encode("utf-8", "replace").decode(),
         **{key: given[key] for key in asked},
         **config.model_dump(mode="json", exclude={"batch_size", "base", "shuffled"}),
     }

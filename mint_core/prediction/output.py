@@ -62,7 +62,8 @@ class Output:
             self._release()
 
     def _release(self) -> None:
-        Path(self._lock.lock_file).unlink(missing_ok=True)  # still held: a second process has been refused by then
+        with suppress(OSError):  # Windows keeps the file while it is open
+            Path(self._lock.lock_file).unlink()  # still held: a second process has been refused by then
         self._lock.release()
 
     def _open(self) -> None:

@@ -69,10 +69,13 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path) -> Setting
             raise ConfigError(f"With --adapter, --set takes {', '.join(_LAYERS)}, not '{key}'.")
     task = _task(adapter, record, user.get("task", {}), place)
     retriever, passage_tokens = _retriever(user), _passage_tokens(user.get("retrieval", {}))
+    n = task.config.n or record.n
+    if n > len(record.labels):
+        raise ConfigError(f"task.n={n} is larger than the label space ({len(record.labels)} labels).")
     return Setting(
         task=task,
         labels=record.label_space,
-        n=task.config.n or record.n,
+        n=n,
         simulated=record.simulated,
         adapter=adapter,
         student=_student(adapter, record, user.get("student", {})),
