@@ -56,7 +56,7 @@ def generate_constrained(
         end = encoded[0].end_of_turn
         how: dict[str, Any] = {"end_of_turn": end, "stops": stop_tokens(student, end)}
         make = partial(automaton, student, labels, header, n, **how)
-        rules = once(student.model, ("automaton", labels, header, n, end), make)
+        rules = once(student.model, ("automaton", student.tokenizer, labels, header, n, end), make)
         for prompt in encoded:
             check_length(student, prompt.sample_id, prompt.length + len(rules.head) + rules.longest)
         walk = Walk(rules, n, len(ids), student.device)

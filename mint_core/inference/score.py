@@ -69,7 +69,7 @@ def score(
             check_length(student, prompt.sample_id, prompt.length + known.longest)
         with torch.inference_mode():
             choose = partial(_choose_way, student, model, encoded, known)
-            way = once(model, ("way", labels, header, end), choose)
+            way = once(model, ("way", student.tokenizer, labels, header, end), choose)
             scores = way(student, model, encoded, known, batch_size).cpu().numpy()
         yield from zip(ids, scores, strict=True)
 

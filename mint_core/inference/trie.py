@@ -47,7 +47,7 @@ def candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: s
         end_of_turn: What the chat format writes after a response.
     """
     make = partial(_candidates, student, labels, header, end_of_turn)
-    return once(student.model, ("candidates", labels, header, end_of_turn), make)
+    return once(student.model, ("candidates", student.tokenizer, labels, header, end_of_turn), make)
 
 
 def _candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: str) -> Candidates:
