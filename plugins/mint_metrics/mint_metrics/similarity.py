@@ -7,15 +7,30 @@ fixed: the response's name first, the known name second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import lru_cache
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mint_core.types import LabelSpace, normalise_name
+
+
+def _compiled(module: str, name: str) -> Any:
+    """What an optional package offers, or None. `pip install 'mint-metrics[fast]'`: the same results, sooner."""
+    try:
+        return getattr(import_module(module), name)
+    except ImportError:
+        return None
+
+
+SequenceMatcher: Any = _compiled("cydifflib", "SequenceMatcher") or difflib.SequenceMatcher
+cdist: Any = _compiled("rapidfuzz.process", "cdist")
 
 KNOWN = 0.6
 """From this ratio on a name counts as a known label and not as made up (HFA)."""
@@ -50,8 +65,7 @@ def best_matches(response_names: Iterable[str], labels: LabelSpace) -> list[Matc
     Returns:
         One match per name; None where no label reaches `KNOWN`.
     """
-    matcher = _matcher(labels)
-    return [matcher.match(name) for name in response_names]
+    return _matcher(labels).matches(list(response_names))
 
 
 def recognise(response_names: Iterable[str], labels: LabelSpace) -> list[str | None]:
@@ -62,7 +76,25 @@ def recognise(response_names: Iterable[str], labels: LabelSpace) -> list[str | N
 
 
 def _ratio(response_form: str, known_form: str) -> float:
-    return SequenceMatcher(None, response_form, known_form, autojunk=False).ratio()
+    return float(SequenceMatcher(None, response_form, known_form, autojunk=False).ratio())
+
+
+_NEARLY_RIGHT = 0.85
+"""From this bound on a known name is compared at once: it will probably rule out all others."""
+_MOST = int(np.iinfo(np.uint16).max)
+_KEPT = 500_000
+"""Matches that are kept per label space, at most."""
+_FEW = 2
+"""Up to so many known names are compared directly, because a tighter bound would cost more than it saves."""
+
+
+class _Best(NamedTuple):
+    """The nearest known name so far."""
+
+    place: int
+    """Among all names of the label space; -1: none yet."""
+    ratio: float
+    """At least `KNOWN`."""
 
 
 @lru_cache(maxsize=8)
@@ -73,10 +105,16 @@ def _matcher(labels: LabelSpace) -> _Matcher:
 class _Matcher:
     """Finds the nearest name of one label space, exactly, without running difflib on every known name.
 
-    difflib's common blocks form a common subsequence, so 2 LCS / T bounds its ratio from above, and more tightly than
-    difflib's own `quick_ratio`. The LCS with ALL known names is computed at once, bit-parallel, one bit per character
-    of a known name (Hyyrö 2004, "Bit-parallel LCS-length computation revisited"). Only names whose bound reaches the
-    best ratio so far are given to difflib: about one in a thousand.
+    A known name is compared only where a bound of its ratio reaches the best ratio so far, and `KNOWN`. Two bounds are
+    used, both for ALL known names at once and neither looser than difflib's own:
+
+    characters    M is at most the number of characters that both names hold, in any order. Quick, and enough for a name
+                  that is spelt nearly right.
+    subsequence   difflib's common blocks form a common subsequence, so M is at most the length of the longest one.
+                  Computed by rapidfuzz where it is installed, and then alone; else bit-parallel, one bit per character
+                  of a known name (Hyyrö 2004, "Bit-parallel LCS-length computation revisited").
+
+    What was found is kept, because responses repeat names.
     """
 
     def __init__(self, labels: LabelSpace) -> None:
@@ -93,23 +131,76 @@ class _Matcher:
                 places.setdefault(character, []).append(place)
         self._places = {character: self._bits(where) for character, where in places.items()}
         self._all = self._bits([place for where in places.values() for place in where])
-        self.match = lru_cache(maxsize=32_768)(self._match)
+        self._rows = {character: row for row, character in enumerate(places)}
+        self._counts = np.zeros((len(places), len(self._forms)), np.uint16)  # of each character in each known name
+        for column, form in enumerate(self._forms):
+            for character, count in Counter(form).items():
+                self._counts[self._rows[character], column] = count
+        self._found: dict[str, Match | None] = {}
 
-    def _match(self, response_name: str) -> Match | None:
-        if exact := self._labels.find(response_name):
-            return Match(exact, 1.0)
-        form = normalise_name(response_name)
-        if not form:
-            return None
-        bounds = 2.0 * self._common(form) / (self._lengths + len(form))
-        best, best_ratio = -1, 0.0
-        for index in np.argsort(-bounds, kind="stable").tolist():
-            if bounds[index] < max(KNOWN, best_ratio):
+    def matches(self, response_names: Sequence[str]) -> list[Match | None]:
+        """The nearest label of each name."""
+        if len(self._found) > _KEPT:
+            self._found.clear()
+        found = self._found
+        new = [name for name in dict.fromkeys(response_names) if name not in found]
+        if new:
+            exact = {name: self._labels.find(name) for name in new}
+            found.update({name: Match(label, 1.0) for name, label in exact.items() if label})
+            forms = {name: normalise_name(name) for name, label in exact.items() if not label}
+            found.update(zip(forms, self._nearest_of(list(forms.values())), strict=True))
+        return [found[name] for name in response_names]
+
+    def _nearest_of(self, forms: Sequence[str]) -> list[Match | None]:
+        """The nearest label of each form, none of which is a known name."""
+        if cdist is None or not forms:
+            return [self._nearest(form, self._bounds(form, self._shared(form))) if form else None for form in forms]
+        common = cdist(forms, self._forms, scorer=_compiled("rapidfuzz.distance", "LCSseq").similarity, dtype=np.int64)
+        rows = zip(forms, common, strict=True)
+        return [self._nearest(form, self._bounds(form, row)) if form else None for form, row in rows]
+
+    def _nearest(self, form: str, bounds: NDArray[np.float64]) -> Match | None:
+        """The nearest label of one form.
+
+        Args:
+            form: A normalised name.
+            bounds: Of its ratio with each known name, shape (n_forms,).
+        """
+        open_ones = np.flatnonzero(bounds >= KNOWN)
+        best = _Best(-1, KNOWN)
+        first = int(bounds.argmax())
+        if bounds[first] >= _NEARLY_RIGHT:
+            best = self._better(best, form, first)
+            open_ones = open_ones[(bounds[open_ones] >= best.ratio) & (open_ones != first)]
+        if cdist is None and len(open_ones) > _FEW:
+            bounds = self._bounds(form, self._common(form))
+            open_ones = open_ones[bounds[open_ones] >= best.ratio]
+        for index in open_ones[np.argsort(-bounds[open_ones], kind="stable")].tolist():
+            if bounds[index] < best.ratio:
                 break
-            value = _ratio(form, self._forms[index])
-            if value >= KNOWN and (value > best_ratio or (value == best_ratio and index < best)):
-                best, best_ratio = index, value
-        return None if best < 0 else Match(self._owners[best], best_ratio)
+            best = self._better(best, form, index)
+        return None if best.place < 0 else Match(self._owners[best.place], best.ratio)
+
+    def _bounds(self, form: str, common: NDArray[np.int64]) -> NDArray[np.float64]:
+        """From the most characters that can match to the highest ratio."""
+        bounds: NDArray[np.float64] = 2.0 * common / (self._lengths + len(form))
+        return bounds
+
+    def _better(self, best: _Best, form: str, index: int) -> _Best:
+        """The nearer of the best known name so far and another one; of equally near ones the earlier."""
+        value = _ratio(form, self._forms[index])
+        if value > best.ratio or (value == best.ratio and (best.place < 0 or index < best.place)):
+            return _Best(index, value)
+        return best
+
+    def _shared(self, form: str) -> NDArray[np.int64]:
+        """Characters that the form and each known name share, in any order, shape (n_forms,)."""
+        own = {self._rows[character]: count for character, count in Counter(form).items() if character in self._rows}
+        if not own:
+            return np.zeros(len(self._forms), np.int64)
+        limits = np.array([min(count, _MOST) for count in own.values()], np.uint16)
+        shared: NDArray[np.int64] = np.minimum(self._counts[list(own)], limits[:, None]).sum(axis=0, dtype=np.int64)
+        return shared
 
     def _common(self, form: str) -> NDArray[np.int64]:
         """Length of the longest common subsequence with each known name, shape (n_forms,)."""

@@ -176,3 +176,85 @@ def test_an_exact_name_needs_no_difflib(difflib_calls: list[tuple[str, str]], ti
 def test_each_label_space_has_its_own_matches():
     assert best_matches(["colon"], LabelSpace(("Colon", "Lung"))) == [Match("Colon", 1)]
     assert best_matches(["colon"], LabelSpace(("Skin", "Lung"))) == [None]
+
+
+@pytest.fixture(params=["plain", "compiled"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """With and without what `mint-metrics[fast]` installs."""
+    if request.param == "plain":
+        monkeypatch.setattr(similarity, "SequenceMatcher", difflib.SequenceMatcher)
+        monkeypatch.setattr(similarity, "cdist", None)
+    else:
+        for package in ("cydifflib", "rapidfuzz"):
+            pytest.importorskip(package, reason="pip install 'mint-metrics[fast]'")
+    similarity._matcher.cache_clear()
+    yield request.param
+    similarity._matcher.cache_clear()
+
+
+WORDS = (
+    "Syndrome", "syndrome", "type 1", "type 2", "type II", "X-linked", "dysplasia", "deficiency", "Ehlers-Danlos",
+    "Prader\u2013Willi", "Sjögren", "Ménière", "日本", "familial", "A", "of", "the", "heart", "Kabuki", "Noonan", "β-thal",
+)  # fmt: skip
+
+
+def hard_name(draw: random.Random, known: str) -> str:
+    """A name that is hard to tell from a known one, or shares nothing with it."""
+    words = known.split()
+    return draw.choice((
+        lambda: spoilt(draw, known, "aeiorst -,.'é"),
+        lambda: " ".join(draw.sample(words, len(words))),
+        lambda: known[: draw.randint(0, len(known))],
+        lambda: known[draw.randint(0, len(known)) :],
+        lambda: f"{known} {draw.choice(WORDS)}",
+        lambda: " ".join(word for word in words if draw.random() < 0.7),
+        lambda: "".join(f"{c}{draw.choice(('', '', '', '-', ', ', '_'))}" for c in known).upper(),
+        lambda: known[::-1],
+        lambda: known + known,
+        lambda: "".join(draw.sample(known, len(known))),
+        lambda: " ".join(draw.choices(WORDS, k=draw.randint(0, 5))),
+        lambda: draw.choice(("", " ", "???", "\u0301", "x" * 250, known * 8)),
+    ))()  # fmt: skip
+
+
+def test_ten_thousand_hard_pairs_are_decided_as_difflib_decides(engine: str):
+    """Best label, best ratio and both thresholds, against plain difflib on every pair."""
+    draw = random.Random(11)
+    pairs, decided = 0, {"recognised": 0, "known": 0, "none": 0}
+    while pairs < 10_000:
+        names = {normalise_name(n): n for n in (" ".join(draw.choices(WORDS, k=draw.randint(1, 5))) for _ in range(20))}
+        labels = LabelSpace(tuple(names.values()))
+        asked = [hard_name(draw, draw.choice(labels.names)) for _ in range(20)]
+        expected = [brute_force(name, labels) for name in asked]
+        assert best_matches(asked, labels) == expected
+        assert best_matches(asked, labels) == expected  # from what was kept
+        assert recognise(asked, labels) == [m.label if m and m.ratio >= RECOGNISED else None for m in expected]
+        for match in expected:
+            decided["none" if match is None else "recognised" if match.ratio >= RECOGNISED else "known"] += 1
+        pairs += len(asked) * len(labels)
+    assert min(decided.values()) > 20
+
+
+def test_no_bound_is_below_the_ratio(engine: str):
+    draw = random.Random(12)
+    labels = LabelSpace(tuple({normalise_name(w): w for w in WORDS}.values()))
+    matcher = similarity._matcher(labels)
+    for _ in range(200):
+        form = normalise_name(hard_name(draw, draw.choice(labels.names)))
+        ratios = [difflib_ratio(form, known) for known in labels.names]
+        for common in (matcher._shared(form), matcher._common(form)):
+            assert all(
+                bound >= value for bound, value in zip(matcher._bounds(form, common), ratios, strict=True) if form
+            )
+
+
+def test_what_is_kept_has_a_limit(engine: str, monkeypatch: pytest.MonkeyPatch, tissues: LabelSpace):
+    monkeypatch.setattr(similarity, "_KEPT", 3)
+    names = ["colonn", "lungg", "skinn", "livr", "colonn"]
+    expected = [brute_force(name, tissues) for name in names]
+    assert [best_matches([name], tissues)[0] for name in names] == expected
+    assert len(similarity._matcher(tissues)._found) <= 4
+
+
+def test_a_name_with_more_of_a_character_than_a_short_integer_counts(engine: str, tissues: LabelSpace):
+    assert best_matches(["n" * 70_000], tissues) == [None]
