@@ -33,7 +33,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,8 +127,17 @@ def load_again(cache: Path) -> float:
     return time.perf_counter() - begin
 
 
-def annotated_share(data: TaskData, samples: Sequence[Sample]) -> dict[str, float]:
-    """By label: which share of the distinct phenotypes of its patients stands in the annotation of the disease."""
+class Overlap(NamedTuple):
+    """How much of what patients have stands word for word in the annotation of their disease."""
+
+    by_label: dict[str, float]
+    """Share of the distinct phenotypes of a label's patients."""
+    by_patient: dict[str, float]
+    """Share of a patient's phenotypes, by sample id."""
+
+
+def overlap(data: TaskData, samples: Sequence[Sample]) -> Overlap:
+    """Compares patients with the annotations of hpo3."""
     with tempfile.TemporaryDirectory() as scratch:
         knowledge.build(Path(scratch), None, lambda _: None)
         known = knowledge.load(Path(scratch))
@@ -139,9 +148,13 @@ def annotated_share(data: TaskData, samples: Sequence[Sample]) -> dict[str, floa
             if label is not None:
                 own[label] |= set(known.phenotypes(disease).tolist())
         told: dict[str, set[int]] = defaultdict(set)
+        patients: dict[str, float] = {}
         for sample in samples:
-            told[str(sample.label)] |= set(finder.find(sample.text or ""))
-    return {label: len(told[label] & own[label]) / len(told[label]) for label in own if told[label]}
+            label, found = str(sample.label), set(finder.find(sample.text or ""))
+            told[label] |= found
+            if found and label in own:
+                patients[sample.id] = len(found & own[label]) / len(found)
+    return Overlap({label: len(told[label] & own[label]) / len(told[label]) for label in own if told[label]}, patients)
 
 
 def summary(ranks: NDArray[np.int64], groups: Sequence[str], n: int) -> dict[str, Any]:
@@ -158,7 +171,7 @@ def summary(ranks: NDArray[np.int64], groups: Sequence[str], n: int) -> dict[str
 def rows(data: TaskData, samples: Sequence[Sample]) -> dict[str, NDArray[np.bool_]]:
     """Which patients each row of the table is about."""
     seen = {sample.label for sample in data.split("train")}
-    shares = annotated_share(data, [sample for sample in data.samples if sample.label])
+    shares = overlap(data, [sample for sample in data.samples if sample.label]).by_label
     is_seen = np.array([sample.label in seen for sample in samples])
     known = np.array([sample.label in shares for sample in samples])
     full = np.array([shares.get(str(sample.label), 0) >= ANNOTATED for sample in samples])
@@ -175,7 +188,11 @@ def rows(data: TaskData, samples: Sequence[Sample]) -> dict[str, NDArray[np.bool
 def run(place: Path, methods: Mapping[str, HpoConfig]) -> dict[str, Any]:
     """The whole result."""
     data = load(place)
-    return {"hpo": knowledge.release(), "machine": machine(), **ranked(data, data.split("test"), methods, rows)}
+    test = data.split("test")
+    told = {"hpo": knowledge.release(), "machine": machine()}
+    shares = list(overlap(data, test).by_patient.values())
+    told["annotated word for word"] = {"test patients": len(shares), "mean share": round(float(np.mean(shares)), 3)}
+    return {**told, **ranked(data, test, methods, rows)}
 
 
 def run_notes(place: Path, methods: Mapping[str, HpoConfig]) -> dict[str, Any]:
