@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from mint_core.inference.trie import Trie
@@ -90,28 +91,27 @@ def label_log_probs(student: Student, model: Any, begun: Begun, trie: Trie, ends
     hidden = begun.hidden
     if nodes:
         hidden = torch.cat([hidden, _hidden(student, model, begun, trie, own)], dim=1)  # the root in column 0
-    at = [parent + 1 for parent in trie.parents]
-    tokens = list(trie.tokens)
+    at, tokens, closers = [parent + 1 for parent in trie.parents], list(trie.tokens), []
     for node, label_ends in zip(trie.last, ends, strict=True):
+        closers.append(torch.arange(len(at), len(at) + len(label_ends)))
         at += [node + 1] * len(label_ends)
         tokens += label_ends
     found = _picked(model, hidden, torch.tensor(at), torch.tensor(tokens))  # (rows, nodes + ends)
     before = torch.cat([found.new_zeros(rows, 1), found[:, :nodes] @ own.float().T], dim=1)  # log p up to each node
-    totals, start = [], nodes
-    for node, label_ends in zip(trie.last, ends, strict=True):
-        closing = found[:, start : start + len(label_ends)].logsumexp(1)
-        totals.append(before[:, node + 1] + closing)
-        start += len(label_ends)
-    return torch.stack(totals, dim=1)
+    found = torch.cat([found, found.new_full((rows, 1), float("-inf"))], dim=1)
+    which = pad_sequence(closers, batch_first=True, padding_value=len(at)).to(found.device)  # (labels, ends)
+    return before[:, torch.tensor(trie.last) + 1] + found[:, which].logsumexp(-1)
 
 
 def _ancestors(trie: Trie) -> Tensor:
     """(nodes, nodes) boolean: the ancestors of each node, and itself."""
-    own = torch.eye(len(trie.tokens), dtype=torch.bool)
-    for node, parent in enumerate(trie.parents):
-        if parent >= 0:
-            own[node] |= own[parent]
-    return own
+    parents, nodes = torch.tensor([*trie.parents, -1]), torch.arange(len(trie.tokens))
+    own = torch.zeros(len(nodes), len(nodes) + 1, dtype=torch.bool)  # the last column stands for the root
+    above = nodes
+    for _ in range(max(trie.depths, default=-1) + 1):
+        own[nodes, above] = True
+        above = parents[above]
+    return own[:, :-1]
 
 
 def _hidden(student: Student, model: Any, begun: Begun, trie: Trie, own: Tensor) -> Tensor:
