@@ -12,6 +12,7 @@ from pydantic import Field
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Passage, RetrieverContext
 from mint_core.interfaces.component import ComponentConfig
+from mint_core.students.student import fingerprint as weights_of
 from mint_core.types import Sample
 from mint_rag.asked import TextRetriever
 from mint_rag.hpo import DEFAULT_MODEL
@@ -65,6 +66,11 @@ class Documents(TextRetriever):
     name = "documents"
     Config: ClassVar[type[Any]] = DocumentsConfig
     config: DocumentsConfig
+
+    @classmethod
+    def fingerprint(cls, config: DocumentsConfig) -> str:
+        """The weights of the embedding model where it is used; the documents count by their content anyway."""
+        return "" if config.method == "bm25" else weights_of(config.model)
 
     def build(self, context: RetrieverContext) -> None:
         """Prepares the index; see `Retriever.build`."""

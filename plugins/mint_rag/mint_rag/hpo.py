@@ -16,6 +16,7 @@ from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import Passage, RetrieverContext
 from mint_core.interfaces.component import ComponentConfig
 from mint_core.runs.folder import digest_of_path
+from mint_core.students.student import fingerprint as weights_of
 from mint_rag import knowledge
 from mint_rag.asked import TextRetriever
 from mint_rag.finder import TermFinder
@@ -26,6 +27,8 @@ from mint_rag.similarity import phenotype_scores
 from mint_rag.store import cached
 
 DEFAULT_MODEL = "NeuML/pubmedbert-base-embeddings"
+FORMAT = 1
+"""Raise it when the knowledge, or the text of a passage, is made in another way: indexes are built again."""
 SingleMethod = Literal["phenotype", "bm25", "embeddings"]
 
 
@@ -95,6 +98,13 @@ class Hpo(TextRetriever):
     Config: ClassVar[type[Any]] = HpoConfig
     config: HpoConfig
 
+    @classmethod
+    def fingerprint(cls, config: HpoConfig) -> str:
+        """The version of hpo3, and the weights of the embedding model where it is used."""
+        embeds = "embeddings" in (config.fused if config.method == "fusion" else (config.method,))
+        model = [weights_of(config.model)] if embeds else []
+        return " ".join([*(f"{name} {number}" for name, number in knowledge.identity().items()), *model])
+
     def build(self, context: RetrieverContext) -> None:
         """Prepares the index; see `Retriever.build`."""
         self._labels, self._last = context.labels, None
@@ -119,7 +129,7 @@ class Hpo(TextRetriever):
         hpoa = self.config.phenotype_hpoa
         if hpoa is not None and not hpoa.is_file():
             raise ConfigError(f"retriever.phenotype_hpoa: there is no file {hpoa}; check the path.")
-        self._content = {"format": 1, **knowledge.identity(), "hpoa": digest_of_path(hpoa) if hpoa else None}
+        self._content = {"format": FORMAT, **knowledge.identity(), "hpoa": digest_of_path(hpoa) if hpoa else None}
         build = partial(knowledge.build, hpoa=hpoa, advance=context.advance)
         known = cached(context.cache, "hpo", self._content, build, knowledge.load)
         if self.config.release not in (None, known.release):

@@ -157,3 +157,17 @@ def test_hpo_embeds_only_what_it_retrieves(model: str, labels, cache: Path, pati
     scores = retriever.label_scores(patients)
     assert scores is not None
     assert np.isfinite(scores[:, :-1]).all()
+
+
+@needs_embeddings
+def test_weights_count_where_they_are_used(model: str, tmp_path: Path) -> None:
+    import shutil
+
+    other = str(shutil.copytree(model, tmp_path / "other"))
+    (tmp_path / "other" / "model.safetensors").write_bytes(b"other weights")
+    for retriever, options in ((Hpo, HpoConfig), (Documents, DocumentsConfig)):
+        used = [retriever.fingerprint(options(method="embeddings", model=name)) for name in (model, model, other)]  # type: ignore[arg-type]
+        assert used[0] == used[1] != used[2]
+        unused = [retriever.fingerprint(options(method="bm25", model=name)) for name in (model, other)]  # type: ignore[arg-type]
+        assert unused[0] == unused[1]
+    assert Hpo.fingerprint(HpoConfig()).startswith("hpo3 ")
