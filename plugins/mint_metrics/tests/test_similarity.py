@@ -194,7 +194,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 WORDS = (
     "Syndrome", "syndrome", "type 1", "type 2", "type II", "X-linked", "dysplasia", "deficiency", "Ehlers-Danlos",
-    "Prader\u2013Willi", "Sjögren", "Ménière", "日本", "familial", "A", "of", "the", "heart", "Kabuki", "Noonan", "β-thal",
+    "Prader\u2013Willi", "Sjögren", "Ménière", "日本", "familial", "A", "of", "the", "heart", "Kabuki", "Noonan",
+    "β-thal",
 )  # fmt: skip
 
 
