@@ -182,6 +182,8 @@ def test_a_row_beyond_the_context_is_refused_with_sample_and_length(toy, student
 def test_an_answer_beyond_the_context_is_refused_too(toy, mint) -> None:
     answer = mint("plan", "-c", write(toy), "--set", "predict.max_new_tokens=500")
     assert (answer.code, "context holds 512" in answer.err) == (4, True)
+    answer = mint("plan", "-c", write(toy), "--set", "predict.max_new_tokens=500", "--set", "predict.decode=score")
+    assert answer.code == 0, answer.err  # scores are no generation
 
 
 def test_only_the_lower_bound_refuses(toy, mint) -> None:

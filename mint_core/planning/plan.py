@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from mint_core.runs.folder import RunFolder
 from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import default_name
 from mint_core.runs.stages import Context, training_prompts
-from mint_core.students.encoding import check_length, context_length, encode_prompt
+from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
+from mint_core.students.prompts import write_response
 from mint_core.students.student import Student
 from mint_core.types import PreferenceGroup
 
@@ -162,6 +164,7 @@ def make_plan(
     counted = _some(found.groups, sample, config.seed)
     job = _job(context, student, found.groups)
     observer.stage("count", reused=False)
+    begin = time.monotonic()
     lengths = measure(
         student, counted, job.prompts, job.header, rejected=rejected, advance=context.advance(len(counted), "groups")
     )
@@ -179,7 +182,7 @@ def make_plan(
         device=int(memory_gib * _GIB) if memory_gib else device_memory(student.device),
     )
     _refuse_what_cannot_fit(student, memory)
-    observer.finished("count", 0.0)
+    observer.finished("count", time.monotonic() - begin)
     per_step = training.batch_size * training.accumulation
     measured = _probe(context, chosen, job, per_step) if steps else None
     return Plan(
@@ -311,18 +314,25 @@ def _inference_row(context: Context, student: Student, sample: int | None) -> in
 
     Passages of a retriever are not in it: they are found when the run predicts.
     """
-    from mint_core.inference.generate import response_budget
-
-    predict, data = context.resolved.config.predict, context.data
-    budget = predict.max_new_tokens or response_budget(student, context.task.header, data.labels, context.n)
+    answer = _longest_answer(context, student)
     longest = 0
-    for one in data.split(context.split)[:sample]:
+    for one in context.data.split(context.split)[:sample]:
         prompt = context.task.inference_prompt(one.for_student(context.task.modality), context.n)
         encoded = encode_prompt(student, one.id, prompt)
         prompt_lengths(student, prompt, encoded)
-        check_length(student, one.id, encoded.length + budget)
-        longest = max(longest, encoded.length + budget)
+        check_length(student, one.id, encoded.length + answer)
+        longest = max(longest, encoded.length + answer)
     return longest
+
+
+def _longest_answer(context: Context, student: Student) -> int:
+    """Tokens of the longest answer that is generated, or of the longest label that is scored."""
+    from mint_core.inference.generate import response_budget
+
+    predict, labels, header = context.resolved.config.predict, context.data.labels, context.task.header
+    if predict.decode == "score":
+        return max(len(encode_response(student, write_response(header, (name,)), "")) for name in labels.names)
+    return predict.max_new_tokens or response_budget(student, header, labels, context.n)
 
 
 def _probe(context: Context, aligner: Chosen, job: AlignmentJob, per_step: int) -> Probe:
