@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from mint_core.errors import ConfigError
 from mint_core.interfaces import Passage, RetrieverContext
 from mint_core.interfaces.component import ComponentConfig
 from mint_core.students.student import fingerprint as weights_of
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
 class DocumentsConfig(ComponentConfig):
     """Options of the retriever `documents`."""
 
-    path: Path | None = Field(
-        None, description="A folder or file of passages: .txt, .md, .jsonl, .json, or a LlamaIndex folder."
-    )
+    path: Path = Field(description="A folder or file of passages: .txt, .md, .jsonl, .json, or a LlamaIndex folder.")
     method: Literal["bm25", "embeddings", "fusion"] = Field(
         "bm25", description="How passages are ranked: `bm25` (words), `embeddings`, or `fusion` of the ranks of both."
     )
@@ -57,7 +54,7 @@ class Documents(TextRetriever):
     stands in the documents itself, by its id or its whole text, is refused.
 
     Raises:
-        ConfigError: No path is given, or an extra is missing.
+        ConfigError: An extra is missing.
         DataError: There is no passage, one is broken, or samples stand in the documents.
         ModelError: The embedding model cannot be loaded.
         StorageError: The index cannot be written.
@@ -74,8 +71,6 @@ class Documents(TextRetriever):
 
     def build(self, context: RetrieverContext) -> None:
         """Prepares the index; see `Retriever.build`."""
-        if self.config.path is None:
-            raise ConfigError("The retriever 'documents' reads your passages; name them: --set retriever.path=FOLDER.")
         reading = read(self.config.path, self.config.max_characters, self.config.on_error)
         self._labels, self._last = context.labels, None
         self._documents, self.skipped = reading.documents, reading.skipped

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import RetrieverContext
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(labels, tmp_path):
-    def build(place: Path | None, **options: object) -> Documents:
+    def build(place: Path, **options: object) -> Documents:
         retriever = Documents(DocumentsConfig(path=place, **options))  # type: ignore[arg-type]
         retriever.build(RetrieverContext(labels, tmp_path / "cache"))
         return retriever
@@ -188,9 +189,9 @@ def test_an_empty_folder_is_one_clear_sentence(build, tmp_path) -> None:
         build(place)
 
 
-def test_a_path_is_needed(build, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"retriever\.path=FOLDER"):
-        build(None)
+def test_a_path_is_asked_for_before_anything_runs(build, tmp_path) -> None:
+    with pytest.raises(ValidationError, match="path"):  # the core makes a sentence of it
+        DocumentsConfig.model_validate({})
     with pytest.raises(DataError, match=r"nowhere is no folder.*check retriever\.path"):
         build(tmp_path / "nowhere")
 
