@@ -371,6 +371,7 @@ def test_training_prompts_get_passages_where_the_config_says_so(toy) -> None:
     assert "align" not in trained.reused
     assert digest_of_path(trained.path / "adapter" / "adapter_model.safetensors") != weights
     assert facts(trained.path, "align")["retrieval"]["passages"] == 32
+    assert "with retrieved passages" in (trained.path / "adapter" / "README.md").read_text()
     fewer = mint_core.run({**toy, "retrieval": {"train": True, "tokens": 115}}, until="align")
     assert "align" not in fewer.reused
     assert facts(fewer.path, "align")["retrieval"]["passages_left_out"] > 0

@@ -34,6 +34,7 @@ def write_card(adapter: Path, context: Context) -> None:
         f"- Teacher: {resolved.teacher.registered.component.name}",
         f"- Strategy: {resolved.strategy.registered.component.name}",
         f"- Aligner: {resolved.dump()['aligner']['name']}, seed {resolved.config.alignment_seed}",
+        *(["- Training prompts: with retrieved passages"] if resolved.config.retrieval.train else []),
         f"- Data: {data.source}",
         *([f"- Licence of the data, which binds what is made from them: {data.licence}"] if data.licence else []),
         f"- Labels: {len(data.labels)}; the student lists {context.n}",

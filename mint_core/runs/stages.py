@@ -238,6 +238,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
 
     processes.call_others(context, work)
     groups = read_preferences(context.folder.path / PREFERENCES)
+    _ = context.retriever  # what is wrong with its knowledge is to be said before hours of training
     prompts = training_prompts(context, groups)
     student = load_student(context.resolved.config.student, _student_path(context))
     retrieval: dict[str, Any] = {}
