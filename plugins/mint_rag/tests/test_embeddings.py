@@ -165,9 +165,12 @@ def test_weights_count_where_they_are_used(model: str, tmp_path: Path) -> None:
 
     other = str(shutil.copytree(model, tmp_path / "other"))
     (tmp_path / "other" / "model.safetensors").write_bytes(b"other weights")
-    for retriever, options in ((Hpo, HpoConfig), (Documents, DocumentsConfig)):
-        used = [retriever.fingerprint(options(method="embeddings", model=name)) for name in (model, model, other)]  # type: ignore[arg-type]
+    cases = ((Hpo, HpoConfig, {}), (Documents, DocumentsConfig, {"path": tmp_path}))
+    for retriever, options, given in cases:
+        used = [
+            retriever.fingerprint(options(method="embeddings", model=one, **given)) for one in (model, model, other)
+        ]
         assert used[0] == used[1] != used[2]
-        unused = [retriever.fingerprint(options(method="bm25", model=name)) for name in (model, other)]  # type: ignore[arg-type]
+        unused = [retriever.fingerprint(options(method="bm25", model=one, **given)) for one in (model, other)]
         assert unused[0] == unused[1]
     assert Hpo.fingerprint(HpoConfig()).startswith("hpo3 ")
