@@ -231,6 +231,7 @@ def test_the_stage_is_still_there_and_the_old_command_says_where(mint, adapter: 
     answer = mint("predict", "--input", notes)
     assert (answer.code, "mint run --until predict" in answer.err) == (2, True)
     assert "predict" in mint("run", "--help").out
+    assert "\n  mint predict --adapter runs/NAME/adapter --input notes.jsonl" in mint("predict", "--help").out
 
 
 def test_a_task_that_reads_no_new_samples_says_so(mint, adapter: Path, notes: Path, monkeypatch) -> None:

@@ -62,7 +62,7 @@ _PATH = click.Path(path_type=Path)
     "--api-key-env", default="MINT_API_KEY", show_default=True, help="Endpoint: environment variable with the key."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="Endpoint: s."
+    "--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="Endpoint: seconds."
 )
 @click.option("--retries", type=click.IntRange(0), default=4, show_default=True, help="Endpoint: further attempts.")
 @click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Endpoint: requests at a time.")
@@ -71,10 +71,16 @@ _PATH = click.Path(path_type=Path)
 @click.option("--task", help="Endpoint without an adapter: what to predict.")
 @click.option("--source", help="Endpoint without an adapter: data source that names the labels (task.source).")
 @click.option("--data", type=_PATH, help="Endpoint without an adapter: its file or folder (task.data).")
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override task.… or student.…")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="A.B=C",
+    help="Override one key; may be repeated.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 def predict(**given: Any) -> None:
-    r"""Predict for new samples without labels, line by line; the same command again goes on.
+    """Predict for new samples without labels, line by line; the same command again goes on.
 
     \b
     mint predict --adapter runs/NAME/adapter --input notes.jsonl --output answers.jsonl
@@ -82,7 +88,7 @@ def predict(**given: Any) -> None:
     mint predict --endpoint http://localhost:8000/v1 --model NAME --adapter runs/NAME/adapter --input notes.csv
 
     The stage of a run is `mint run --until predict`. docs/predict.md tells formats and fields.
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from mint_core.cli.progress import Terminal
 
     _check(given)
