@@ -16,7 +16,7 @@ from mint_core.cli.run import config_options, gather
 @click.option("--probe", "steps", is_flag=True, help="Train 3 steps for real and keep nothing, to know the time.")
 @click.option("--sample", type=click.IntRange(min=1), help="Count the tokens of that many groups only.")
 @click.option(
-    "--memory", "memory_gib", type=click.FloatRange(min=0, min_open=True), help="Plan for a device with this many GiB."
+    "--memory", "memory_gib", type=click.FloatRange(min=0, min_open=True), help="Plan for a GPU with this many GiB."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 @config_options

@@ -31,8 +31,6 @@ class Activations:
     """Without gradient checkpointing."""
     checkpointed: int
     """With it: the input of every layer, and one layer's own while it is computed again."""
-    largest_layer: int
-    """What one layer keeps; its gradients take as much again while it is differentiated."""
     whole: bool
     """Whether the whole student was counted, or its language model only."""
 
@@ -81,11 +79,9 @@ def _count(model: Any, forward: Callable[[], Any], *, whole: bool) -> Activation
         saved.close()
     inside = {layer: size for layer, size in saved.bytes.items() if layer is not None}
     inputs = sum(saved.inputs[layer] for layer in inside)
-    largest = max(inside.values(), default=0)
     return Activations(
         kept=sum(saved.bytes.values()),
-        checkpointed=saved.bytes[None] + inputs + largest,
-        largest_layer=largest,
+        checkpointed=saved.bytes[None] + inputs + max(inside.values(), default=0),
         whole=whole,
     )
 

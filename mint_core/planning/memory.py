@@ -35,11 +35,11 @@ class Memory:
     optimiser: int
     """AdamW's two states, fp32."""
     activations: int
-    """What the forward pass leaves for the backward pass as configured, and the gradients of one layer."""
+    """What the forward pass leaves for the backward pass, as configured; gradients take its place bit by bit."""
     logits: int
     """Logits at the response positions, their log-softmax and their gradient."""
     libraries: int
-    """On a CPU, what Python, its libraries and the data take in this process; 0 on another device."""
+    """On a CPU, what Python, its libraries and the data take in this process; 0 on a GPU."""
     activations_kept: int
     """Without gradient checkpointing."""
     activations_checkpointed: int
@@ -80,6 +80,7 @@ def estimate(
     shared: bool,
     rejected: bool,
     device: int,
+    on_cpu: bool,
 ) -> Memory:
     """Adds up what one training step holds.
 
@@ -91,6 +92,7 @@ def estimate(
         shared: Whether a row holds its prompt once.
         rejected: Whether the rejected responses are read.
         device: Memory of the device in bytes.
+        on_cpu: Whether it is a CPU, whose memory the libraries share.
     """
     student = job.student
     weights = _bytes(student.model)
@@ -102,11 +104,11 @@ def estimate(
     with torch.device("meta"):
         model = add_lora(student.model, names, settings.lora_rank, settings.lora_alpha, config.lora_dropout)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    _as_autocast_does(student, model)
+    if not on_cpu and student.model.dtype == torch.bfloat16:
+        _as_autocast_does(model)
     activations = count_activations(student, model, batch)
     vision = _vision(student, batch["model"], config, counted=activations.whole)
-    kept = activations.kept + activations.largest_layer + vision.kept
-    checkpointed = activations.checkpointed + activations.largest_layer + vision.checkpointed
+    kept, checkpointed = activations.kept + vision.kept, activations.checkpointed + vision.checkpointed
     return Memory(
         weights=weights,
         adapter=trainable * _FP32,
@@ -114,7 +116,7 @@ def estimate(
         optimiser=trainable * _FP32 * _ADAMW_STATES,
         activations=checkpointed if config.gradient_checkpointing else kept,
         logits=_logits(student, batch, whole=config.reads_prompts()),
-        libraries=psutil.Process().memory_info().rss if student.device.type == "cpu" else 0,
+        libraries=psutil.Process().memory_info().rss if on_cpu else 0,
         activations_kept=kept,
         activations_checkpointed=checkpointed,
         device=device,
@@ -130,12 +132,11 @@ def _bytes(model: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _as_autocast_does(student: Student, model: Any) -> None:
+def _as_autocast_does(model: Any) -> None:
     """On a GPU the adapter of a bf16 student computes in bf16, though its weights are fp32."""
-    if student.device.type == "cuda" and student.model.dtype == torch.bfloat16:
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(torch.bfloat16)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _logits(student: Student, batch: Mapping[str, Any], *, whole: bool) -> int:

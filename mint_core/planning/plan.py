@@ -143,7 +143,7 @@ def make_plan(
         resolved: The run's config.
         steps: Also train a few steps for real, to know the time.
         sample: Count the tokens of that many groups only, drawn at random; None = of all.
-        memory_gib: Plan for a device with this much memory; None = the one that the config names.
+        memory_gib: Plan for a GPU with this much memory, which need not be here; None = the config's device.
         observer: Hears of the progress.
 
     Raises:
@@ -160,7 +160,7 @@ def make_plan(
     rejected = any(training.phase_rejected())
     found = planned_groups(context)
     check_groups(found.groups, rejected=rejected)
-    student = load_outline(config.student, str(context.embedded.path) if context.embedded else None)
+    student = _outline(context, another_gpu=memory_gib is not None)
     counted = _some(found.groups, sample, config.seed)
     job = _job(context, student, found.groups)
     observer.stage("count", reused=False)
@@ -180,6 +180,7 @@ def make_plan(
         shared=busiest.layout == "shared",
         rejected=busiest.rejected,
         device=int(memory_gib * _GIB) if memory_gib else device_memory(student.device),
+        on_cpu=memory_gib is None and student.device.type == "cpu",
     )
     _refuse_what_cannot_fit(student, memory)
     observer.finished("count", time.monotonic() - begin)
@@ -209,6 +210,14 @@ def _aligner(resolved: Resolved) -> tuple[Chosen, TrainingConfig]:
         name = resolved.aligner.registered.component.name
         raise ConfigError(f"The aligner '{name}' trains in its own way, which `mint plan` does not know.")
     return resolved.aligner, resolved.aligner.config
+
+
+def _outline(context: Context, *, another_gpu: bool) -> Student:
+    """The student without weights, in the precision that it would have on that device."""
+    config = context.resolved.config.student
+    if another_gpu and config.dtype == "auto":
+        config = config.model_copy(update={"dtype": "bf16"})
+    return load_outline(config, str(context.embedded.path) if context.embedded else None)
 
 
 def _job(context: Context, student: Student, groups: Sequence[PreferenceGroup]) -> AlignmentJob:
