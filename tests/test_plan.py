@@ -242,6 +242,13 @@ def test_a_sample_of_the_groups_is_named_as_such(toy) -> None:
     assert "Only 5 of 16 groups were counted" in part.warnings[0]
 
 
+def test_passages_in_the_training_prompts_are_counted(toy) -> None:
+    without = planned(toy, {"retriever": "echo"}).lengths
+    assert without == planned(toy).lengths
+    with_passages = planned(toy, {"retriever": "echo", "retrieval": {"train": True}}).lengths
+    assert with_passages.prompt.min > without.prompt.max
+
+
 def test_without_an_aligner_there_is_nothing_to_plan(toy, mint) -> None:
     del toy["aligner"]
     answer = mint("plan", "-c", write(toy), "--aligner", "none")

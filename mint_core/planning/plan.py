@@ -23,15 +23,16 @@ from mint_core.planning.memory import Memory, device_memory, estimate
 from mint_core.planning.outline import load_outline
 from mint_core.planning.probe import Probe, probe
 from mint_core.planning.tokens import Layout, Tokens, count, pairs_of
+from mint_core.retrieval.passages import add_passages
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import default_name
-from mint_core.runs.stages import Context, training_prompts
+from mint_core.runs.stages import Context, response_budget, training_prompts
 from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student
-from mint_core.types import PreferenceGroup
+from mint_core.types import PreferenceGroup, Prompt
 
 _GIB = 2**30
 
@@ -226,13 +227,25 @@ def _job(context: Context, student: Student, groups: Sequence[PreferenceGroup]) 
     return AlignmentJob(
         student=student,
         groups=groups,
-        prompts=training_prompts(context, groups),
+        prompts=_prompts(context, student, groups),
         header=context.task.header,
         seed=context.resolved.config.alignment_seed,
         work=nowhere,
         adapter=nowhere,
         advance=lambda *_: None,
     )
+
+
+def _prompts(context: Context, student: Student, groups: Sequence[PreferenceGroup]) -> dict[str, Prompt]:
+    """The training prompts, with passages where the run puts them in; only then is the retriever's index built."""
+    prompts = training_prompts(context, groups)
+    config = context.resolved.config.retrieval
+    if not config.train or context.retriever is None:
+        return prompts
+    asked = [s.for_student(context.task.modality) for s in context.data.split("train") if s.id in prompts]
+    reserve = response_budget(student, context)
+    retriever, header = context.retriever, context.task.header
+    return add_passages(prompts, asked, retriever, student, header, tokens=config.tokens, reserve=reserve).prompts
 
 
 def _some(groups: Sequence[PreferenceGroup], count: int | None, seed: int) -> Sequence[PreferenceGroup]:
@@ -336,12 +349,10 @@ def _inference_row(context: Context, student: Student, sample: int | None) -> in
 
 def _longest_answer(context: Context, student: Student) -> int:
     """Tokens of the longest answer that is generated, or of the longest label that is scored."""
-    from mint_core.inference.generate import response_budget
-
     predict, labels, header = context.resolved.config.predict, context.data.labels, context.task.header
     if predict.decode == "score":
         return max(len(encode_response(student, write_response(header, (name,)), "")) for name in labels.names)
-    return predict.max_new_tokens or response_budget(student, header, labels, context.n)
+    return predict.max_new_tokens or response_budget(student, context)
 
 
 def _probe(context: Context, aligner: Chosen, job: AlignmentJob, per_step: int) -> Probe:
