@@ -623,6 +623,14 @@ def test_an_image_travels_inside_the_request(serve, tmp_path: Path) -> None:
     assert (image.size, image.getpixel((0, 0))) == ((5, 4), (200, 10, 90))
 
 
+def test_no_proxy_carries_off_what_is_meant_for_this_machine(ask, serve, monkeypatch) -> None:
+    proxy, server = serve((200, "{}")), serve(says(LIST))
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+    assert ask(server).code == 0
+    assert (len(proxy.requests), len(server.requests)) == (0, 6)
+
+
 def test_an_endpoint_needs_no_adapter(mint, adapter: Path, serve, notes: Path) -> None:
     server = serve(of_note)
     answer = mint("predict", "--endpoint", server.url, "--model", "m", "--task", "toy", "--input", notes)
