@@ -163,3 +163,10 @@ def test_the_core_knows_no_component_by_name() -> None:
                 constants = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
                 assert not constants & names, f"{path.name}:{node.lineno}"
     assert checked > 100
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["sweep"], ["predict"]])
+def test_help_shows_examples_line_by_line(mint, command) -> None:
+    said = mint(*command, "--help").out
+    assert "\\b" not in said
+    assert any(line.strip().startswith(("mint ", "Try it:")) for line in said.splitlines()[1:])

@@ -38,14 +38,14 @@ Exit codes:
 @click.version_option(package_name="mint-core", prog_name="mint")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; may stand anywhere.")
 def cli() -> None:
-    r"""Align a student that reads one modality on the preferences of a teacher that reads several.
+    """Align a student that reads one modality on the preferences of a teacher that reads several.
 
     \b
     Try it:            mint run --teacher plip --aligner orpo
     Your own patches:  mint run --teacher plip --aligner orpo --source folder --data PATH
     New samples:       mint predict --adapter runs/NAME/adapter --input notes.jsonl
     What is here:      mint plugins, mint doctor
-    """
+    """  # noqa: D301 - click wants the backspace
 
 
 for command in (run, plan, compare, sweep, *stage_commands, predict, plugins, config, doctor):

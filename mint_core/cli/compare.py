@@ -51,7 +51,7 @@ def compare(
     overrides: tuple[str, ...],
     **options: Any,
 ) -> None:
-    r"""Compare aligners on one set of labels and preferences, with seeds, intervals and paired tests.
+    """Compare aligners on one set of labels and preferences, with seeds, intervals and paired tests.
 
     \b
     mint compare --teacher plip --aligners base,orpo --seeds 3
@@ -59,7 +59,7 @@ def compare(
 
     Every complete run is reused; the same command again resumes. Options that all aligners share are set without a
     name, for example --set aligner.epochs=3.
-    """
+    """  # noqa: D301 - click wants the backspace
     if aligner is not None:
         raise ConfigError("`mint compare` takes --aligners base,orpo or --row; --aligner belongs to one run.")
     from mint_core.cli.progress import Terminal
@@ -86,11 +86,11 @@ def sweep(
     overrides: tuple[str, ...],
     **options: Any,
 ) -> None:
-    r"""Align with several ratios of chosen to rejected labels (AoR), on one set of labels.
+    """Align with several ratios of chosen to rejected labels (AoR), on one set of labels.
 
     \b
     mint sweep --teacher plip --aligner orpo --aor 5/5,5/8,5/12 --seeds 3
-    """
+    """  # noqa: D301 - click wants the backspace
     from mint_core.cli.progress import Terminal
     from mint_core.comparison.sweep import sweep as make
 
