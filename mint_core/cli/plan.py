@@ -43,13 +43,13 @@ def plan(
     resolved = resolve(gather(config_file, overrides, **options), registry())
     with Terminal(quiet=quiet) as terminal:
         from mint_core.planning.plan import make_plan
-        from mint_core.planning.table import summary, tables
+        from mint_core.planning.table import notes, summary, tables
 
         made = make_plan(resolved, steps=steps, sample=sample, memory_gib=memory_gib, observer=terminal)
     if as_json:
         click.echo(json.dumps(made.as_dict(), indent=2))
         return
-    terminal.message(summary(made))
+    terminal.out.print(summary(made), markup=False, soft_wrap=True)
     terminal.print_tables(tables(made))
-    for warning in made.warnings:
-        terminal.out.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    for line in notes(made):
+        terminal.out.print(line, markup=False, soft_wrap=True)

@@ -6,11 +6,18 @@ from rich.table import Table
 
 from mint_core.planning.lengths import Spread
 from mint_core.planning.plan import Plan
+from mint_core.planning.tokens import Layout
 
 _BASES = {
     "preferences": "the preferences of {run}",
     "rankings": "preferences made now from the rankings of {run}",
     "drawn": "labels drawn at random, because no rankings exist yet; truths and list sizes are the run's",
+}
+
+_LAYOUTS: dict[Layout, str] = {
+    "shared": "the prompt once",
+    "distinct": "one row per response",
+    "expanded": "one row per pair and side",
 }
 
 
@@ -26,6 +33,22 @@ def summary(plan: Plan) -> str:
         f"{plan.aligner} on {plan.student}: {plan.groups:,} groups with {plan.pairs:,} pairs, from {basis}. "
         f"Data: {plan.data}"
     )
+
+
+def notes(plan: Plan) -> list[str]:
+    """What stands below the tables, one line each."""
+    lengths, memory = plan.lengths, plan.memory
+    context = f"{lengths.context:,}" if lengths.context else "not known"
+    lines = [
+        f"max_length that cuts nothing: {lengths.max_length:,} (sample {lengths.longest_sample}); the student's "
+        f"context: {context}; longest prediction: {lengths.inference_row:,}",
+        f"{memory.parameters:,} parameters, {memory.trainable:,} trained; largest pass {memory.rows} x {memory.length} "
+        f"tokens; activations {size(memory.activations_kept)} without gradient checkpointing, "
+        f"{size(memory.activations_checkpointed)} with it",
+    ]
+    if plan.seconds is not None:
+        lines.append(f"training takes about {duration(plan.seconds)}")
+    return lines + [f"warning: {warning}" for warning in plan.warnings]
 
 
 def size(count: float) -> str:
@@ -55,28 +78,21 @@ def _lengths(plan: Plan) -> Table:
     for name, values in rows:
         if values is not None:
             table.add_row(name, f"{values.min:,}", f"{values.median:,.0f}", f"{values.p95:,.0f}", f"{values.max:,}")
-    context = f"{lengths.context:,}" if lengths.context else "not known"
-    table.caption = (
-        f"max_length that cuts nothing: {lengths.max_length:,} (sample {lengths.longest_sample}); "
-        f"context: {context}; longest prediction: {lengths.inference_row:,}"
-    )
     return table
 
 
 def _tokens(plan: Plan) -> Table:
     table = Table("phase", "layout", "per step", "per epoch", "against shared", title="Tokens, padding left out")
-    notes = {"shared": "the prompt once", "distinct": "one row per response", "expanded": "one row per pair and side"}
     for number, phase in enumerate(plan.phases, 1):
-        for layout, note in notes.items():
-            epoch, step = phase.tokens_per_epoch, phase.tokens_per_step
+        epoch, step = phase.tokens_per_epoch, phase.tokens_per_step
+        for layout, note in _LAYOUTS.items():
             used = " (used)" if layout == phase.layout else ""
-            per_step, per_epoch = ({"shared": t.shared, "distinct": t.distinct, "expanded": t.expanded}[layout] for t in (step, epoch))  # fmt: skip  # noqa: E501
             table.add_row(
                 str(number),
                 f"{note}{used}",
-                f"{per_step:,.0f}",
-                f"{per_epoch:,.0f}",
-                f"{per_epoch / epoch.shared:.1f} x",
+                f"{step.of(layout):,.0f}",
+                f"{epoch.of(layout):,.0f}",
+                f"{epoch.of(layout) / epoch.shared:.1f} x",
             )
     return table
 
@@ -93,11 +109,6 @@ def _memory(plan: Plan) -> Table:
     if plan.probe:
         table.add_row("measured in the probe", size(plan.probe.peak_memory))
     table.add_row("the device has", size(memory.device))
-    table.caption = (
-        f"{memory.parameters:,} parameters, {memory.trainable:,} trained; largest pass {memory.rows} x {memory.length} "
-        f"tokens; activations {size(memory.activations_kept)} without gradient checkpointing, "
-        f"{size(memory.activations_checkpointed)} with it"
-    )
     return table
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 from mint_core.planning.lengths import GroupLengths
 
 Layout = Literal["shared", "distinct", "expanded"]
-LAYOUTS: tuple[Layout, ...] = ("shared", "distinct", "expanded")
 
 
 @dataclass(frozen=True, slots=True)
