@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(BIN)/mint run --teacher plip --aligner orpo
 
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .
@@ -29,7 +29,7 @@ $(VENV)/ready: $(PROJECTS)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PACKAGES)
 	touch $@
 
-$(VENV)/ready-dev: $(VENV)/ready
+$(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
