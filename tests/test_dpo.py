@@ -166,13 +166,14 @@ def test_beta_and_the_rejected_count(job) -> None:
 # The reference.
 
 
-def test_the_reference_is_the_students_own_log_probability(job) -> None:
+@pytest.mark.parametrize("budget", [None, 60])
+def test_the_reference_is_the_students_own_log_probability(job, budget) -> None:
     """Row by row, without padding and batches."""
     first = job("sft")
     sft().align(first)
     given = job("reference")
     model = load_adapter(given.student.model, first.adapter)
-    found = reference_log_probs(given, model, batch_size=3).log_probs
+    found = reference_log_probs(given, model, batch_size=3, budget=budget).log_probs
     assert set(found) == {(i, r) for i, responses in distinct_responses(given).items() for r in responses}
     for (sample_id, response), value in found.items():
         prompt = encode_prompt(given.student, sample_id, PROMPTS[sample_id])

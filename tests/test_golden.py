@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mint_core
 from mint_core.aligners.trainer import Guard
+from mint_core.errors import ConfigError
 from tests.tiny_students import build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -135,7 +137,41 @@ def test_two_processes_are_one(config, tmp_path, aligner) -> None:
     assert_golden(trajectory(Path("runs/g")), aligner)
 
 
+def test_compare_under_torchrun_and_again(config, tmp_path) -> None:
+    """Several trainings, in parts, whose groups do not divide evenly; the second time every stage is reused."""
+    file = config("orpo", batch_size=3, token_budget=400, epochs=1)
+    command = ("compare", "--config", file, "--aligners", "base,orpo", "--seeds", "2", "--name", "c", "--quiet")
+    for _ in range(2):
+        done = two_processes(tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+        assert "Unexpected" not in done.stderr
+    settings = json.loads(Path("runs/c/orpo-seed1/training/history.json").read_text())["settings"]
+    assert settings["processes"] == 2
+    assert json.loads(Path("runs/c/compare.json").read_text())["rows"]
+
+
 def test_an_error_of_the_first_process_ends_all(config, tmp_path) -> None:
     done = two_processes(tmp_path, "run", "--config", config("orpo", warmup=100), "--until", "align", "--quiet")
     assert done.returncode != 0
     assert "warm-up of 100 steps" in done.stderr
+    assert "Unexpected" not in done.stderr  # the other process has nothing to add
+
+
+def test_world_size_alone_is_not_torchrun(mint, config, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert mint("run", "--config", config("orpo"), "--until", "prefer", "--quiet").code == 0
+
+
+def test_a_program_under_torchrun_that_calls_mint_is_refused(mint, config, monkeypatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="start mint itself instead"):
+        mint_core.run(config("orpo"), until="prefer")
+
+
+def test_the_warm_up_is_checked_for_all_processes(config, monkeypatch) -> None:
+    """10 steps for one process are 3 for four: the check before the first stage knows."""
+    monkeypatch.setattr("mint_core.runs.processes.check", lambda: None)
+    monkeypatch.setattr("mint_core.runs.processes.count", lambda: 4)
+    with pytest.raises(ConfigError, match="warm-up of 5 steps is as long as the training"):
+        mint_core.run(config("orpo", warmup=5), until="prefer")

@@ -382,6 +382,31 @@ def test_a_token_budget_changes_nothing_but_the_parts(align, share, monkeypatch)
     assert_same(expected, found, 1e-5)
 
 
+def test_a_checkpoint_of_another_number_of_steps_is_not_taken(align, tmp_path) -> None:
+    """As where a training that four processes began goes on with one: its step 9 is another place."""
+
+    def interrupt(step: int, total: int, figures: Any) -> None:
+        if step == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        align("moved", advance=interrupt, batch_size=1, epochs=4, save_steps=2)
+    assert list((tmp_path / "moved" / "work").glob("checkpoint-*"))
+    result, found = align("moved", batch_size=4, epochs=4, save_steps=2)
+    _, expected = align("fresh", batch_size=4, epochs=4, save_steps=2)
+    assert result.steps == 8
+    assert_same(found, expected)
+
+
+def test_a_full_memory_is_no_reason_for_a_row_per_response(student, tmp_path, monkeypatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("mint_core.aligners.batches.shared_batch", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        Orpo(config()).align(job(student, tmp_path))
+
+
 def test_a_group_larger_than_the_budget_is_not_torn_apart(align) -> None:
     one, expected = align("whole", batch_size=1)
     other, found = align("tight", batch_size=1, token_budget=1)
@@ -391,7 +416,7 @@ def test_a_group_larger_than_the_budget_is_not_torn_apart(align) -> None:
 
 def test_figures_are_means_over_all_groups_since_the_last_line(align) -> None:
     """Loss and its parts agree in every line: loss = nll + odds_ratio at weight 1, over several steps of a line."""
-    result, _ = align("figures", batch_size=3, epochs=4, log_steps=4, weight=1.0)
+    result, _ = align("figures", batch_size=4, epochs=4, log_steps=3, weight=1.0)  # steps of 4 and 2 groups
     for entry in result.history:
         assert entry["loss"] == pytest.approx(entry["nll"] + entry["odds_ratio"], abs=1e-4)
 

@@ -302,6 +302,8 @@ def shares_prompts(job: AlignmentJob, model: Any, *, rejected: bool = True, whol
             batch = GroupCollator(job.student, job, rejected=rejected, shared=shared).batch(some)
             with torch.no_grad():
                 totals.append(Scorer(model)(model, send_to_device(batch, job.student.device)).log_probs.total)
+    except torch.OutOfMemoryError:  # no reason for rows that need more
+        raise
     except (
         RuntimeError,
         ValueError,

@@ -12,6 +12,7 @@ from mint_core.aligners.settings import PRESETS, TrainingConfig, TrainingSetting
 from mint_core.aligners.sft import sft_group_loss
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
+from mint_core.runs import processes
 from mint_core.runs.folder import digest_of_path
 
 if TYPE_CHECKING:
@@ -78,7 +79,13 @@ class Dpo(Aligner):
         total = before + dpo.steps
         model = self._begin(job, settings)
         history = fit(job, model, sft, total=total).history if sft else ()
-        reference = reference_log_probs(job, model, self.config.batch_size, share_prompt=self.config.share_prompt)
+        reference = reference_log_probs(
+            job,
+            model,
+            self.config.batch_size,
+            share_prompt=self.config.share_prompt,
+            budget=self.config.token_budget,
+        )
         done = fit(job, model, dpo, references=reference.log_probs, before=before, total=total)
         save(model, job.adapter)
         return AlignmentResult(
@@ -90,6 +97,7 @@ class Dpo(Aligner):
                 "sft_steps": before,
                 "reference": reference.digest,
                 "reference_responses": len(reference.log_probs),
+                "processes": processes.count(),
                 "trainable_layers": adapted_layers(model),
             },
         )

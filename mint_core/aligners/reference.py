@@ -30,7 +30,9 @@ class Reference:
     log_probs: References
 
 
-def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int, *, share_prompt: bool = True) -> Reference:
+def reference_log_probs(
+    job: AlignmentJob, model: Any, batch_size: int, *, share_prompt: bool = True, budget: int | None = None
+) -> Reference:
     """Scores every distinct response of every prompt with the model as it stands, without dropout.
 
     The result is kept in `job.work` under a name made from its content, so that a run that goes on does not compute it
@@ -41,6 +43,7 @@ def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int, *, share
         model: The student with the reference's adapter.
         batch_size: Prompts per forward pass.
         share_prompt: Compute a prompt once for all its responses, where that is proven equal.
+        budget: Most tokens of one forward pass; None = no limit.
 
     Raises:
         TrainingError: A log-probability is not finite.
@@ -51,7 +54,7 @@ def reference_log_probs(job: AlignmentJob, model: Any, batch_size: int, *, share
     digest = _digest(job, model, distinct)
     file = job.work / f"reference-{digest}.safetensors"
     if not file.is_file():
-        _write(file, _score(job, model, distinct, batch_size, share_prompt=share_prompt))
+        _write(file, _score(job, model, distinct, batch_size, share_prompt=share_prompt, budget=budget))
     keys = [(sample_id, response) for sample_id, responses in distinct.items() for response in responses]
     values = load_file(file)["log_probs"].tolist()
     return Reference(digest, dict(zip(keys, values, strict=True)))
@@ -66,29 +69,36 @@ def distinct_responses(job: AlignmentJob) -> dict[str, tuple[Response, ...]]:
 
 
 def _score(
-    job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response, ...]], batch_size: int, *, share_prompt: bool
+    job: AlignmentJob,
+    model: Any,
+    distinct: Mapping[str, tuple[Response, ...]],
+    batch_size: int,
+    *,
+    share_prompt: bool,
+    budget: int | None,
 ) -> Tensor:
     """(responses,) fp32: summed log-probabilities."""
     groups = [PreferenceGroup(sample_id, responses, ()) for sample_id, responses in distinct.items()]
     shared = share_prompt and shares_prompts(job, model)
-    collator, scorer = GroupCollator(job.student, job, rejected=False, shared=shared), Scorer(model)
-    device = job.student.device
+    collator = GroupCollator(job.student, job, rejected=False, shared=shared, budget=budget)
+    scorer, device = Scorer(model), job.student.device
     # The precision of the training to come: the Trainer runs bf16 students under autocast.
     half = device.type == "cuda" and job.student.model.dtype == torch.bfloat16
-    parts = []
+    found: dict[str, Tensor] = {}
     model.eval()
     for start in range(0, len(groups), batch_size):
-        some = groups[start : start + batch_size]
-        batch = send_to_device(collator.batch(some), device)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            total = scorer(model, batch).log_probs.total.cpu()
-        if not bool(torch.isfinite(total).all()):
-            ids = ", ".join(group.sample_id for group in some)
-            raise TrainingError(
-                f"The reference's log-probability of a response is not finite, samples {ids}; nothing was saved."
-            )
-        parts.append(total)
-    return torch.cat(parts)
+        for part in collator(groups[start : start + batch_size])["parts"]:
+            batch = send_to_device(part, device)
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+                scored = scorer(model, batch)
+            for rows in part["groups"]:
+                found[rows.sample_id] = rows.pick(scored).chosen.total.cpu()
+                if not bool(torch.isfinite(found[rows.sample_id]).all()):
+                    raise TrainingError(
+                        f"The reference's log-probability of a response of sample {rows.sample_id} is not finite; "
+                        "nothing was saved."
+                    )
+    return torch.cat([found[group.sample_id] for group in groups])
 
 
 def _write(file: Path, log_probs: Tensor) -> None:

@@ -6,9 +6,11 @@ a group the weighted mean over all chosen x rejected pairs. A method is one phas
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,6 +35,7 @@ from mint_core.aligners.lora import add_lora, target_modules
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
+from mint_core.runs import processes
 from mint_core.students.student import Student
 
 _COMPLETE = "mint-complete"
@@ -46,7 +49,8 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
     """Trainer whose loss is a function of each group's log-probabilities.
 
     A step's loss is the mean over all its groups, however they are spread over processes, accumulated batches and
-    parts: 4 batches of 2 groups are one batch of 8.
+    parts: 4 batches of 2 groups are one batch of 8. Where the groups do not divide among processes, accelerate fills
+    the last step of an epoch with groups from its beginning, which then count twice.
     """
 
     # The loss is divided by the number of groups in the whole step, so that nothing is left for the Trainer to divide.
@@ -62,8 +66,12 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
 
     @property
     def figures(self) -> dict[str, float]:
-        """What the method shows, as means over this process's groups since the last line of the history."""
-        return self._since_log.means()
+        """What the method shows, as means over the steps since the last line, of this process's groups."""
+        return self._since_log.means(self.args.world_size)
+
+    def count_step(self) -> None:
+        """Called after every optimiser step."""
+        self._since_log.steps += 1
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The batches of one step, and the number of their groups in all processes."""
@@ -96,8 +104,8 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
                 f"The loss of sample {groups[finite.index(False)].sample_id} is not finite; nothing was saved. "
                 f"{_NOT_FINITE_ADVICE}"
             )
-        self._since_log.add(values, inputs["size"])
-        count = len(groups) if num_items_in_batch is None else num_items_in_batch
+        count = len(groups) if num_items_in_batch is None else int(num_items_in_batch)
+        self._since_log.add(values, inputs["size"], 1 / count)
         # Processes average their gradients.
         loss = values["loss"].sum() * (self.args.world_size / count)
         return (loss, scored) if return_outputs else loss
@@ -107,7 +115,9 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
         if "loss" not in logs:
             super().log(logs, start_time)
             return
-        super().log({**self.figures, **logs}, start_time)
+        if self.args.world_size > 1:
+            self._since_log.gather(self.accelerator)
+        super().log({**self._since_log.means(), **logs}, start_time)
         self._since_log = Figures()
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -119,30 +129,41 @@ class Figures:
     """Sums of what a method shows of its groups, and of the tokens that were read."""
 
     def __init__(self) -> None:
-        self.groups = 0
+        self.steps = 0
         self.sums: dict[str, float] = {}
         self.real = self.computed = 0
 
-    def add(self, values: Mapping[str, Tensor], size: Tokens) -> None:
+    def add(self, values: Mapping[str, Tensor], size: Tokens, share: float) -> None:
         """Adds the groups of one forward pass.
 
         Args:
             values: (groups,) each.
             size: Of the forward pass.
+            share: Of one group in its step.
         """
-        self.groups += len(next(iter(values.values())))
         totals = torch.stack([value.detach().float().sum() for value in values.values()]).tolist()
         for key, total in zip(values, totals, strict=True):
-            self.sums[key] = self.sums.get(key, 0.0) + total
+            self.sums[key] = self.sums.get(key, 0.0) + total * share
         self.real += size.real
         self.computed += size.computed
 
-    def means(self) -> dict[str, float]:
-        """Means over the groups, and the share of tokens that is padding."""
-        if not self.groups:
+    def gather(self, accelerator: Any) -> None:
+        """Adds what the other processes have."""
+        own = torch.tensor([*self.sums.values(), self.real, self.computed], device=accelerator.device).float()
+        *sums, real, computed = accelerator.reduce(own, reduction="sum").tolist()
+        self.sums = dict(zip(self.sums, sums, strict=True))
+        self.real, self.computed = int(real), int(computed)
+
+    def means(self, processes: int = 1) -> dict[str, float]:
+        """Means over the steps, and the share of tokens that is padding.
+
+        Args:
+            processes: How many share a step, where only one of them was added up.
+        """
+        if not self.steps:
             return {}
         return {
-            **{key: total / self.groups for key, total in self.sums.items()},
+            **{key: total * processes / self.steps for key, total in self.sums.items()},
             "padding": 1 - self.real / self.computed,
         }
 
@@ -173,11 +194,13 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
         """Reports progress, and logs the last step so that the history always ends with it."""
         assert self.trainer is not None  # noqa: S101 - set by fit()
         self.trainer.recent_ids = []
+        self.trainer.count_step()
         control.should_log = control.should_log or state.global_step >= state.max_steps
         self.advance(state.global_step, self.trainer.figures)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Marks the checkpoint as complete. Only the process that writes the weights knows when they are written."""
+        """Marks the checkpoint as complete, once every process has written its part."""
+        processes.wait()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
@@ -244,7 +267,8 @@ def train(
         final_loss=done.history[-1]["loss"],
         history=done.history,
         settings={
-            **config.model_dump(mode="json"), **asdict(settings), **extra, "trainable_layers": adapted_layers(model)
+            **config.model_dump(mode="json"), **asdict(settings), **extra, "trainable_layers": adapted_layers(model),
+            "processes": processes.count(),
         },
     )  # fmt: skip
 
@@ -328,7 +352,7 @@ def fit(
     )
     guard.trainer = trainer
     trainer.remove_callback(_printer())
-    trainer.train(resume_from_checkpoint=newest_complete_checkpoint(Path(phase.arguments.output_dir)))
+    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(phase.arguments.output_dir), phase.steps))
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
     return PhaseResult(trainer.state.global_step, history)
 
@@ -342,6 +366,24 @@ def save(model: Any, adapter: Path) -> None:
 def adapted_layers(model: Any) -> int:
     """How many layers carry a LoRA adapter."""
     return sum(hasattr(module, "lora_A") for module in model.modules())
+
+
+def usable_checkpoint(work: Path, steps: int) -> str | None:
+    """The newest complete checkpoint of a training of so many steps, or None; those of others are deleted.
+
+    A training that goes on with another number of processes has other steps: the old ones mean nothing for it.
+
+    Args:
+        work: The phase's folder.
+        steps: All optimiser steps of the phase.
+    """
+    if processes.is_first():
+        for state in work.glob("checkpoint-*/trainer_state.json"):
+            with suppress(ValueError):  # half-written: its checkpoint is not complete either
+                if json.loads(state.read_text(encoding="utf-8"))["max_steps"] != steps:
+                    shutil.rmtree(state.parent)
+    processes.wait()
+    return newest_complete_checkpoint(work)
 
 
 def newest_complete_checkpoint(work: Path) -> str | None:

@@ -25,9 +25,9 @@ from mint_core.aligners.trainer import (
     adapted_layers,
     count_parameters,
     fresh_adapter,
-    newest_complete_checkpoint,
     plan,
     save,
+    usable_checkpoint,
 )
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
@@ -210,7 +210,7 @@ def fit_trl(model: Any, phase: TrlPhase, *, before: int = 0, total: int | None =
     )
     trainer.train_dataset = rows
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=newest_complete_checkpoint(Path(config.output_dir)))
+    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(config.output_dir), phase.steps))
     if "ref" in model.peft_config:
         model.delete_adapter("ref")  # TRL's copy of the reference, which would be saved beside the adapter
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)

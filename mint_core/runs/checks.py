@@ -10,6 +10,7 @@ import numpy as np
 from mint_core.aligners.settings import TrainingConfig, settle
 from mint_core.errors import ConfigError
 from mint_core.retrieval.rows import check_fusion
+from mint_core.runs import processes
 from mint_core.types import Ranking
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ def check_sizes(context: Context) -> None:
     train = context.data.split("train")
     labels = context.data.labels.names
     even = np.full(len(labels), -math.log(len(labels)), np.float32)
-    per_sample = len(strategy.groups(Ranking(train[0].id, labels, even), train[0].label))
-    batches = math.ceil(len(train) * per_sample / aligner.config.batch_size)
+    first = Ranking(train[0].id, labels, even)
+    per_sample = {known: len(strategy.groups(first, labels[0] if known else None)) for known in (True, False)}
+    groups = sum(per_sample[sample.label is not None] for sample in train)
+    batches = math.ceil(groups / (aligner.config.batch_size * processes.count()))
     per_epoch = math.ceil(batches / aligner.config.accumulation)
     steps = min(math.ceil(per_epoch * epochs) for epochs in aligner.config.phase_epochs())
     if settings.warmup >= 1 and int(settings.warmup) >= steps:

@@ -16,7 +16,7 @@ from mint_core.config import Chosen, Resolved, merge, parse_override, read_confi
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.interfaces import Retriever, Teacher
 from mint_core.plugins import registry
-from mint_core.runs import stages
+from mint_core.runs import processes, stages
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.folder import (
     STAGES,
@@ -128,6 +128,7 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
         shared: What it has in common with other runs; a run of its own has nothing.
     """
     planned = stages_of(resolved, until)
+    processes.check()
     begin = time.monotonic()
     config = resolved.config
     shared = shared or Shared(config.out / ".cache")

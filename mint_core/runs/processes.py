@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mint_core.errors import ConfigError
+
 if TYPE_CHECKING:
     from mint_core.runs.stages import Context
 
@@ -18,13 +20,35 @@ _PATIENCE = timedelta(days=30)
 
 
 def count() -> int:
-    """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes torchrun started; WORLD_SIZE alone is also set by others."""
+    launched = "RANK" in os.environ and "MASTER_ADDR" in os.environ
+    return int(os.environ.get("WORLD_SIZE", "1")) if launched else 1
 
 
 def is_first() -> bool:
     """Whether this is the process that makes the run."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return count() == 1 or os.environ["RANK"] == "0"
+
+
+def check() -> None:
+    """Refuses a run that was started several times at once.
+
+    Raises:
+        ConfigError: torchrun started a program that calls mint, and not mint itself.
+    """
+    if count() > 1 and not _connected():
+        raise ConfigError(
+            "torchrun started several processes that would all make this run; start mint itself instead: "
+            "torchrun … -m mint_core run …"
+        )
+
+
+def wait() -> None:
+    """Waits until all processes are here; nothing where there is one."""
+    if count() > 1 and _connected():
+        from torch import distributed
+
+        distributed.barrier()
 
 
 @contextmanager
@@ -76,11 +100,25 @@ def follow() -> None:
     from mint_core.runs.folder import RunFolder
     from mint_core.runs.observer import Observer
 
-    while (task := _tell(None)) is not None:
+    while (task := _listen()) is not None:
         resolved = resolve(task["config"], registry())
         context = stages.Context(resolved, RunFolder(Path(task["folder"])), Observer(), Path(task["cache"]), {})
         with tempfile.TemporaryDirectory() as own:
             stages.align(context, Path(task["work"]), Path(own))
+
+
+def _listen() -> dict[str, Any] | None:
+    """The first process's next task. Where that one has stopped, it has said why, and nobody else has to."""
+    try:
+        return _tell(None)
+    except RuntimeError:
+        os._exit(1)
+
+
+def _connected() -> bool:
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def _tell(task: dict[str, Any] | None) -> dict[str, Any] | None:
