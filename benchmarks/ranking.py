@@ -195,7 +195,9 @@ def _rows(job: Job, student: Any, labels: LabelSpace) -> Callable[[dict[str, Pro
             logs = logits.logits.float().log_softmax(-1)
             for row, tail in enumerate(tails):
                 at = torch.arange(len(begin) - 1, len(begin) + len(tail) - 1)
-                end = logs[row, len(begin) + len(tail) - 1, known.ends[start + row]].logsumexp(0)
+                end = logs[row, len(begin) + len(tail) - 1, [token for (token,) in known.ends[start + row]]].logsumexp(
+                    0
+                )
                 found.append(float(logs[row, at, torch.tensor(tail)].sum() + end))
         return found
 

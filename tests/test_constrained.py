@@ -21,11 +21,10 @@ from mint_core.students.encoding import append_response, encode_prompt, encode_r
 from mint_core.students.prompts import parse_response, write_response
 from mint_core.students.student import Student, load_student
 from mint_core.types import LabelSpace
-from tests.test_score import MANY, prompt
+from tests.test_score import MANY, NAMED, prompt, with_words
 from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, LLAMA_SPECIAL, LLAMA_TEMPLATE, build
 
 FEW = LabelSpace(("Colon", "Colon cancer", "Liver", "Skin, of the face (WBS)"))
-NAMED = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>"}
 
 
 @pytest.fixture(scope="module")
@@ -163,16 +162,6 @@ def words_that_join(corpus: list[str], size: int) -> tf.PreTrainedTokenizerFast:
     words = tf.PreTrainedTokenizerFast(tokenizer_object=raw, **NAMED)
     words.chat_template = LLAMA_TEMPLATE
     return words
-
-
-def with_words(student: Student, words: tf.PreTrainedTokenizerFast) -> Student:
-    config = tf.LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        vocab_size=len(words), max_position_embeddings=512, initializer_range=0.15,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = tf.LlamaForCausalLM(config).eval()
-    return dataclasses.replace(student, model=model, processor=words, tokenizer=words)
 
 
 def test_the_end_of_a_name_and_of_its_line_in_one_token(students) -> None:

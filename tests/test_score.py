@@ -1,21 +1,25 @@
 """decode=score: every label of the space by likelihood, for every architecture."""
 
+import dataclasses
 import gc
 import math
 import weakref
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers as tf
 from PIL import Image
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import mint_core
 from mint_core.config import PredictConfig, StudentConfig
 from mint_core.errors import DataError
 from mint_core.inference import branches
 from mint_core.inference.answer import answers
+from mint_core.inference.generate import stop_tokens
 from mint_core.inference.ranking import rank, read_student_rankings
 from mint_core.inference.score import label_tokens, score, with_rows, with_tries
 from mint_core.inference.trie import Candidates, candidates, common, tries
@@ -24,7 +28,7 @@ from mint_core.students.encoding import EncodedPrompt, append_response, encode_p
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student, load_student
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt
-from tests.tiny_students import ARCHITECTURES, HEADER, build
+from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, LLAMA_SPECIAL, LLAMA_TEMPLATE, build
 
 LABELS = LabelSpace(("Colon", "Colon cancer", "Liver", "Bile duct", "Head and neck", "Skin, of the face"))
 MANY = LabelSpace(
@@ -33,6 +37,17 @@ MANY = LabelSpace(
         "Adrenal gland", "Adrenal gland & kidney", "\u00c9paule", "Testis 1", "Testis 11", "Testis 1-A", "B", "C",
     )
 )  # fmt: skip
+
+MARKED = LabelSpace(
+    ("Skin (face)", "Skin (face) one", "Skin", "Liver", "St.", "St. John", 'Lobe "a"', 'Lobe "a" (b)', "Colon cancer")
+)
+"""Names that end in a mark, and names that go on behind it."""
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+"""How Llama 3 cuts text; Qwen and GPT-4 do likewise: a mark and the line break behind it stay together."""
+NAMED = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>"}
 
 
 class Plain(ImageRef):
@@ -69,26 +84,69 @@ def students(tmp_path_factory):
     return load
 
 
-def by_hand(student: Student, asked: Prompt, name: str) -> float:
-    """One forward pass of the whole text; what stands in front of the name is not counted."""
+def with_words(student: Student, words: tf.PreTrainedTokenizerFast) -> Student:
+    config = tf.LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        vocab_size=len(words), max_position_embeddings=512, initializer_range=0.15,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = tf.LlamaForCausalLM(config).eval()
+    return dataclasses.replace(student, model=model, processor=words, tokenizer=words)
+
+
+def words_of_llama_3() -> tf.PreTrainedTokenizerFast:
+    raw = Tokenizer(models.BPE())
+    pieces = pre_tokenizers.Split(Regex(LLAMA_3), "isolated")
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    raw.decoder = decoders.ByteLevel()
+    texts = [*CORPUS, *(f"{name}\n2. {name}\n" for name in MARKED.names * 20)]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
+    raw.add_special_tokens(list(LLAMA_SPECIAL))
+    words = tf.PreTrainedTokenizerFast(tokenizer_object=raw, **NAMED)
+    words.chat_template = LLAMA_TEMPLATE
+    return words
+
+
+def learn(student: Student, asked: Prompt, written: list[int]) -> None:
+    """Until the student writes this, and nearly nothing else."""
     encoded = encode_prompt(student, "p", asked)
-
-    def tokens(text: str) -> list[int]:
-        return student.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    written = tokens(write_response(HEADER, (name,)))
-    known = len(tokens(f"{HEADER}\n1."))
     row = append_response(encoded, written)
-    with torch.inference_mode():
-        log_p = student.model(**row).logits[0].float().log_softmax(-1)
-    total = sum(float(log_p[encoded.length + i - 1, written[i]]) for i in range(known, len(written)))
-    closed = [
-        tokens(write_response(HEADER, (name,)) + encoded.end_of_turn),
-        tokens(write_response(HEADER, (name, "x"))),
-    ]
-    followers = {ids[len(written)] if len(ids) > len(written) else student.tokenizer.eos_token_id for ids in closed}
-    last = encoded.length + len(written) - 1
-    return total + math.log(sum(math.exp(float(log_p[last, follower])) for follower in followers))
+    targets = row["input_ids"].clone()
+    targets[:, : encoded.length] = -100
+    steps = torch.optim.Adam(student.model.parameters(), 1e-2)
+    for _ in range(40):
+        loss = student.model(**row, labels=targets).loss
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+    assert float(loss.detach()) < 0.05
+
+
+def written_out(student: Student, name: str, end_of_turn: str) -> list[list[int]]:
+    """Both ways to write an entry: up to the end of the turn, and up to the line break where the list goes on."""
+    tokens = partial(student.tokenizer, add_special_tokens=False)
+    alone = [*tokens(write_response(HEADER, (name,)) + end_of_turn)["input_ids"], student.tokenizer.eos_token_id]
+    stops = stop_tokens(student, end_of_turn)
+    stop = next(at for at, token in enumerate(alone) if token in stops)
+    longer = tokens(write_response(HEADER, (name, "x")))["input_ids"]
+    line = f"{write_response(HEADER, (name,))}\n"
+    texts = (student.tokenizer.decode(longer[:count]) for count in range(len(longer) + 1))
+    return [alone[: stop + 1], longer[: next(count for count, text in enumerate(texts) if text.startswith(line))]]
+
+
+def by_hand(student: Student, asked: Prompt, name: str) -> float:
+    """One forward pass of each whole text; what stands in front of the name is not counted."""
+    encoded = encode_prompt(student, "p", asked)
+    known = len(student.tokenizer(f"{HEADER}\n1.", add_special_tokens=False)["input_ids"])
+    found = []
+    for written in written_out(student, name, encoded.end_of_turn):
+        with torch.inference_mode():
+            log_p = student.model(**append_response(encoded, written)).logits[0].float().log_softmax(-1)
+        found.append(sum(float(log_p[encoded.length + i - 1, written[i]]) for i in range(known, len(written))))
+    return float(np.logaddexp.reduce(found))
 
 
 @pytest.mark.parametrize("family", sorted(ARCHITECTURES))
@@ -101,6 +159,64 @@ def test_scores_equal_those_of_one_pass_per_label(family: str, students) -> None
     # What all labels share beyond the number of the entry is counted by hand only.
     assert scores - scores[0] == pytest.approx([value - expected[0] for value in expected], abs=5e-4)
     assert sum(math.exp(value) for value in scores) <= 1
+
+
+def test_marks_joined_with_the_line_break(students) -> None:
+    """`)` alone is no end of an entry where the end is written `)` and the end of the turn, or both in one token."""
+    student = with_words(students("llama"), words_of_llama_3())
+    asked = prompt(student)
+    end = encode_prompt(student, "p", asked).end_of_turn
+    known = candidates(student, MARKED, HEADER, end)
+    joined = [name for name, ends in zip(MARKED.names, known.ends, strict=True) if max(map(len, ends)) > 1]
+    assert joined == ["Skin (face)", "St.", 'Lobe "a"', 'Lobe "a" (b)']
+    for name, tail, ends in zip(MARKED.names, known.tails, known.ends, strict=True):
+        assert sorted([*known.shared, *tail, *one] for one in ends) == sorted(written_out(student, name, end))
+    [(_, scores)] = score(student, {"p": asked}, MARKED, HEADER, batch_size=2)
+    expected = np.array([by_hand(student, asked, name) for name in MARKED.names])
+    assert scores - scores[3] == pytest.approx(expected - expected[3], abs=1e-4)
+
+
+@pytest.mark.parametrize("longer", [False, True])
+@pytest.mark.parametrize("name", ["Skin (face)", "Skin (face) one", "St. John", 'Lobe "a"', "Liver"])
+def test_what_the_student_writes_comes_first_and_all_labels_sum_to_one(name: str, longer: bool, students) -> None:
+    student = with_words(students("llama"), words_of_llama_3())
+    asked = prompt(student)
+    learn(student, asked, written_out(student, name, encode_prompt(student, "p", asked).end_of_turn)[longer])
+    [(_, scores)] = score(student, {"p": asked}, MARKED, HEADER, batch_size=2)
+    assert math.fsum(np.exp(scores.astype(np.float64))) <= 1 + 1e-4
+    assert float(np.exp(scores[MARKED.names.index(name)])) > 0.7
+    assert rank("p", scores, MARKED).ranking.labels[0] == name
+
+
+@pytest.mark.parametrize("nodes", [512, 8])
+def test_tries_equal_rows_where_ends_are_joined(nodes: int, students, monkeypatch) -> None:
+    monkeypatch.setattr("mint_core.inference.score._MOST", nodes)
+    monkeypatch.setattr("mint_core.inference.score._FEWEST", 1)
+    tree, rows, known = both_ways(with_words(students("llama"), words_of_llama_3()), MARKED)
+    assert len(known.branches.paths) > len(MARKED)
+    assert float((tree - rows).abs().max()) < 1e-4
+
+
+def test_ordinary_names_end_with_one_token(students) -> None:
+    """The end of the turn or the line break, one behind the other in none: counted in one place of the trie."""
+    student = with_words(students("llama"), words_of_llama_3())
+    labels = LabelSpace(("Colon", "Colon cancer", "Liver"))
+    known = candidates(student, labels, HEADER, "<|eot_id|>")
+    either = sorted([student.tokenizer.convert_tokens_to_ids("<|eot_id|>"), *student.tokenizer("\n")["input_ids"]])
+    assert [sorted(ends) for ends in known.ends] == 3 * [[[token] for token in either]]
+    assert known.branches.paths == known.tails
+    prompts = encoded(student)
+    with torch.inference_mode():
+        scores = with_tries(student, student.model, prompts, known, 8)
+        for column, tail in enumerate(known.tails):
+            written = [*known.shared, *tail]
+            for row, one in enumerate(prompts):
+                log_p = student.model(**append_response(one, written)).logits[0].float().log_softmax(-1)
+                first = one.length + len(known.shared) - 1
+                total = sum(float(log_p[first + i, token]) for i, token in enumerate(tail))
+                assert float(scores[row, column]) == pytest.approx(
+                    total + float(log_p[-1, either].logsumexp(0)), abs=1e-4
+                )
 
 
 def test_batches_and_company_do_not_matter(students) -> None:

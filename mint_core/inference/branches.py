@@ -73,33 +73,33 @@ def begin(student: Student, model: Any, prompts: Sequence[EncodedPrompt], shared
     )
 
 
-def label_log_probs(student: Student, model: Any, begun: Begun, trie: Trie, ends: Sequence[Sequence[int]]) -> Tensor:
-    """Log-probabilities of a trie's labels, each with its end.
+def path_log_probs(student: Student, model: Any, begun: Begun, trie: Trie, closers: Sequence[Sequence[int]]) -> Tensor:
+    """Log-probabilities of a trie's paths, each with the token that closes it.
 
     Args:
         student: Its attention implementation and kinds of layers count.
         model: The transformers model, without a wrapper.
         begun: The prompts.
-        trie: The labels.
-        ends: Per label of the trie: tokens of which one must follow.
+        trie: The paths.
+        closers: Per path of the trie: tokens of which one must follow.
 
     Returns:
-        (rows, labels of the trie) fp32, natural logarithms.
+        (rows, paths of the trie) fp32, natural logarithms.
     """
     rows, nodes = len(begun.real), len(trie.tokens)
     own = _ancestors(trie).to(begun.real.device)  # (nodes, nodes)
     hidden = begun.hidden
     if nodes:
         hidden = torch.cat([hidden, _hidden(student, model, begun, trie, own)], dim=1)  # the root in column 0
-    at, tokens, closers = [parent + 1 for parent in trie.parents], list(trie.tokens), []
-    for node, label_ends in zip(trie.last, ends, strict=True):
-        closers.append(torch.arange(len(at), len(at) + len(label_ends)))
-        at += [node + 1] * len(label_ends)
-        tokens += label_ends
-    found = _picked(model, hidden, torch.tensor(at), torch.tensor(tokens))  # (rows, nodes + ends)
+    at, tokens, closing = [parent + 1 for parent in trie.parents], list(trie.tokens), []
+    for node, own_closers in zip(trie.last, closers, strict=True):
+        closing.append(torch.arange(len(at), len(at) + len(own_closers)))
+        at += [node + 1] * len(own_closers)
+        tokens += own_closers
+    found = _picked(model, hidden, torch.tensor(at), torch.tensor(tokens))  # (rows, nodes + closers)
     before = torch.cat([found.new_zeros(rows, 1), found[:, :nodes] @ own.float().T], dim=1)  # log p up to each node
     found = torch.cat([found, found.new_full((rows, 1), float("-inf"))], dim=1)
-    which = pad_sequence(closers, batch_first=True, padding_value=len(at)).to(found.device)  # (labels, ends)
+    which = pad_sequence(closing, batch_first=True, padding_value=len(at)).to(found.device)  # (paths, closers)
     return before[:, torch.tensor(trie.last) + 1] + found[:, which].logsumexp(-1)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mint_core.inference.known import once
-from mint_core.inference.trie import Candidates, candidates, tries
+from mint_core.inference.trie import Branches, Candidates, candidates, tries
 from mint_core.students.encoding import EncodedPrompt, append_response, check_length, encode_prompt, stack
 from mint_core.students.prompts import render_prompt
 from mint_core.types import LabelSpace, Prompt
@@ -37,10 +37,11 @@ def score(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Scores every label for every prompt: log p(the first entry is this label and ends there | prompt, header).
 
-    Probabilities of different labels are comparable without length normalisation, because each includes its end. They
-    sum to at most 1 over the label space; what is missing is what the student would rather write. Every prompt is
-    computed once, and so is what several labels begin with. That this gives what rows of their own would give is
-    checked on a few labels first; students for which it does not hold get a row per label, and a warning.
+    Probabilities of different labels are comparable without length normalisation, because each includes its end: that
+    of the turn or of the line, with what the tokenizer joins to it. They sum to at most 1 over the label space; what is
+    missing is what the student would rather write. Every prompt is computed once, and so is what several labels begin
+    with. That this gives what rows of their own would give is checked on a few labels first; students for which it
+    does not hold get a row per label, and a warning.
 
     Args:
         student: Processor and device; its model scores unless `model` is given.
@@ -84,7 +85,7 @@ def label_tokens(student: Student, labels: LabelSpace, header: str, prompt: Prom
         prompt: Any prompt of the task; it tells how a turn ends.
     """
     end_of_turn = render_prompt(prompt, student.processor, parts=student.reads_images).end_of_turn
-    return [len(tail) + 1 for tail in candidates(student, labels, header, end_of_turn).tails]
+    return candidates(student, labels, header, end_of_turn).tokens
 
 
 def _choose_way(student: Student, model: Any, prompts: Sequence[EncodedPrompt], known: Candidates) -> Any:
@@ -115,11 +116,12 @@ def _choose_way(student: Student, model: Any, prompts: Sequence[EncodedPrompt], 
 
 
 def _telling(known: Candidates) -> list[int]:
-    """A few labels: neighbours that share most, the shortest, the longest."""
+    """A few labels: neighbours that share most, the shortest, the longest, one with the longest end."""
     order = sorted(range(len(known.tails)), key=lambda column: known.tails[column])
     lengths = sorted(order, key=lambda column: len(known.tails[column]))
     middle = len(order) // 2
-    return list(dict.fromkeys([*order[middle : middle + 2], lengths[0], lengths[-1]]))
+    ended = max(order, key=lambda column: max(map(len, known.ends[column])))
+    return list(dict.fromkeys([*order[middle : middle + 2], lengths[0], lengths[-1], ended]))
 
 
 def with_tries(
@@ -128,43 +130,56 @@ def with_tries(
     """(prompts, labels): all prompts in one batch, the labels as tries behind them."""
     import torch
 
-    from mint_core.inference.branches import begin, label_log_probs
+    from mint_core.inference.branches import begin, path_log_probs
 
     innermost = model.get_base_model() if hasattr(model, "get_base_model") else model
     begun = begin(student, innermost, prompts, known.shared)
-    scores = torch.zeros(len(prompts), len(known.tails), device=student.device)
+    branches = known.branches
+    found = torch.zeros(len(prompts), len(branches.paths), device=student.device)
     budget = min(_MOST, max(_FEWEST, _TOKENS // len(prompts)))
-    for trie in tries(known.tails, budget):
-        ends = [known.ends[column] for column in trie.columns]
-        scores[:, trie.columns] = label_log_probs(student, innermost, begun, trie, ends)
-    return scores
+    for trie in tries(branches.paths, budget):
+        closers = [branches.closers[column] for column in trie.columns]
+        found[:, trie.columns] = path_log_probs(student, innermost, begun, trie, closers)
+    return _of_labels(found, branches)
 
 
 def with_rows(
     student: Student, model: Any, prompts: Sequence[EncodedPrompt], known: Candidates, batch_size: int
 ) -> torch.Tensor:
-    """(prompts, labels): one row per label, prompt and image in each."""
+    """(prompts, labels): one row per label and way to end it, prompt and image in each."""
     import torch
 
-    scores = torch.zeros(len(prompts), len(known.tails), device=student.device)
+    branches = known.branches
+    found = torch.zeros(len(prompts), len(branches.paths), device=student.device)
     for place, prompt in enumerate(prompts):
-        for start in range(0, len(known.tails), batch_size):
-            columns = range(len(known.tails))[start : start + batch_size]
-            scores[place, columns.start : columns.stop] = _row_scores(student, model, prompt, known.some(columns))
-    return scores
+        for start in range(0, len(branches.paths), batch_size):
+            some = slice(start, start + batch_size)
+            found[place, some] = _row_scores(student, model, prompt, known, some)
+    return _of_labels(found, branches)
 
 
-def _row_scores(student: Student, model: Any, prompt: EncodedPrompt, known: Candidates) -> torch.Tensor:
-    """(labels,): log p of each label's tokens and of its end, from one batch of rows."""
+def _of_labels(found: torch.Tensor, branches: Branches) -> torch.Tensor:
+    """(prompts, labels) from (prompts, branches): a label may be written in any of its ways."""
     import torch
 
-    rows = [append_response(prompt, [*known.shared, *tail]) for tail in known.tails]
+    if len(branches.of_label[0]) == 1:
+        return found
+    found = torch.cat([found, found.new_full((len(found), 1), float("-inf"))], dim=1)
+    return found[:, torch.tensor(branches.of_label, device=found.device)].logsumexp(-1)
+
+
+def _row_scores(student: Student, model: Any, prompt: EncodedPrompt, known: Candidates, some: slice) -> torch.Tensor:
+    """(branches,): log p of the tokens of some branches and of what closes them, from one batch of rows."""
+    import torch
+
+    paths, closers = known.branches.paths[some], known.branches.closers[some]
+    rows = [append_response(prompt, [*known.shared, *path]) for path in paths]
     batch = stack(rows, student.tokenizer.pad_token_id, "right")
     logits = model(**{key: value.to(student.device) for key, value in batch.items()}, use_cache=False).logits
     first = prompt.length + len(known.shared) - 1  # predicts the first own token
     totals = []
-    for row, (tail, ends) in enumerate(zip(known.tails, known.ends, strict=True)):
-        after = logits[row, first : first + len(tail) + 1].float().log_softmax(-1)
-        steps = after[:-1].gather(1, torch.tensor(tail, dtype=torch.long, device=after.device)[:, None])
-        totals.append(steps.sum() + after[-1, ends].logsumexp(0))
+    for row, (path, last) in enumerate(zip(paths, closers, strict=True)):
+        after = logits[row, first : first + len(path) + 1].float().log_softmax(-1)
+        steps = after[:-1].gather(1, torch.tensor(path, dtype=torch.long, device=after.device)[:, None])
+        totals.append(steps.sum() + after[-1, last].logsumexp(0))
     return torch.stack(totals)

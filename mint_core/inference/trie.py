@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cache, cached_property, partial, reduce
 from typing import TYPE_CHECKING
 
 from mint_core.inference.known import once
-from mint_core.students.encoding import encode_response
+from mint_core.students.encoding import encode_response, end_token
 from mint_core.students.prompts import write_response
 
 if TYPE_CHECKING:
@@ -17,20 +17,56 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Branches:
+    """Every way to write every label, cut in front of the last token: that one is looked up, never computed with."""
+
+    paths: list[list[int]]
+    """Per branch: tokens behind what all responses begin with."""
+    closers: list[list[int]]
+    """Per branch: the tokens of which one must follow."""
+    of_label: list[list[int]]
+    """Per label: its branches, filled up with the number of all branches to the same length."""
+
+
+@dataclass(frozen=True)
 class Candidates:
     """The labels as tokens behind what all responses begin with."""
 
     shared: list[int]
     """Header and number of the first entry."""
     tails: list[list[int]]
-    """Per label: its own tokens."""
-    ends: list[list[int]]
-    """Per label: the tokens of which one may follow, because the response or the entry ends there."""
+    """Per label: its own tokens, as far as they do not depend on what follows the name."""
+    ends: list[list[list[int]]]
+    """Per label: the token sequences of which one must follow, up to the end of the turn or of the line.
+
+    One token each, unless the tokenizer joins the last mark of a name and the line break: `)` and the end of the turn,
+    or `)` and the line break in one. None begins with another, so that their probabilities add up.
+    """
 
     @property
     def longest(self) -> int:
         """Tokens of the longest label with what stands in front of it and its end."""
-        return len(self.shared) + max(map(len, self.tails)) + 1
+        ends = (max(map(len, ends)) for ends in self.ends)
+        return len(self.shared) + max(len(tail) + end for tail, end in zip(self.tails, ends, strict=True))
+
+    @property
+    def tokens(self) -> list[int]:
+        """Per label: its own tokens with its shortest end."""
+        return [len(tail) + min(map(len, ends)) for tail, ends in zip(self.tails, self.ends, strict=True)]
+
+    @cached_property
+    def branches(self) -> Branches:
+        """The labels with their ends as branches of a trie."""
+        paths, closers, of_label = list[list[int]](), list[list[int]](), list[list[int]]()
+        for tail, ends in zip(self.tails, self.ends, strict=True):
+            own: dict[tuple[int, ...], list[int]] = {}
+            for *inner, last in ends:
+                own.setdefault(tuple(inner), []).append(last)
+            of_label.append(list(range(len(paths), len(paths) + len(own))))
+            paths += [[*tail, *inner] for inner in own]
+            closers += own.values()
+        width = max(map(len, of_label))
+        return Branches(paths, closers, [own + [len(paths)] * (width - len(own)) for own in of_label])
 
     def some(self, columns: Sequence[int]) -> Candidates:
         """Those of a few labels."""
@@ -55,9 +91,27 @@ def _candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: 
     longer = [encode_response(student, write_response(header, (name, "x")), "") for name in labels.names]
     # Where the list goes on, the tokens are the same up to the end of the name, unless the tokenizer merges across it.
     stems = [common(one, two) for one, two in zip(alone, longer, strict=True)]
-    ends = [sorted({one[len(s)], two[len(s)]}) for one, two, s in zip(alone, longer, stems, strict=True)]
+    stop = end_token(student, end_of_turn)
+    stop = student.tokenizer.eos_token_id if stop is None else stop
+    breaks = cache(lambda token: "\n" in student.tokenizer.decode([token]))
+    ends = []
+    for one, two, stem in zip(alone, longer, stems, strict=True):
+        rest, further = one[len(stem) :], two[len(stem) :]
+        turn = rest[: rest.index(stop) + 1] if stop in rest else rest
+        # Without a line break behind the stem, the stem holds it (or the tokenizer drops it): the next token decides.
+        line = further[: next((at for at, token in enumerate(further) if breaks(token)), 0) + 1]
+        ends.append(_prefix_free([turn, line]))
     shared = reduce(common, stems)
     return Candidates(shared, [stem[len(shared) :] for stem in stems], ends)
+
+
+def _prefix_free(sequences: Sequence[list[int]]) -> list[list[int]]:
+    """Those that begin with no other one; empty and repeated ones are left out."""
+    kept: list[list[int]] = []
+    for one in sorted(filter(None, sequences), key=len):
+        if not any(one[: len(other)] == other for other in kept):
+            kept.append(one)
+    return kept
 
 
 def common(one: list[int], two: list[int]) -> list[int]:
@@ -74,43 +128,43 @@ def common(one: list[int], two: list[int]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Trie:
-    """Some labels as a trie. Nodes are numbered so that a parent comes before its children; the root has no number."""
+    """Some paths as a trie. Nodes are numbered so that a parent comes before its children; the root has no number."""
 
     columns: list[int]
-    """Places in the label space."""
+    """Places in the list of all paths."""
     tokens: list[int]
     """Per node."""
     parents: list[int]
-    """Per node; -1 is the root: the last token in front of the labels."""
+    """Per node; -1 is the root: the last token in front of the paths."""
     depths: list[int]
     """Per node; 0 for the children of the root."""
     last: list[int]
-    """Per label: the node of its last token."""
+    """Per path: the node of its last token."""
 
 
-def tries(tails: Sequence[Sequence[int]], budget: int) -> Iterator[Trie]:
-    """The labels in tries of at most `budget` nodes each; a label that is longer has one of its own.
+def tries(paths: Sequence[Sequence[int]], budget: int) -> Iterator[Trie]:
+    """Paths in tries of at most `budget` nodes each; a path that is longer has one of its own.
 
     Args:
-        tails: Per label: its own tokens.
+        paths: Tokens of each.
         budget: Nodes per trie; what several tries begin with is in each of them.
     """
-    order = sorted(range(len(tails)), key=lambda column: list(tails[column]))
-    trie, path = Trie([], [], [], [], []), list[int]()
+    order = sorted(range(len(paths)), key=lambda column: list(paths[column]))
+    trie, nodes = Trie([], [], [], [], []), list[int]()
     previous: Sequence[int] = ()
     for column in order:
-        tail = tails[column]
-        known = len(common(list(previous), list(tail)))
-        if trie.columns and len(trie.tokens) + len(tail) - known > budget:
+        path = paths[column]
+        known = len(common(list(previous), list(path)))
+        if trie.columns and len(trie.tokens) + len(path) - known > budget:
             yield trie
-            trie, path, known = Trie([], [], [], [], []), [], 0
-        del path[known:]
-        for depth in range(known, len(tail)):
-            trie.tokens.append(tail[depth])
-            trie.parents.append(path[-1] if path else -1)
+            trie, nodes, known = Trie([], [], [], [], []), [], 0
+        del nodes[known:]
+        for depth in range(known, len(path)):
+            trie.tokens.append(path[depth])
+            trie.parents.append(nodes[-1] if nodes else -1)
             trie.depths.append(depth)
-            path.append(len(trie.tokens) - 1)
+            nodes.append(len(trie.tokens) - 1)
         trie.columns.append(column)
-        trie.last.append(path[-1] if path else -1)
-        previous = tail
+        trie.last.append(nodes[-1] if nodes else -1)
+        previous = path
     yield trie
