@@ -2,24 +2,28 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 import mint_core
-from mint_core.config import merge
+from mint_core.config import merge, resolve
 from mint_core.errors import ConfigError, ContractError, DataError
+from mint_core.inference.generate import response_budget
 from mint_core.interfaces import Passage, Retriever
+from mint_core.plugins import registry
 from mint_core.retrieval.fusion import fit_weight, order, ranks, reciprocal_rank, standardised, weighted
 from mint_core.retrieval.passages import add_passages
 from mint_core.retrieval.scores import of_list, pack, read_scores, unpack
 from mint_core.runs.folder import digest_of_path, read_lines
-from mint_core.students.encoding import encode_prompt
-from mint_core.students.prompts import fence_passages, with_passages
-from mint_core.types import LabelSpace, Message, Prediction, Prompt, Sample
+from mint_core.students.encoding import encode_prompt, encode_response
+from mint_core.students.prompts import fence_passages, with_passages, write_response
+from mint_core.types import ImageRef, LabelSpace, Message, Prediction, Prompt, Sample
 from tests.tiny_students import HEADER, build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -128,6 +132,15 @@ def samples(*ids: str) -> list[Sample]:
     return [Sample(i, "test", text=f"number {i}") for i in ids]
 
 
+class Plain(ImageRef):
+    """A grey image."""
+
+    key = "plain"
+
+    def open(self) -> Image.Image:
+        return Image.new("RGB", (60, 40), "grey")
+
+
 class Fixed(Retriever):
     """Three passages of some length for every sample."""
 
@@ -158,7 +171,7 @@ def test_whole_passages_within_the_budget_best_first(loaded) -> None:
             assert "retrieval.tokens" in str(error)
             continue
         seen.append(len(found.sources["p"]))
-        assert encode_prompt(loaded, "p", found.prompts["p"]).length - bare <= tokens + 2  # two line breaks around it
+        assert encode_prompt(loaded, "p", found.prompts["p"]).length - bare <= tokens
         assert found.left_out == 3 - seen[-1]
         assert found.prompts["p"].messages[0].content.count("\n[") == seen[-1]
     assert seen == sorted(seen)
@@ -193,6 +206,31 @@ def test_the_students_context_bounds_the_passages_too(loaded) -> None:
     assert encode_prompt(loaded, "p", found.prompts["p"]).length + 100 <= 512
     with pytest.raises(DataError, match="leave 0 of the student's context; choose a student with a longer context"):
         put(loaded, retriever, 10_000, reserve=600)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "llava"])
+def test_no_context_overflows_or_leaves_a_passage_out_that_fits(name: str, tmp_path: Path) -> None:
+    """Under every limit: what stands between fence and question counts, and the next passage would not have fitted."""
+    from mint_core.config import StudentConfig
+    from mint_core.students.student import load_student
+
+    image = Plain() if name == "llava" else None
+    student = load_student(StudentConfig(model=str(build(name, tmp_path / name)), device="cpu"))
+    bare = Prompt((Message("system", "Keep to the format."), Message("user", "Patient one.")), image)
+    words = ["Colon and Liver are words of text.", "Skin.\tThe end?", "Kidney 12"]
+    lengths = [encode_prompt(student, "p", with_passages(bare, words[:k], HEADER)).length for k in range(4)]
+    retriever = Fixed()
+    retriever.retrieve = lambda asked: [tuple(Passage("a", text) for text in words)]
+    text_config = student.model.config.get_text_config()
+    for limit in range(lengths[1] + 30, lengths[3] + 35):
+        text_config.max_position_embeddings = limit
+        found = add_passages({"p": bare}, samples("p"), retriever, student, HEADER, tokens=5000, reserve=30)
+        length = encode_prompt(student, "p", found.prompts["p"]).length
+        assert length == max(one for one in lengths if one + 30 <= limit)
+        assert length == lengths[len(found.sources["p"])]
+    text_config.max_position_embeddings = lengths[1] + 29
+    with pytest.raises(DataError, match="of the student's context"):
+        add_passages({"p": bare}, samples("p"), retriever, student, HEADER, tokens=5000, reserve=30)
 
 
 def test_no_passages_leave_the_prompt_and_a_wrong_count_is_refused(loaded) -> None:
@@ -375,6 +413,44 @@ def test_training_prompts_get_passages_where_the_config_says_so(toy) -> None:
     fewer = mint_core.run({**toy, "retrieval": {"train": True, "tokens": 115}}, until="align")
     assert "align" not in fewer.reused
     assert facts(fewer.path, "align")["retrieval"]["passages_left_out"] > 0
+
+
+def test_a_rejected_list_that_is_longer_than_an_answer_leaves_less_to_the_passages(
+    toy, student: Path, loaded, tmp_path: Path
+) -> None:
+    """N = 1, q = 5, in a context that both passages and an answer would fill to the last token."""
+    from mint_core.planning.plan import make_plan
+
+    labels = ("Adrenal gland", "Bile duct", "Colon", "Kidney", "Liver", "Skin")
+
+    def longest(k: int) -> int:
+        shown = []
+        for i in (i for i in range(24) if i % 3):
+            user = Message("user", f"SECRET-PATIENT-TEXT number p{i}. Name 1.")
+            passages = [f"{labels[(i + place) % 6]} is an organ." for place in range(k)]
+            asked = with_passages(Prompt((Message("system", "Keep to the format."), user)), passages, HEADER)
+            shown.append(encode_prompt(loaded, f"p{i}", asked).length)
+        return max(shown)
+
+    lists = [write_response(HEADER, [name for name in labels if name != left]) for left in labels]
+    rejected = max(len(encode_response(loaded, text, "<|eot_id|>")) for text in lists)
+    limit = longest(2) + rejected - 1
+    assert longest(1) + rejected <= limit
+    assert response_budget(loaded, HEADER, LabelSpace(labels), 1) < rejected
+    narrow = shutil.copytree(student, tmp_path / "narrow")
+    config = json.loads((narrow / "config.json").read_text())
+    (narrow / "config.json").write_text(json.dumps({**config, "max_position_embeddings": limit}))
+    change = {
+        "task": {"n": 1}, "strategy": {"name": "listwise", "k": 1, "q": 5}, "student": {"model": str(narrow)},
+        "retrieval": {"train": True},
+    }  # fmt: skip
+    plan = make_plan(resolve(merge(toy, change), registry()))
+    assert longest(1) < plan.lengths.row.max <= limit
+    result = mint_core.run(merge(toy, change), until="align")
+    passages = facts(result.path, "align")["retrieval"]
+    assert passages["prompts_without_passages"] == 0
+    assert 0 < passages["passages_left_out"] < 16
+    assert passages["passages"] + passages["passages_left_out"] == 32
 
 
 def test_what_the_retriever_reads_counts_by_content(toy, tmp_path: Path) -> None:

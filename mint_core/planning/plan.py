@@ -28,7 +28,7 @@ from mint_core.runs.checks import check_sizes
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import default_name
-from mint_core.runs.stages import Context, response_budget, training_prompts
+from mint_core.runs.stages import Context, response_budget, training_prompts, training_reserve
 from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student
@@ -243,7 +243,7 @@ def _prompts(context: Context, student: Student, groups: Sequence[PreferenceGrou
     if not config.train or context.retriever is None:
         return prompts
     asked = [s.for_student(context.task.modality) for s in context.data.split("train") if s.id in prompts]
-    reserve = response_budget(student, context)
+    reserve = training_reserve(context, student, groups, prompts)
     retriever, header = context.retriever, context.task.header
     return add_passages(prompts, asked, retriever, student, header, tokens=config.tokens, reserve=reserve).prompts
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mint_core.errors import ContractError, DataError
 from mint_core.students.encoding import context_length, encode_prompt
-from mint_core.students.prompts import fence_passages, passage_line, with_passages
+from mint_core.students.prompts import render_prompt, with_passages
 from mint_core.types import Prompt, Sample
 
 if TYPE_CHECKING:
-    from mint_core.interfaces import Passage, Retriever
+    from mint_core.interfaces import Retriever
     from mint_core.students.student import Student
 
 
@@ -57,7 +57,7 @@ def add_passages(
         retriever: After `build`.
         student: Its tokenizer counts, and its context bounds prompt and response.
         header: First line of a response.
-        tokens: Most tokens that the passages of one prompt take, fence included; 0 = no passages.
+        tokens: Most tokens that passages add to a prompt, fence included; 0 = no passages.
         reserve: Tokens that are kept for the response.
 
     Raises:
@@ -69,41 +69,44 @@ def add_passages(
     found = retriever.retrieve(samples)
     if len(found) != len(samples):
         raise ContractError(f"Retriever '{retriever.name}' returned {len(found)} answers for {len(samples)} samples.")
-    count = _counter(student)
-    augmented, sources, left_out = dict(prompts), {}, 0
+    augmented, left_out = dict(prompts), 0
+    sources: dict[str, tuple[str, ...]] = {sample.id: () for sample in samples}
     for sample, passages in zip(samples, found, strict=True):
-        room = _room(student, sample.id, prompts[sample.id], tokens, reserve) if passages else 0
-        kept = _fitting(passages, header, count, room)
-        if passages and not kept:
-            needed = count(fence_passages([passages[0].text], header))
+        if not passages:
+            continue
+        prompt, texts = prompts[sample.id], [passage.text for passage in passages]
+        room = _room(student, sample.id, prompt, tokens, reserve)
+        kept = _fitting(student, prompt, texts, header, room)
+        if kept == 0:
+            needed = _count(student, with_passages(prompt, texts[:1], header)) - _count(student, prompt)
             raise DataError(_too_long(sample.id, needed, room, tokens))
-        augmented[sample.id] = with_passages(prompts[sample.id], [passage.text for passage in kept], header)
-        sources[sample.id] = tuple(passage.source for passage in kept)
-        left_out += len(passages) - len(kept)
+        augmented[sample.id] = with_passages(prompt, texts[:kept], header)
+        sources[sample.id] = tuple(passage.source for passage in passages[:kept])
+        left_out += len(passages) - kept
     return Augmented(augmented, sources, left_out)
 
 
-def _counter(student: Student) -> Callable[[str], int]:
-    """Counts tokens; passages recur from sample to sample."""
-    return cache(lambda text: len(student.tokenizer(text, add_special_tokens=False)["input_ids"]))
-
-
 def _room(student: Student, sample_id: str, prompt: Prompt, tokens: int, reserve: int) -> int:
-    """Tokens that passages may take: the budget, or what prompt and response leave of the student's context."""
+    """Tokens that passages may add: the budget, or what prompt and response leave of the student's context."""
     limit = context_length(student)
     if limit is None:
         return tokens
     return min(tokens, limit - reserve - encode_prompt(student, sample_id, prompt).length)
 
 
-def _fitting(passages: Sequence[Passage], header: str, count: Callable[[str], int], room: int) -> Sequence[Passage]:
-    """The best passages, up to the first that does not fit."""
-    taken = count(fence_passages((), header))
-    for position, passage in enumerate(passages):
-        taken += count(passage_line(position + 1, passage.text, header) + "\n")
-        if taken > room:
-            return passages[:position]
-    return passages
+def _fitting(student: Student, prompt: Prompt, texts: Sequence[str], header: str, room: int) -> int:
+    """How many of the best passages add no more tokens than there is room for."""
+    most = _count(student, prompt) + room
+    numbers = range(1, len(texts) + 1)
+    return bisect_right(
+        numbers, most, key=lambda number: _count(student, with_passages(prompt, texts[:number], header))
+    )
+
+
+def _count(student: Student, prompt: Prompt) -> int:
+    """Tokens of a prompt in the student's chat format, its image aside: parts counted alone miss what joins them."""
+    text = render_prompt(prompt, student.processor, parts=student.reads_images).text
+    return len(student.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _too_long(sample_id: str, needed: int, room: int, tokens: int) -> str:

@@ -244,7 +244,8 @@ def align(context: Context, work: Path, out: Path) -> Facts:
     retrieval: dict[str, Any] = {}
     if context.resolved.config.retrieval.train:
         asked = [sample for sample in context.data.split("train") if sample.id in prompts]
-        augmented = _with_passages(context, student, asked, prompts, response_budget(student, context))
+        reserve = training_reserve(context, student, groups, prompts)
+        augmented = _with_passages(context, student, asked, prompts, reserve)
         prompts, retrieval = augmented.prompts, {"retrieval": augmented.facts()}
     chosen = cast(Chosen, context.resolved.aligner)  # without an aligner there is no such stage
     aligner = cast(Aligner, chosen.registered.component(chosen.config))
@@ -276,6 +277,27 @@ def training_prompts(context: Context, groups: Sequence[PreferenceGroup]) -> dic
     """The training prompt of every sample that the groups name."""
     samples = {sample.id: sample.for_student(context.task.modality) for sample in context.data.split("train")}
     return {g.sample_id: context.task.training_prompt(samples[g.sample_id], len(g.chosen[0])) for g in groups}
+
+
+def training_reserve(
+    context: Context, student: Student, groups: Sequence[PreferenceGroup], prompts: Mapping[str, Prompt]
+) -> int:
+    """Tokens that are kept for the response in a training prompt with passages.
+
+    That is what an answer may take, or the longest response of the groups, for a rejected list can be longer than N.
+    Rejected responses count for every aligner, so that all of them read the same prompts.
+    """
+    from mint_core.students.encoding import encode_response
+    from mint_core.students.prompts import render_prompt, write_response
+
+    budget = response_budget(student, context)
+    if not groups:
+        return budget
+    first = prompts[groups[0].sample_id]
+    end = render_prompt(first, student.processor, parts=student.reads_images).end_of_turn
+    responses = {response for group in groups for response in (*group.chosen, *group.rejected)}
+    written = (write_response(context.task.header, response) for response in responses)
+    return max(budget, *(len(encode_response(student, text, end)) for text in written))
 
 
 def _student_path(context: Context) -> str | None:

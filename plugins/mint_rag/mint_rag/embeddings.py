@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mint_core.errors import ConfigError, ModelError
-from mint_core.runs.folder import digest_of_path
+from mint_core.students.student import fingerprint, hub_commit
 from mint_rag.store import cached
 
 LARGEST_FOR_NUMPY = 100_000
@@ -44,11 +44,12 @@ class Embeddings:
                 "--set retriever.method=bm25."
             )
         faiss = _faiss(len(passages))
-        self._name, self._batch_size = model, batch_size
+        # What is asked must be embedded by the weights of the stored passages, whatever the hub publishes in between.
+        self._name, self._commit, self._batch_size = model, hub_commit(model, None), batch_size
         self._model: Any = None
         content = {
             "passages": list(passages),
-            "model": _fingerprint(model),
+            "model": fingerprint(model, self._commit),
             "library": version("sentence-transformers"),
         }
 
@@ -86,7 +87,7 @@ class Embeddings:
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of length 1, shape (n_texts, dim)."""
         if self._model is None:
-            self._model = _load_model(self._name)
+            self._model = _load_model(self._name, self._commit)
         found = self._model.encode(
             list(texts), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
         )
@@ -107,16 +108,11 @@ def _faiss(count: int) -> Any:
     return faiss
 
 
-def _fingerprint(model: str) -> str:
-    """The content of a folder, or the id."""
-    return digest_of_path(Path(model)) if Path(model).is_dir() else model
-
-
-def _load_model(name: str) -> Any:
+def _load_model(name: str, commit: str | None) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        return SentenceTransformer(name, model_kwargs={"use_safetensors": True})
+        return SentenceTransformer(name, revision=commit, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelError(
             f"The embedding model '{name}' cannot be loaded; check --set retriever.model=ID_OR_FOLDER, and that its "

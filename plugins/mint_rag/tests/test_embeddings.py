@@ -89,6 +89,41 @@ def test_other_weights_get_another_index(model: str, tmp_path: Path) -> None:
 
 
 @needs_embeddings
+def test_passages_and_what_is_asked_are_embedded_by_the_same_commit_of_the_hub(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new commit gets another index; one that comes while a search goes on waits for the next."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--lab--bert"
+    old, new = "a" * 40, "b" * 40
+    for commit, sign in ((old, 1), (new, -1)):
+        snapshot = Path(shutil.copytree(model, repository / "snapshots" / commit))
+        weights = load_file(snapshot / "model.safetensors")
+        changed = {name: sign * one if "word_embeddings" in name else one for name, one in weights.items()}
+        save_file(changed, snapshot / "model.safetensors", metadata={"format": "pt"})
+    (repository / "refs").mkdir()
+    main = repository / "refs" / "main"
+
+    main.write_text(old)
+    first = Embeddings(PASSAGES, tmp_path / "c", "lab/bert", 2, lambda _: None).scores(PASSAGES)
+    counts: list[int] = []
+    begun = Embeddings(PASSAGES, tmp_path / "c", "lab/bert", 2, counts.append)  # loads the model when it is asked
+    main.write_text(new)
+    np.testing.assert_array_equal(begun.scores(PASSAGES), first)
+    assert counts == []
+    second = Embeddings(PASSAGES, tmp_path / "c", "lab/bert", 2, counts.append).scores(PASSAGES)
+    assert sum(counts) == len(PASSAGES)
+    for scores in (first, second):
+        np.testing.assert_allclose(np.diag(scores), 1, atol=1e-5)
+    assert np.abs(first - second).max() > 0.01
+
+
+@needs_embeddings
 @pytest.mark.skipif(find_spec("faiss") is None, reason="the extra mint-rag[faiss] is not installed")
 def test_faiss_finds_what_numpy_finds(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_numpy = Embeddings(PASSAGES, tmp_path, model, 2, lambda _: None).scores(["long fingers"])
