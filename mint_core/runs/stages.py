@@ -265,6 +265,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
             advance=advance,
         )
         result = aligner.align(job)
+        processes.wait()  # nobody still writes into the working folder
         (out / "training").mkdir(exist_ok=True)
         write_json(out / "training" / "history.json", asdict(result))
         write_card(out / "adapter", context)
