@@ -444,7 +444,7 @@ def main() -> None:
             found = compare(sizes["image"], {"shared": some, "distinct": 3, "pairs": 2})
         else:
             ks, prompts = ((1, 5), (50, 200)) if options.quick else ((1, 2, 5, 10, 20, 50), (50, 200, 1000))
-            found = growth(sizes["text"], ks, prompts, 2 if options.quick else 3, 12_000)
+            found = growth(sizes["text"], ks, prompts, 2 if options.quick else 3, 6_000)
         result[part] = {"machine": begun, **found}
         shown = {key: value for key, value in found.items() if key in ("times_faster_than", "worst")}
         print(f"{part}: {json.dumps(shown)}", flush=True)
