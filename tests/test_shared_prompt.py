@@ -95,6 +95,17 @@ def test_shared_equals_distinct_rows(family: str, tmp_path) -> None:
     assert float((expected - found).norm() / expected.norm()) < 1e-5
 
 
+def test_labels_that_begin_another_and_labels_of_one_token(tmp_path) -> None:
+    """Each response sees itself alone, also where another one begins with its very tokens."""
+    student = student_of("llama", tmp_path)
+    prompt = rows_of(student)[0].prompt
+    long = encode_response(student, write_response(HEADER, ("Bile duct of the liver",)), prompt.end_of_turn)
+    rows = [PromptRow(prompt, [long, long[:-2], long[:1], long[1:2]])]
+    one, other = distinct(student, rows), shared(student, rows)
+    assert other.tokens.tolist() == [len(long), len(long) - 2, 1, 1]
+    assert torch.allclose(one.total, other.total, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_both_attention_implementations(attention: str, tmp_path) -> None:
     """Eager attention adds its mask: a boolean one would be silently wrong."""

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mint_core.aligners import trainer as engine
+from mint_core.aligners.checkpoints import newest_complete_checkpoint
 from mint_core.aligners.orpo import Orpo, OrpoConfig
 from mint_core.aligners.settings import PRESETS, TrainingConfig, settle
 from mint_core.config import StudentConfig
@@ -140,7 +141,7 @@ def test_earlier_checkpoints_survive_a_stop(student, tmp_path) -> None:
     with pytest.raises(TrainingError):
         Orpo(config(save_steps=1)).align(job(student, tmp_path, advance=advance))
     assert not (tmp_path / "adapter").exists()
-    weights = load_file(Path(engine.newest_complete_checkpoint(tmp_path / "work")) / "adapter_model.safetensors")
+    weights = load_file(Path(newest_complete_checkpoint(tmp_path / "work")) / "adapter_model.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
@@ -203,7 +204,7 @@ def test_it_resumes_from_the_newest_complete_checkpoint(align, tmp_path) -> None
     with pytest.raises(KeyboardInterrupt):
         align("broken", advance=interrupt_at(5), **options)
     work = tmp_path / "broken" / "work"
-    assert engine.newest_complete_checkpoint(work) == str(work / "checkpoint-4")
+    assert newest_complete_checkpoint(work) == str(work / "checkpoint-4")
     # The machine died while it wrote the next one: the folder is there, the weights are cut, the mark is missing.
     shutil.copytree(work / "checkpoint-4", work / "checkpoint-5", ignore=shutil.ignore_patterns("mint-complete"))
     weights = work / "checkpoint-5" / "adapter_model.safetensors"
@@ -222,7 +223,7 @@ def test_it_resumes_from_the_newest_complete_checkpoint(align, tmp_path) -> None
 def test_without_a_complete_checkpoint_it_starts_anew(align, tmp_path) -> None:
     _, expected = align("straight")
     (tmp_path / "new" / "work" / "checkpoint-3").mkdir(parents=True)
-    assert engine.newest_complete_checkpoint(tmp_path / "new" / "work") is None
+    assert newest_complete_checkpoint(tmp_path / "new" / "work") is None
     steps: list[int] = []
     _, found = align("new", advance=lambda step, *_: steps.append(step))
     assert steps[0] == 1
@@ -243,7 +244,7 @@ def test_the_tenth_checkpoint_is_newer_than_the_ninth(tmp_path) -> None:
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "mint-complete").touch()
-    assert engine.newest_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert newest_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
 # What it computes.

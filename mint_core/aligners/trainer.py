@@ -6,11 +6,9 @@ a group the weighted mean over all chosen x rejected pairs. A method is one phas
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,20 +24,18 @@ from mint_core.aligners.batches import (
     GroupLogProbs,
     References,
     Scorer,
-    Tokens,
     check_groups,
     check_lengths,
     shares_prompts,
 )
+from mint_core.aligners.checkpoints import COMPLETE, usable_checkpoint
+from mint_core.aligners.figures import Figures
 from mint_core.aligners.lora import add_lora, target_modules
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
 from mint_core.runs import processes
 from mint_core.students.student import Student
-
-_COMPLETE = "mint-complete"
-"""Marks a checkpoint whose last byte is written; transformers would resume from the newest even when it is not."""
 
 GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
 """From one group's log-probabilities to scalars: `loss` and what else is worth logging."""
@@ -125,49 +121,6 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
         return 0
 
 
-class Figures:
-    """Sums of what a method shows of its groups, and of the tokens that were read."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.sums: dict[str, float] = {}
-        self.real = self.computed = 0
-
-    def add(self, values: Mapping[str, Tensor], size: Tokens, share: float) -> None:
-        """Adds the groups of one forward pass.
-
-        Args:
-            values: (groups,) each.
-            size: Of the forward pass.
-            share: Of one group in its step.
-        """
-        totals = torch.stack([value.detach().float().sum() for value in values.values()]).tolist()
-        for key, total in zip(values, totals, strict=True):
-            self.sums[key] = self.sums.get(key, 0.0) + total * share
-        self.real += size.real
-        self.computed += size.computed
-
-    def gather(self, accelerator: Any) -> None:
-        """Adds what the other processes have."""
-        own = torch.tensor([*self.sums.values(), self.real, self.computed], device=accelerator.device).float()
-        *sums, real, computed = accelerator.reduce(own, reduction="sum").tolist()
-        self.sums = dict(zip(self.sums, sums, strict=True))
-        self.real, self.computed = int(real), int(computed)
-
-    def means(self, processes: int = 1) -> dict[str, float]:
-        """Means over the steps, and the share of tokens that is padding.
-
-        Args:
-            processes: How many share a step, where only one of them was added up.
-        """
-        if not self.steps:
-            return {}
-        return {
-            **{key: total * processes / self.steps for key, total in self.sums.items()},
-            "padding": 1 - self.real / self.computed,
-        }
-
-
 _NOT_FINITE_ADVICE = "Lower aligner.learning_rate, or train in fp32 (--set student.dtype=fp32)."
 
 
@@ -202,7 +155,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
         """Marks the checkpoint as complete, once every process has written its part."""
         processes.wait()
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,30 +319,6 @@ def save(model: Any, adapter: Path) -> None:
 def adapted_layers(model: Any) -> int:
     """How many layers carry a LoRA adapter."""
     return sum(hasattr(module, "lora_A") for module in model.modules())
-
-
-def usable_checkpoint(work: Path, steps: int) -> str | None:
-    """The newest complete checkpoint of a training of so many steps, or None; those of others are deleted.
-
-    A training that goes on with another number of processes has other steps: the old ones mean nothing for it.
-
-    Args:
-        work: The phase's folder.
-        steps: All optimiser steps of the phase.
-    """
-    if processes.is_first():
-        for state in work.glob("checkpoint-*/trainer_state.json"):
-            with suppress(ValueError):  # half-written: its checkpoint is not complete either
-                if json.loads(state.read_text(encoding="utf-8"))["max_steps"] != steps:
-                    shutil.rmtree(state.parent)
-    processes.wait()
-    return newest_complete_checkpoint(work)
-
-
-def newest_complete_checkpoint(work: Path) -> str | None:
-    """The newest checkpoint whose writing was finished, or None."""
-    complete = [path.parent for path in work.glob(f"checkpoint-*/{_COMPLETE}")]
-    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
 def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path) -> TrainingArguments:

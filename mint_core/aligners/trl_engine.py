@@ -18,6 +18,7 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from mint_core.aligners.batches import check_groups
+from mint_core.aligners.checkpoints import usable_checkpoint
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
 from mint_core.aligners.trainer import (
     Guard,
@@ -27,7 +28,6 @@ from mint_core.aligners.trainer import (
     fresh_adapter,
     plan,
     save,
-    usable_checkpoint,
 )
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
