@@ -172,6 +172,11 @@ class PreferenceGroup:
     """Share of each chosen response in the loss, summing to 1; empty = equal shares."""
     rejected_weights: tuple[float, ...] = ()
 
+    @property
+    def answer(self) -> str:
+        """The label that it prefers to all others: the first of the first chosen response."""
+        return self.chosen[0][0]
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -17,7 +17,17 @@ from mint_core.errors import ConfigError, ContractError, DataError
 from mint_core.inference.generate import response_budget
 from mint_core.interfaces import Passage, Retriever
 from mint_core.plugins import registry
-from mint_core.retrieval.fusion import fit_weight, order, ranks, reciprocal_rank, standardised, weighted
+from mint_core.prediction.record import read_record
+from mint_core.retrieval.fusion import (
+    WEIGHTS,
+    fit_weight,
+    order,
+    ranks,
+    reciprocal_rank,
+    standardised,
+    student_votes,
+    weighted,
+)
 from mint_core.retrieval.passages import add_passages
 from mint_core.retrieval.scores import of_list, pack, read_scores, unpack
 from mint_core.runs.folder import digest_of_path, read_lines
@@ -280,28 +290,60 @@ def test_ranks_by_hand() -> None:
     assert ranks(np.array([[1.0, 5.0, 1.0, -INF]])).tolist() == [[2.5, 1.0, 2.5, INF]]
 
 
+ALL = np.ones(4, bool)
+
+
 def test_reciprocal_ranks_by_hand() -> None:
-    """Colon 1/61 + 1/62, Liver 1/62, Skin 1/61; Kidney stands in neither list."""
+    """Colon 1/61 + 1/62; the retriever does not know Liver, so that 1/62 counts twice; Skin 1/61; Kidney nothing."""
     student = np.array([[3.0, 2.0, -INF, -INF]])
     retriever = np.array([[0.5, -INF, 0.9, -INF]])
-    fused = reciprocal_rank(student, retriever)
-    assert fused[0].tolist() == pytest.approx([1 / 61 + 1 / 62, 1 / 62, 1 / 61, 0])
-    assert order(fused)[0].tolist() == [0, 2, 1, 3]
+    fused = reciprocal_rank(student, retriever, ALL)
+    assert fused[0].tolist() == pytest.approx([1 / 61 + 1 / 62, 2 / 62, 1 / 61, 0])
+    assert order(fused)[0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_student_has_no_rank_for_what_it_was_never_taught() -> None:
+    """Skin and Kidney were not taught: Skin takes the retriever's rank twice, and nobody speaks for Kidney."""
+    student = np.array([[2.0, 1.0, 4.0, 3.0]])
+    retriever = np.array([[0.5, 0.1, 0.9, -INF]])
+    fused = reciprocal_rank(student, retriever, np.array([True, True, False, False]))
+    assert fused[0].tolist() == pytest.approx([1 / 61 + 1 / 62, 1 / 62 + 1 / 63, 2 / 61, 0])
 
 
 def test_labels_that_a_retriever_cannot_tell_apart_keep_the_students_order() -> None:
     student = np.array([[-3.0, -1.0, -2.0, -4.0]])
-    assert order(reciprocal_rank(student, np.zeros((1, 4))))[0].tolist() == [1, 2, 0, 3]
-    assert order(weighted(student, np.zeros((1, 4)), 256.0))[0].tolist() == [1, 2, 0, 3]
-    assert order(weighted(student, np.full((1, 4), -INF), 256.0))[0].tolist() == [1, 2, 0, 3]
+    assert order(reciprocal_rank(student, np.zeros((1, 4)), ALL))[0].tolist() == [1, 2, 0, 3]
+    assert order(weighted(student, np.zeros((1, 4)), 256.0, ALL))[0].tolist() == [1, 2, 0, 3]
+    assert order(weighted(student, np.full((1, 4), -INF), 256.0, ALL))[0].tolist() == [1, 2, 0, 3]
 
 
 def test_weighted_scores_by_hand() -> None:
     """Probabilities 1/4 and 3/4 of what the student gives; the retriever's scores 1, 3 have mean 2 and deviation 1."""
     student = np.log(np.array([[0.1, 0.3]]))
-    fused = weighted(student, np.array([[3.0, 1.0]]), 0.5)
-    assert fused[0].tolist() == pytest.approx([np.log(0.25) + 0.5, np.log(0.75) - 0.5])
-    assert standardised(np.array([[3.0, 1.0, -INF]]))[0].tolist() == pytest.approx([2**0.5, -(0.5**0.5), -(0.5**0.5)])
+    entropy = -0.25 * np.log(0.25) - 0.75 * np.log(0.75)
+    fused = weighted(student, np.array([[3.0, 1.0]]), 0.5, np.ones(2, bool))
+    assert fused[0].tolist() == pytest.approx([np.log(0.25) + entropy + 0.5, np.log(0.75) + entropy - 0.5])
+    assert standardised(np.array([[3.0, 1.0, -INF]]))[0].tolist() == [1.0, -1.0, 0.0]
+    assert standardised(np.array([[2.0, 2.0], [-INF, -INF]])).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_a_student_abstains_from_what_it_was_never_taught() -> None:
+    """Over the first two labels alone p = 1/4, 3/4; the third stands at 0, below the second and above the first."""
+    student = np.log(np.array([[0.1, 0.3, 1e-9], [0.1, 0.3, 0.6]]))
+    votes = student_votes(student, np.array([True, True, False]))
+    assert votes[0].tolist() == pytest.approx(votes[1].tolist())  # whatever it thinks of the third
+    assert votes[0, 1] > votes[0, 2] == 0.0 > votes[0, 0]
+    assert student_votes(student, np.zeros(3, bool)).tolist() == [[0.0] * 3] * 2
+    unsure = student_votes(np.zeros((1, 3)), np.array([True, True, False]))
+    assert unsure.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_a_label_that_was_never_taught_can_win() -> None:
+    """The student is sure of the first and finds the last impossible; the retriever finds the last."""
+    student, taught = np.array([[-0.1, -4.0, -90.0]]), np.array([True, True, False])
+    retriever = np.array([[0.0, 0.1, 1.0]])
+    assert order(weighted(student, retriever, 1.0, taught))[0, 0] == 2
+    assert order(weighted(student, retriever, 1.0, np.ones(3, bool)))[0, 0] == 0
 
 
 def test_the_weight_follows_who_is_right() -> None:
@@ -309,11 +351,23 @@ def test_the_weight_follows_who_is_right() -> None:
     truths = rng.integers(0, 4, 40)
     right = np.log(np.full((40, 4), 0.1) + 0.6 * np.eye(4)[truths])
     wrong = rng.permutation(right, axis=1)
-    assert fit_weight(right, wrong, truths) == 0
-    found = fit_weight(wrong, right, truths)
+    assert fit_weight(right, wrong, truths, None) == 0
+    found = fit_weight(wrong, right, truths, None)
     assert found > 0
-    top = order(weighted(wrong, right, found))[:, 0]
+    top = order(weighted(wrong, right, found, ALL))[:, 0]
     assert (top == truths).all()
+
+
+def test_the_weight_serves_labels_that_were_never_taught_too() -> None:
+    """A student that is always right needs no retriever, but for a label that it could not have learnt."""
+    truths = np.arange(4).repeat(10)
+    right = np.log(np.full((40, 4), 0.01) + 0.97 * np.eye(4)[truths])
+    helpful = np.eye(4)[truths] + 0.1 * np.random.default_rng(0).normal(size=(40, 4))
+    assert fit_weight(right, helpful, truths, None) == 0
+    found = fit_weight(right, helpful, truths, ALL)
+    assert 0 < found < WEIGHTS[-1]
+    withheld = ~np.eye(4, dtype=bool)[truths]
+    assert (order(weighted(right, helpful, found, withheld))[:, 0] == truths).all()
 
 
 def test_scores_from_a_list_take_known_names_once() -> None:
@@ -359,14 +413,15 @@ def test_a_fusion_is_made_again_without_asking_the_student_again(toy, mint) -> N
     assert set(fused.reused) == {"label", "prefer", "align", "predict"}
     assert set(variants(fused)) == {"aligned", "aligned-fused", "teacher", "retriever", "chance"}
     assert variants(fused)["aligned"] == variants(plain)["aligned"]
-    assert fused.metrics["fusion"] == {"method": "rrf", "weights": {}, "fitted_on": 0}
+    assert fused.metrics["fusion"] == {"method": "rrf", "weights": {}, "fitted_on": 0, "abstains": {"aligned": 2}}
     scores = read_scores(fused.path / "scores.parquet")
     by_sample = pq.read_table(fused.path / "samples.parquet").to_pylist()
     for record in by_sample:
         if record["variant"] == "aligned-fused":
             student, retriever = (scores[name][record["sample"]][None] for name in ("aligned", "retriever"))
-            best = order(reciprocal_rank(student, retriever))[0, 0]
             names = json.loads((fused.path / "run.json").read_text())["data"]["labels"]
+            taught = np.isin(names, read_record(fused.path / "adapter").taught)
+            best = order(reciprocal_rank(student, retriever, taught))[0, 0]
             assert record["Top-1"] == float(names[best] == record["truth"])
     config = Path(toy["out"]).parent / "mint.yaml"
     config.write_text(yaml.safe_dump(toy))
@@ -389,7 +444,16 @@ def test_a_weight_is_fitted_on_the_validation_split(with_val) -> None:
     assert "fitted on 6 samples" in (result.path / "report.html").read_text()
     by_hand = mint_core.run(merge(with_val, given, {"retrieval": {"weight": 0.0}}))
     assert by_hand.metrics["fusion"]["weights"] == {"base": 0.0, "aligned": 0.0}
-    assert variants(by_hand)["aligned-fused"]["Top-1"] == variants(by_hand)["aligned"]["Top-1"]
+    assert variants(by_hand)["base-fused"]["Top-1"] == variants(by_hand)["base"]["Top-1"]
+
+
+def test_the_aligned_student_has_no_vote_on_what_its_training_never_named_first(with_val) -> None:
+    """Adrenal gland and Kidney are all that the training split holds."""
+    weighted_by_hand = {"fuse": "weighted", "weight": 1.0}
+    result = mint_core.run(merge(with_val, {"predict": {"base": True}, "retrieval": weighted_by_hand}))
+    assert result.metrics["fusion"]["abstains"] == {"base": 0, "aligned": 4}
+    assert "no vote on 4 labels" in (result.path / "report.html").read_text()
+    assert read_record(result.path / "adapter").taught == ("Adrenal gland", "Kidney")
 
 
 def test_free_answers_are_fused_by_their_lists(toy) -> None:

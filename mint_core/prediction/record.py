@@ -64,6 +64,8 @@ class AdapterRecord(_Record):
     """Whether it was trained on simulated data."""
     labels: tuple[str, ...]
     aliases: tuple[tuple[str, ...], ...]
+    taught: tuple[str, ...] | None = None
+    """The labels that training taught as an answer; None where an older mint did not say."""
 
     @property
     def label_space(self) -> LabelSpace:
@@ -107,6 +109,7 @@ def write_record(adapter: Path, context: Context) -> None:
         simulated=context.data.simulated,
         labels=labels.names,
         aliases=labels.aliases,
+        taught=tuple(name for name in labels.names if name in context.taught),
     )
     write_json(adapter / NAME, record.model_dump(mode="json"))
 

@@ -1,17 +1,35 @@
-"""Combines a student's ranking of the labels with a retriever's. Arrays have shape (n_samples, n_labels)."""
+"""Combines a student's ranking of the labels with a retriever's. Arrays have shape (n_samples, n_labels).
+
+Who does not know a label abstains from it: a student that training never taught to answer it, and a retriever without
+knowledge of it. Otherwise a student's certainty that no patient has what it was never taught would outvote any passage.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mint_core.types import LabelSpace
+
 Scores = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+"""Labels that a student votes on: (n_labels,), or one row per sample."""
 
 RRF_K = 60
 WEIGHTS: tuple[float, ...] = (0.0, *(2.0 ** (step / 2) for step in range(-8, 17)))
 """What `fit_weight` tries: 0, and 1/16 to 256 in steps of the square root of 2."""
+
+
+def mask(taught: Collection[str], labels: LabelSpace) -> Mask:
+    """The labels that a student votes on, as (n_labels,).
+
+    Args:
+        taught: Their names.
+        labels: The label space.
+    """
+    return np.array([name in taught for name in labels.names])
 
 
 def ranks(scores: Scores) -> NDArray[np.float64]:
@@ -27,63 +45,102 @@ def ranks(scores: Scores) -> NDArray[np.float64]:
     return np.where(np.isneginf(scores), np.inf, result)
 
 
-def reciprocal_rank(student: Scores, retriever: Scores) -> Scores:
+def reciprocal_rank(student: Scores, retriever: Scores, taught: Mask) -> Scores:
     """Reciprocal rank fusion: the sum of 1 / (60 + rank) over both rankings.
 
-    A label that one of them does not rank gets nothing from it. Source: Cormack, Clarke and Buettcher, "Reciprocal rank
-    fusion outperforms Condorcet and individual rank learning methods", SIGIR 2009; k = 60 is theirs.
+    Where one abstains, the other's part counts twice. A label that a student was taught and did not list gets nothing
+    from it. Source: Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank
+    learning methods", SIGIR 2009; k = 60 is theirs, abstention is ours.
 
     Args:
         student: Scores of the student; -inf = not listed.
         retriever: Scores of the retriever; -inf = not known.
+        taught: Labels that the student votes on.
     """
-    return np.asarray(1 / (RRF_K + ranks(student)) + 1 / (RRF_K + ranks(retriever)))
+    own = 1 / (RRF_K + ranks(np.where(taught, student, -np.inf)))
+    theirs = 1 / (RRF_K + ranks(retriever))
+    known = ~np.isneginf(retriever)
+    return np.asarray(np.where(taught, own, theirs) + np.where(known, theirs, np.where(taught, own, 0)))
 
 
-def weighted(student: Scores, retriever: Scores, weight: float) -> Scores:
-    """The student's log-probability over the label space plus `weight` times the retriever's standardised score.
-
-    The student's side stays in nats, so that a student that is sure counts for more than one that is not.
+def weighted(student: Scores, retriever: Scores, weight: float, taught: Mask) -> Scores:
+    """The student's vote in nats plus `weight` times the retriever's in standard deviations.
 
     Args:
         student: Log-likelihoods of all labels, finite.
-        retriever: Scores of the retriever; a label that it does not know counts like the worst that it knows.
+        retriever: Scores of the retriever; -inf = not known.
         weight: Nats per standard deviation of the retriever's scores.
+        taught: Labels that the student votes on.
     """
-    shifted = student - student.max(axis=1, keepdims=True)
-    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return np.asarray(log_probs + weight * standardised(retriever))
+    return np.asarray(student_votes(student, taught) + weight * standardised(retriever))
+
+
+def student_votes(scores: Scores, taught: Mask) -> Scores:
+    """The log-probability of the labels that the student was taught, minus its mean under p; 0 for the others.
+
+    The mean of log p under p is minus the entropy: what an average vote is worth to a student that believes itself. So
+    a label that it abstains from stands among those that it finds neither likely nor unlikely, and a student that is
+    sure counts for more than one that is not.
+
+    Args:
+        scores: Log-likelihoods of all labels, finite.
+        taught: Labels that the student votes on.
+    """
+    top = np.where(taught, scores, -np.inf).max(axis=1, keepdims=True)
+    shifted = np.where(taught, scores - np.where(np.isfinite(top), top, 0.0), 0.0).astype(np.float64)
+    belief = np.where(taught, np.exp(shifted), 0.0)
+    belief /= np.maximum(belief.sum(axis=1, keepdims=True), 1e-300)
+    mean = (belief * shifted).sum(axis=1, keepdims=True)
+    return np.asarray(np.where(taught, shifted - mean, 0.0))
 
 
 def standardised(scores: Scores) -> Scores:
-    """Every row with mean 0 and standard deviation 1; 0 throughout where all its scores are equal.
+    """Every row with mean 0 and standard deviation 1 over its finite scores; 0 for the others, and without a spread.
 
     Args:
-        scores: -inf counts like the lowest finite score of its row.
+        scores: -inf = not known.
     """
     known = np.isfinite(scores)
-    lowest = np.where(known, scores, np.inf).min(axis=1, keepdims=True)
-    filled = np.where(known, scores, np.where(np.isfinite(lowest), lowest, 0.0)).astype(np.float64)
-    spread = filled.std(axis=1, keepdims=True)
-    return np.asarray((filled - filled.mean(axis=1, keepdims=True)) / np.where(spread > 1e-12, spread, np.inf))
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    filled = np.where(known, scores, 0.0).astype(np.float64)
+    apart = np.where(known, filled - filled.sum(axis=1, keepdims=True) / count, 0.0)
+    spread = np.sqrt((apart**2).sum(axis=1, keepdims=True) / count)
+    return np.asarray(apart / np.where(spread > 1e-12, spread, np.inf))
 
 
-def fit_weight(student: Scores, retriever: Scores, truths: Sequence[int]) -> float:
+def fit_weight(student: Scores, retriever: Scores, truths: Sequence[int], taught: Mask | None) -> float:
     """The weight of `WEIGHTS` with which the true labels stand highest: the best mean reciprocal rank.
+
+    Every sample of a trained student counts twice: as it is, and as if its label had never been taught, with the
+    student's vote on that label withheld. So the weight serves labels of both kinds, whatever is held out here.
 
     Args:
         student: See `weighted`.
         retriever: See `weighted`.
         truths: Column of each row's true label; at least one.
+        taught: Labels that training taught; None = the student is not trained and votes on all.
 
     Returns:
         The smallest of the best weights: where retrieval does not help, it gets none.
     """
-    rows = np.arange(len(truths))
-    places = [ranks(weighted(student, retriever, weight))[rows, list(truths)] for weight in WEIGHTS]
-    found = [float(np.mean(1 / place)) for place in places]
+    rows, columns = np.arange(len(truths)), list(truths)
+    whole = np.ones(student.shape, np.bool_) if taught is None else np.broadcast_to(taught, student.shape).copy()
+    cases = [whole]
+    if taught is not None:
+        withheld = whole.copy()
+        withheld[rows, columns] = False
+        cases.append(withheld)
+    found = [_mean_reciprocal_rank(student, retriever, weight, columns, cases) for weight in WEIGHTS]
     best = max(found) - 1e-12
     return min(weight for weight, mean in zip(WEIGHTS, found, strict=True) if mean >= best)
+
+
+def _mean_reciprocal_rank(
+    student: Scores, retriever: Scores, weight: float, columns: Sequence[int], cases: Sequence[Mask]
+) -> float:
+    rows = np.arange(len(columns))
+    places = [ranks(weighted(student, retriever, weight, taught))[rows, columns] for taught in cases]
+    return float(np.mean([1 / place for place in places]))
 
 
 def order(scores: Scores) -> NDArray[np.intp]:

@@ -74,22 +74,26 @@ def retrieval_rows(context: Context, predictions: Sequence[Prediction]) -> Retri
         return RetrievalRows(own)
     fused: list[Prediction] = []
     weights: dict[str, float] = {}
+    abstains: dict[str, int] = {}
     for variant in _STUDENTS:
         answered = {prediction.sample_id: prediction for prediction in predictions if prediction.variant == variant}
         if not answered:
             continue
         theirs = _stacked(scores[RETRIEVER], answered)
+        taught = fusion.mask(context.taught, context.data.labels) if variant == "aligned" else None
+        votes = np.ones(len(context.data.labels), np.bool_) if taught is None else taught
         if variant in scores:
             student = _stacked(scores[variant], answered)
         else:
             student = np.stack([of_list(prediction, context.data.labels) for prediction in answered.values()])
         if fuse == "weighted":
-            weights[variant] = _weight(context, scores, variant)
-            combined = fusion.weighted(student, theirs, weights[variant])
+            weights[variant] = _weight(context, scores, variant, taught)
+            combined = fusion.weighted(student, theirs, weights[variant], votes)
         else:
-            combined = fusion.reciprocal_rank(student, theirs)
+            combined = fusion.reciprocal_rank(student, theirs, votes)
+        abstains[variant] = int((~votes).sum())
         fused += _lists(context, variant + FUSED, answered, combined)
-    facts = {"method": fuse, "weights": weights, "fitted_on": len(context.validation)}
+    facts = {"method": fuse, "weights": weights, "fitted_on": len(context.validation), "abstains": abstains}
     return RetrievalRows([*fused, *own], {"fusion": facts})
 
 
@@ -105,11 +109,11 @@ def _lists(context: Context, variant: str, ids: Iterable[str], scores: fusion.Sc
     return [Prediction.of_labels(sample, variant, labels) for sample, labels in zip(ids, lists, strict=True)]
 
 
-def _weight(context: Context, scores: ByVariant, variant: str) -> float:
+def _weight(context: Context, scores: ByVariant, variant: str, taught: NDArray[np.bool_] | None) -> float:
     """The weight from the config, or the one that ranks the validation split best."""
     given = context.resolved.config.retrieval.weight
     if given is not None:
         return given
     ids = [sample.id for sample in context.validation]
     truths = [context.data.labels.index(cast(str, sample.label)) for sample in context.validation]
-    return fusion.fit_weight(_stacked(scores[variant], ids), _stacked(scores[RETRIEVER], ids), truths)
+    return fusion.fit_weight(_stacked(scores[variant], ids), _stacked(scores[RETRIEVER], ids), truths, taught)

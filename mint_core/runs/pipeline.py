@@ -250,7 +250,7 @@ def stage_inputs(context: stages.Context, stage: str, earlier: Mapping[str, Mani
     if stage == "evaluate":
         return {
             **task,
-            **({"fusion": _fusion(resolved)} if resolved.retriever else {}),
+            **({"fusion": _fusion(resolved, made)} if resolved.retriever else {}),
             "predictions": made["predict"],
             "rankings": made["label"],
             "strategy": _by_content(resolved.strategy),
@@ -269,8 +269,11 @@ def _retrieval(resolved: Resolved) -> dict[str, Any]:
     return {**_by_content(chosen), **knowledge, "tokens": resolved.config.retrieval.tokens}
 
 
-def _fusion(resolved: Resolved) -> dict[str, Any]:
-    return resolved.config.retrieval.model_dump(mode="json", include={"fuse", "weight"})
+def _fusion(resolved: Resolved, made: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """How rankings are combined, and what the student was taught."""
+    how = resolved.config.retrieval.model_dump(mode="json", include={"fuse", "weight"})
+    taught = made["prefer"]["preferences"] if how["fuse"] != "none" and resolved.aligner else None
+    return {**how, "taught": taught}
 
 
 def _by_content(chosen: Chosen) -> dict[str, Any]:

@@ -130,6 +130,11 @@ class Context:
         return [sample for sample in self.data.split("val") if sample.label is not None and sample.cohort is None]
 
     @cached_property
+    def taught(self) -> frozenset[str]:
+        """The labels that training taught as an answer; a student has no opinion worth hearing on the others."""
+        return frozenset(group.answer for group in read_preferences(self.folder.path / PREFERENCES))
+
+    @cached_property
     def embedded(self) -> EmbeddedStudent | None:
         """The embedded student, where it is used."""
         return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED else None
