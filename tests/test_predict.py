@@ -13,6 +13,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mint_core
@@ -20,7 +21,9 @@ from mint_core.prediction import endpoint
 from mint_core.prediction.formats import Csv, JsonLines
 from mint_core.prediction.outcome import Outcome
 from mint_core.prediction.record import read_record
+from mint_core.retrieval import fusion
 from mint_core.runs.folder import digest_of_path
+from mint_core.types import LabelSpace
 from tests.tiny_students import LABELS, build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -163,7 +166,7 @@ def test_free_answers_are_those_of_the_stage(predict, adapter: Path, notes: Path
     from mint_core.plugins import registry
     from mint_core.students.prompts import parse_response
     from mint_core.students.student import load_student
-    from mint_core.types import LabelSpace, Sample
+    from mint_core.types import Sample
 
     answer = predict("--response")
     assert answer.code == 0, answer.err
@@ -265,6 +268,80 @@ def test_scores_can_be_compared_per_token(predict) -> None:
     assert (wrong.code, "predict: colour" in wrong.err) == (2, True)
 
 
+NUMBERED = [{"id": f"n{i}", "text": f"patient p{i}"} for i in range(6)]
+FUSED = ("--retriever", "library", "--set", "retrieval.tokens=0")
+
+
+def test_rankings_are_combined_with_the_retrievers(predict, adapter: Path, tmp_path: Path, monkeypatch) -> None:
+    """The toy's retriever holds label i for the best of note i, then those after it."""
+    monkeypatch.chdir(tmp_path)
+    taught = fusion.mask(read_record(adapter).taught, LabelSpace(LABELS))
+    assert 0 < taught.sum() <= len(LABELS)
+    numbered = write(tmp_path / "numbered.jsonl", NUMBERED)
+    alone = lines(predict("--decode", "score", "--top", 6, source=numbered).out)
+    own = np.array([[one["log_probs"][one["labels"].index(name)] for name in LABELS] for one in alone])
+    theirs = np.array([[-((column - row) % 6) for column in range(6)] for row in range(6)], float)
+
+    pool = ("--fuse", "weighted", "--set", "retrieval.weight=0.5", "--decode", "score")
+    pooled = predict(*FUSED, *pool, source=numbered)
+    assert pooled.code == 0, pooled.err
+    expected = fusion.weighted(own, theirs, 0.5, taught)
+    for record, row in zip(lines(pooled.out), expected, strict=True):
+        best = fusion.order(row)[:2]
+        assert record["labels"] == [LABELS[column] for column in best]
+        logs = row - np.log(np.exp(row).sum())
+        assert record["log_probs"] == pytest.approx(logs[best].tolist(), abs=1e-4)
+        assert (record["n_listed"], record["passages"]) == (2, [])
+
+    ranks = predict(*FUSED, "--fuse", "rrf", "--decode", "score", "--top", 6, source=numbered)
+    expected = fusion.reciprocal_rank(own, theirs, taught)
+    for record, row in zip(lines(ranks.out), expected, strict=True):
+        assert record["labels"] == [LABELS[column] for column in fusion.order(row)]
+        assert record["probabilities"] is None
+
+    places = np.full((6, 6), -np.inf)
+    for row, record in zip(places, lines(predict(source=numbered).out), strict=True):
+        for place, name in enumerate(record["known"]):
+            row[LABELS.index(name)] = -place
+    expected = fusion.reciprocal_rank(places, theirs, taught)
+    for record, row in zip(lines(predict(*FUSED, "--fuse", "rrf", source=numbered).out), expected, strict=True):
+        assert record["labels"] == [LABELS[column] for column in fusion.order(row)[:2]]
+    table = predict(*FUSED, "--fuse", "rrf", "--decode", "score", "--output", tmp_path / "a.csv", source=numbered)
+    assert table.code == 0, table.err
+    assert (tmp_path / "a.csv").read_text().splitlines()[0].endswith("error,label_1,label_2,passages")
+    again = predict(*FUSED, "--decode", "score", "--output", tmp_path / "a.csv", source=numbered)
+    assert (again.code, "another retriever" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--fuse", "rrf"), "name one with --retriever"),
+        (("--fuse", "weighted", "--retriever", "library", "--decode", "score"), "--set retrieval.weight=W"),
+        (("--fuse", "weighted", "--retriever", "library", "--set", "retrieval.weight=1"), "add --decode score"),
+        (("--fuse", "rrf", "--retriever", "echo"), "'echo' ranks no labels"),
+        (("--fuse", "rrf", *FUSED, "--set", "retriever.ranks=false"), "ranked no labels"),
+        (("--fuse", "rrf", *FUSED, "--decode", "score", "--threshold", 0.5), "reciprocal ranks are none"),
+    ],
+)
+def test_what_cannot_be_fused_is_refused(predict, tmp_path: Path, monkeypatch, options, said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = predict(*options, source=write(tmp_path / "numbered.jsonl", NUMBERED))
+    assert (answer.code, said in answer.err) == (2, True), answer.err
+    assert answer.out == ""
+
+
+def test_an_adapter_that_does_not_say_what_it_was_taught_fuses_nothing(
+    mint, adapter: Path, notes: Path, tmp_path
+) -> None:
+    copy = shutil.copytree(adapter, tmp_path / "copy")
+    record = json.loads((copy / "mint.json").read_text())
+    del record["taught"]
+    (copy / "mint.json").write_text(json.dumps(record))
+    answer = mint("predict", "--adapter", copy, "--input", notes, *FUSED, "--fuse", "rrf")
+    assert (answer.code, "train the adapter again" in answer.err) == (6, True), answer.err
+
+
 def test_a_retriever_puts_passages_into_the_prompt_and_their_sources_into_the_output(
     predict, adapter: Path, monkeypatch, tmp_path: Path
 ) -> None:
@@ -286,8 +363,8 @@ def test_a_retriever_puts_passages_into_the_prompt_and_their_sources_into_the_ou
     assert list(seen) == [note["id"] for note in NOTES]
     cut = predict("--retriever", "echo", "--set", "retrieval.tokens=3", "--on-error", "skip")
     assert (cut.code, "retrieval.tokens is 3" in lines(cut.out)[0]["error"]) == (9, True), cut.err
-    fused = predict("--retriever", "echo", "--set", "retrieval.fuse=rrf")
-    assert (fused.code, "retrieval.fuse" in fused.err) == (2, True)
+    train = predict("--retriever", "echo", "--set", "retrieval.train=true")
+    assert (train.code, "retrieval.train" in train.err) == (2, True)
     server = predict("--retriever", "echo", "--endpoint", "http://localhost/v1", "--model", "m")
     assert (server.code, "does not go with --endpoint" in server.err) == (2, True)
 

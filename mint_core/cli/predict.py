@@ -52,6 +52,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
 @click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
 @click.option("--retriever", help="What puts passages into the prompt.")
+@click.option(
+    "--fuse",
+    type=click.Choice(["none", "rrf", "weighted"]),
+    help="Combine the student's ranking with the retriever's (retrieval.fuse); weighted needs retrieval.weight.",
+)
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Prompts per batch.")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Length limit of a response. [default: by the labels]")
@@ -125,6 +130,13 @@ def _check(given: dict[str, Any]) -> None:
         raise ConfigError("--retriever counts tokens with the student's tokenizer; it does not go with --endpoint.")
 
 
+def _check_fusion(given: dict[str, Any], fuse: str) -> None:
+    if fuse == "weighted" and given["decode"] != "score":
+        raise ConfigError("--fuse weighted weighs the scores of all labels; add --decode score, or use --fuse rrf.")
+    if fuse == "rrf" and given["threshold"] is not None:
+        raise ConfigError("--threshold needs probabilities, and reciprocal ranks are none; use --fuse weighted.")
+
+
 @contextmanager
 def _closed_pipe(stdout: TextIO) -> Iterator[None]:
     """A reader such as `head` that has seen enough is no error."""
@@ -142,6 +154,7 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     from mint_core.runs.observer import Observer
 
     setting = _setting(given)
+    _check_fusion(given, setting.retrieval.fuse)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
     config = _predict_config(given, setting)
@@ -180,7 +193,7 @@ def _setting(given: dict[str, Any]) -> Setting:
         options = {key: given[key] for key in ("task", "source", "data")}
         return from_config(gather(given["config_file"], given["overrides"], **options))
     options = {key: given[key] for key in ("student", "device", "retriever")}
-    user = gather(None, given["overrides"], **options)
+    user = gather(None, given["overrides"], **options, fuse=given["fuse"])
     return from_adapter(given["adapter"], user, given["place"])
 
 
@@ -245,7 +258,8 @@ def _form(given: dict[str, Any], setting: Setting, listed: int) -> Format:
         "passages": setting.retriever is not None,
     }
     if path is not None and path.suffix.lower() == ".csv":
-        return Csv(width=listed, scored=given["decode"] == "score", **extra)
+        scored = given["decode"] == "score" and setting.retrieval.fuse != "rrf"
+        return Csv(width=listed, scored=scored, **extra)
     return JsonLines(**extra)
 
 
@@ -276,7 +290,7 @@ def _retriever_record(setting: Setting) -> dict[str, Any] | None:
         return None
     config = one.config.model_dump(mode="json")
     about = {"name": one.name, "version": one.version, "knowledge": one.fingerprint(one.config)}
-    return {**about, "tokens": setting.passage_tokens, **config}
+    return {**about, **setting.retrieval.model_dump(mode="json"), **config}
 
 
 def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:

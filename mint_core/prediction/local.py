@@ -9,6 +9,7 @@ from typing import cast
 from mint_core.config import PredictConfig, StudentConfig
 from mint_core.errors import ModelError
 from mint_core.interfaces import RetrieverContext
+from mint_core.prediction.fused import Fusion
 from mint_core.prediction.predict import Answer, Answered, isolated
 from mint_core.prediction.retrieved import Retrieval
 from mint_core.prediction.setting import Setting
@@ -54,10 +55,11 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
     model = load_adapter(student.model, setting.adapter)
     budget = config.max_new_tokens or response_budget(student, task.header, labels, setting.n)
 
+    fuse, weight = setting.retrieval.fuse, setting.retrieval.weight
+    n = len(labels) if fuse != "none" and config.decode == "score" else listed
+
     def answer(prompts: Mapping[str, Prompt]) -> Iterator[Prediction]:
-        return answers(
-            student, VARIANT, prompts, labels, task.header, n=listed, config=config, budget=budget, model=model
-        )
+        return answers(student, VARIANT, prompts, labels, task.header, n=n, config=config, budget=budget, model=model)
 
     careful = isolated(answer, config.batch_size)
     if setting.retriever is None:
@@ -65,7 +67,14 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
     with storage_errors(CACHE):
         CACHE.mkdir(parents=True, exist_ok=True)
         setting.retriever.build(RetrieverContext(labels, CACHE))
-    retrieval = Retrieval(setting.retriever, student, task.header, setting.passage_tokens, reserve=budget)
+    fusion = None
+    if fuse != "none":
+        taught = cast(frozenset[str], setting.taught)
+        fusion = Fusion(
+            setting.retriever, labels, task.header, taught, weight if fuse == "weighted" else None, listed=listed
+        )
+    tokens = setting.retrieval.tokens
+    retrieval = Retrieval(setting.retriever, student, task.header, tokens, reserve=budget, fusion=fusion)
 
     def answer_with_passages(samples: Sequence[Sample], prompts: Mapping[str, Prompt]) -> Iterator[Answered]:
         return retrieval.answers(samples, prompts, careful, config.batch_size)

@@ -1,4 +1,4 @@
-"""Passages in the prompts of new samples."""
+"""What a retriever does for new samples: passages in their prompts, and its ranking beside the student's."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from mint_core.errors import DataError
 from mint_core.interfaces import Retriever, Unreadable
+from mint_core.prediction.fused import Fusion
 from mint_core.prediction.predict import Answered, Careful
-from mint_core.types import Prompt, Sample
+from mint_core.types import Prediction, Prompt, Sample
 
 if TYPE_CHECKING:
     from mint_core.students.student import Student
@@ -25,7 +26,7 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """How passages come into a prompt; see `mint_core.retrieval.passages.add_passages`."""
+    """How passages come into a prompt (`mint_core.retrieval.passages.add_passages`), and rankings together."""
 
     retriever: Retriever
     """After `build`."""
@@ -33,6 +34,7 @@ class Retrieval:
     header: str
     tokens: int
     reserve: int
+    fusion: Fusion | None = None
 
     def answers(
         self, samples: Sequence[Sample], prompts: Mapping[str, Prompt], answer: Careful, batch_size: int
@@ -49,12 +51,16 @@ class Retrieval:
             batch = samples[start : start + batch_size]
             found = self._found(batch, prompts)
             answered = answer({key: one.prompt for key, one in found.items() if not isinstance(one, Unreadable)})
-            for one in found.values():
-                got = one if isinstance(one, Unreadable) else next(answered)
-                if isinstance(one, Unreadable) or isinstance(got, Unreadable):
-                    yield got
+            got = {key: one if isinstance(one, Unreadable) else next(answered) for key, one in found.items()}
+            told = {key: one for key, one in got.items() if isinstance(one, Prediction)}
+            if self.fusion is not None and told:
+                asked = [sample for sample in batch if sample.id in told]
+                told = dict(zip(told, self.fusion.combined(asked, list(told.values())), strict=True))
+            for key, one in found.items():
+                if isinstance(one, _Asked) and key in told:
+                    yield replace(told[key], passages=one.sources)
                 else:
-                    yield replace(got, passages=one.sources)
+                    yield got[key]
 
     def _found(self, batch: Sequence[Sample], prompts: Mapping[str, Prompt]) -> dict[str, _Asked | Unreadable]:
         """Per sample its prompt with passages, or why there is none."""

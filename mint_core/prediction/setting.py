@@ -13,7 +13,7 @@ from mint_core.config import EMBEDDED, RetrievalConfig, StudentConfig, merge, re
 from mint_core.errors import ConfigError, ModelError
 from mint_core.interfaces import Retriever, Task
 from mint_core.plugins import registry
-from mint_core.prediction.record import AdapterRecord, read_record
+from mint_core.prediction.record import NAME, AdapterRecord, read_record
 from mint_core.types import LabelSpace
 
 M = TypeVar("M", bound=BaseModel)
@@ -38,8 +38,10 @@ class Setting:
     """Fingerprint of that student."""
     retriever: Retriever | None = None
     """What puts passages into the prompt; not built yet."""
-    passage_tokens: int = 0
-    """Most tokens that its passages take."""
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    """How what it finds is used."""
+    taught: frozenset[str] | None = None
+    """The labels that the adapter's training taught; None where nobody said."""
     predict: Mapping[str, Any] = field(default_factory=dict)
     """The user's options of the section `predict`."""
 
@@ -68,7 +70,9 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path) -> Setting
         if key not in _LAYERS:
             raise ConfigError(f"With --adapter, --set takes {', '.join(_LAYERS)}, not '{key}'.")
     task = _task(adapter, record, user.get("task", {}), place)
-    retriever, passage_tokens = _retriever(user), _passage_tokens(user.get("retrieval", {}))
+    retriever = _retriever(user)
+    taught = None if record.taught is None else frozenset(record.taught)
+    retrieval = _retrieval(user.get("retrieval", {}), retriever, taught, adapter)
     n = task.config.n or record.n
     if n > len(record.labels):
         raise ConfigError(f"task.n={n} is larger than the label space ({len(record.labels)} labels).")
@@ -81,7 +85,8 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path) -> Setting
         student=_student(adapter, record, user.get("student", {})),
         trained_on=record.student.fingerprint,
         retriever=retriever,
-        passage_tokens=passage_tokens,
+        retrieval=retrieval,
+        taught=taught,
         predict=user.get("predict", {}),
     )
 
@@ -98,13 +103,30 @@ def _retriever(user: Mapping[str, Any]) -> Retriever | None:
     return cast(Retriever, component(valid(component.Config, options, f"retriever '{name}'")))
 
 
-def _passage_tokens(user: Mapping[str, Any]) -> int:
-    retrieval = valid(RetrievalConfig, user, "retrieval")
-    if retrieval.fuse != "none" or retrieval.train:
+def _retrieval(
+    user: Mapping[str, Any], retriever: Retriever | None, taught: frozenset[str] | None, adapter: Path
+) -> RetrievalConfig:
+    """How the retriever is used, refused where that cannot be."""
+    config = valid(RetrievalConfig, user, "retrieval")
+    if config.train:
+        raise ConfigError("`mint predict` trains nothing; retrieval.train is for a run.")
+    if config.fuse == "none":
+        return config
+    if retriever is None:
+        raise ConfigError("--fuse combines the student's ranking with a retriever's; name one with --retriever.")
+    if type(retriever).label_scores is Retriever.label_scores:
+        raise ConfigError(f"The retriever '{retriever.name}' ranks no labels, so that nothing can be fused.")
+    if config.fuse == "weighted" and config.weight is None:
         raise ConfigError(
-            "`mint predict` puts passages into prompts and no more; retrieval.fuse and retrieval.train are for a run."
+            "--fuse weighted needs the retriever's weight, which `mint run --fuse weighted` fits and writes into its "
+            "metrics.json; give it with --set retrieval.weight=W."
         )
-    return retrieval.tokens
+    if taught is None:
+        raise ModelError(
+            f"{adapter / NAME} does not say which labels its training taught, since an older mint wrote it, so that "
+            "nothing can be fused; train the adapter again, or leave --fuse out."
+        )
+    return config
 
 
 def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: Path) -> Task:

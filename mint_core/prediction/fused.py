@@ -1,0 +1,71 @@
+"""Rankings of new samples, the student's and the retriever's combined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mint_core.errors import ConfigError
+from mint_core.interfaces import Retriever
+from mint_core.retrieval import fusion
+from mint_core.retrieval.scores import of_list, of_prediction, retriever_scores
+from mint_core.students.prompts import write_response
+from mint_core.types import LabelSpace, Prediction, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How they are combined; docs/retrieval.md has the formulas."""
+
+    retriever: Retriever
+    """After `build`."""
+    labels: LabelSpace
+    header: str
+    taught: frozenset[str]
+    """Labels that the student votes on."""
+    weight: float | None
+    """The retriever's, in nats per standard deviation; None = reciprocal ranks."""
+    listed: int
+    """Labels per response."""
+
+    def combined(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> list[Prediction]:
+        """The best labels of both rankings in place of the student's.
+
+        With a weight the log-probabilities are those of the combined scores, softmax over the label space; reciprocal
+        ranks have none.
+
+        Args:
+            samples: What the student reads of them.
+            predictions: The student's answer for each; where it scored the labels, for all of them.
+
+        Raises:
+            ConfigError: The retriever ranks no labels.
+        """
+        theirs = retriever_scores(self.retriever, samples, self.labels)
+        if theirs is None:
+            raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
+        own = np.stack([self._row(prediction) for prediction in predictions])
+        taught = fusion.mask(self.taught, self.labels)
+        if self.weight is None:
+            both = fusion.reciprocal_rank(own, theirs, taught)
+        else:
+            both = fusion.weighted(own, theirs, self.weight, taught)
+        return [self._best(prediction, row) for prediction, row in zip(predictions, both, strict=True)]
+
+    def _row(self, prediction: Prediction) -> fusion.Scores:
+        return of_prediction(prediction, self.labels) if prediction.log_probs else of_list(prediction, self.labels)
+
+    def _best(self, prediction: Prediction, row: fusion.Scores) -> Prediction:
+        best = fusion.order(row)[: self.listed]
+        names = tuple(self.labels.names[column] for column in best)
+        log_probs = row - np.logaddexp.reduce(row)
+        return replace(
+            prediction,
+            text=write_response(self.header, names),
+            labels=names,
+            n_listed=len(names),
+            well_formed=True,
+            log_probs=() if self.weight is None else tuple(round(float(log_probs[column]), 5) for column in best),
+        )
