@@ -394,6 +394,8 @@ def test_a_run_records_which_passages_each_prediction_saw(toy) -> None:
     }  # fmt: skip
     report = (result.path / "report.html").read_text()
     assert "<h2>Retrieval</h2>" in report
+    assert "What is searched: organs 6." in report
+    assert facts(result.path, "predict")["retriever"] == {"organs": 6}
     assert "retrieval" not in facts(result.path, "align")
     found = variants(result)
     assert set(found) == {"aligned", "teacher", "retriever", "chance"}

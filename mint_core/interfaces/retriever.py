@@ -77,6 +77,10 @@ class Retriever(Component[ComponentConfig]):
         """
         return None
 
+    def describe(self) -> dict[str, Any]:
+        """Facts for the run record, after `build`: how much it knows, from which release, what it left out."""
+        return {}
+
     @classmethod
     def fingerprint(cls, config: Any) -> str:
         """What identifies the knowledge behind a config, so that another release runs the stage again. Quick.

@@ -35,6 +35,7 @@ def render_report(context: Context) -> str:
         titles=titles(metrics),
         sections=sections(metrics),
         stages=manifests,
+        retriever=next((m.facts["retriever"] for m in manifests if "retriever" in m.facts), {}),
         retrieval={m.stage: m.facts["retrieval"] for m in manifests if "retrieval" in m.facts},
         history=history,
         curve=_curve(history["history"]) if history else "",

@@ -347,7 +347,9 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
         _publish(context, partial, out)
     del student, model
     gc.collect()
-    retrieval = {"retrieval": asked.facts()} if context.retriever is not None else {}
+    retrieval: dict[str, Any] = {}
+    if context.retriever is not None:
+        retrieval = {"retrieval": asked.facts(), "retriever": context.retriever.describe()}
     return {"responses": total, "resumed": len(done), "max_new_tokens": budget, "variants": list(variants), **retrieval}
 
 

@@ -52,6 +52,11 @@ class TextRetriever(Retriever):
             return None
         return self._answers(samples).labels.copy()
 
+    def describe(self) -> dict[str, Any]:
+        """How many passages are searched, and of how many labels they tell; see `Retriever.describe`."""
+        told = len(np.unique(self._label_of[self._label_of >= 0]))
+        return {"passages searched": len(self._label_of), "labels known": told, "labels": len(self._labels)}
+
     def _answers(self, samples: Sequence[Sample]) -> Answers:
         texts = tuple(self._text(sample) for sample in samples)
         if self._last is None or self._last[0] != texts:

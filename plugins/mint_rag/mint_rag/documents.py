@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_NAMED = 20
+"""Broken entries that the run record names."""
+
+
 class DocumentsConfig(ComponentConfig):
     """Options of the retriever `documents`."""
 
@@ -98,6 +102,11 @@ class Documents(TextRetriever):
         """
         self._leaks.refuse(samples)
         return super().label_scores(samples)
+
+    def describe(self) -> dict[str, Any]:
+        """Beside what is searched, what `on_error=skip` left out, file and line; see `Retriever.describe`."""
+        left_out = {"broken, left out": len(self.skipped), "the first of them": ", ".join(self.skipped[:_NAMED])}
+        return {**super().describe(), **(left_out if self.skipped else {})}
 
     def _method(self, name: str, context: RetrieverContext) -> Method:
         texts = [_searched(document) for document in self._documents]

@@ -125,6 +125,10 @@ class Hpo(TextRetriever):
         wanted = self.config.fused if self.config.method == "fusion" else (self.config.method,)
         self._methods = [self._method(one, context) for one in wanted]
 
+    def describe(self) -> dict[str, Any]:
+        """Beside what is searched, the release of HPO; see `Retriever.describe`."""
+        return {**super().describe(), "HPO": self._known.release}
+
     def _knowledge(self, context: RetrieverContext) -> Knowledge:
         hpoa = self.config.phenotype_hpoa
         if hpoa is not None and not hpoa.is_file():

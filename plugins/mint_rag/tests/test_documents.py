@@ -155,6 +155,9 @@ def test_broken_lines_are_named_and_refused_or_skipped(build, tmp_path) -> None:
     retriever = build(path, on_error="skip")
     assert retriever.skipped == tuple(f"p.jsonl:{line}" for line in (2, 3, 4, 5, 6))
     assert len(retriever._documents) == 1
+    told = retriever.describe()
+    assert (told["passages searched"], told["broken, left out"]) == (1, 5)
+    assert told["the first of them"].startswith("p.jsonl:2, p.jsonl:3")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ def test_contract(check, hpo, patients, labels) -> None:
     check(hpo(), patients, labels)
 
 
+def test_the_run_record_says_what_was_searched(hpo, labels) -> None:
+    """One label of the label space is no disease of OMIM."""
+    told = hpo().describe()
+    assert told["labels known"] == told["labels"] - 1 == len(labels) - 1
+    assert told["passages searched"] > 8000
+    assert told["HPO"] == hpo()._known.release
+
+
 @pytest.mark.parametrize("scope", ["labels", "all"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_right_disease_is_first_and_an_unknown_label_is_not_scored(method, scope, hpo, patients, labels) -> None:
