@@ -103,9 +103,10 @@ def test_lengths_and_steps_are_those_of_the_training(toy) -> None:
     assert facts["steps"] == 6  # 16 groups in batches of 3, two batches per step, two epochs
     groups = read_preferences(run.path / "preferences" / "preferences.parquet")
     student = load_student(StudentConfig(**toy["student"]))
+    from mint_core.runs.context import Context
     from mint_core.runs.folder import RunFolder
     from mint_core.runs.observer import Observer
-    from mint_core.runs.stages import Context, training_prompts
+    from mint_core.runs.prompts import training_prompts
 
     context = Context(resolve(toy, registry()), RunFolder(run.path), Observer(), run.path)
     job = _job(student, groups, training_prompts(context, groups))

@@ -458,6 +458,24 @@ def test_the_aligned_student_has_no_vote_on_what_its_training_never_named_first(
     assert read_record(result.path / "adapter").taught == ("Adrenal gland", "Kidney")
 
 
+@pytest.mark.parametrize(("decode", "short"), [("free", True), ("constrained", False), ("score", False)])
+def test_passages_leave_room_for_what_the_student_may_write(toy, monkeypatch, decode: str, short: bool) -> None:
+    """The limit of a free response says nothing about a list that is written out of known labels."""
+    from mint_core.retrieval import passages
+
+    reserved, genuine = [], passages.add_passages
+
+    def look(*given, **how):
+        reserved.append(how["reserve"])
+        return genuine(*given, **how)
+
+    monkeypatch.setattr(passages, "add_passages", look)
+    options = {"decode": decode, "max_new_tokens": 1, "free_beside": False}
+    mint_core.run(merge(toy, {"aligner": "none", "predict": options}), until="predict")
+    assert (reserved == [1]) == short
+    assert len(reserved) == 1
+
+
 def test_free_answers_are_fused_by_their_lists(toy) -> None:
     """The tiny student writes no label, so that the retriever's order is what is left."""
     result = mint_core.run(merge(toy, {"predict": {"decode": "free"}, "retrieval": {"fuse": "rrf"}, "aligner": "none"}))

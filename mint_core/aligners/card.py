@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mint_core.prediction.record import write_record
 
 if TYPE_CHECKING:
-    from mint_core.runs.stages import Context
+    from mint_core.runs.context import Context
 
 
 def write_card(adapter: Path, context: Context) -> None:

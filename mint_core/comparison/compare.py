@@ -30,6 +30,7 @@ from mint_core.retrieval.rows import FUSED
 from mint_core.retrieval.scores import RETRIEVER
 from mint_core.runs import stages
 from mint_core.runs.checks import check_sizes
+from mint_core.runs.context import Context
 from mint_core.runs.folder import RunFolder, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
@@ -148,10 +149,10 @@ def _check(run: PlannedRun, shared: Shared, observer: Observer) -> None:
         raise type(error)(f"Row '{run.row.name}': {error}") from None
 
 
-def _context(run: PlannedRun, shared: Shared, observer: Observer) -> stages.Context:
+def _context(run: PlannedRun, shared: Shared, observer: Observer) -> Context:
     """What the stages of a run see."""
     folder = RunFolder(run.resolved.config.out / run.folder)
-    return stages.Context(run.resolved, folder, observer, shared.cache, shared.data)
+    return Context(run.resolved, folder, observer, shared.cache, shared.data)
 
 
 def _run_all(made: Plan, shared: Shared, observer: Observer) -> list[RunResult]:
@@ -217,7 +218,7 @@ def _by_retriever(made: Plan) -> list[tuple[PlannedRun, dict[str, Record]]]:
     return list(found.values())
 
 
-def _judged(judge: stages.Context, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Any]:
+def _judged(judge: Context, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Any]:
     """A baseline's own list, judged like the first row's teacher: CAR asks for that teacher's top and bottom labels."""
     rankings = _context(run, shared, observer).rankings()
     samples = judge.data.split(judge.split)

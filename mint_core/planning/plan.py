@@ -25,10 +25,11 @@ from mint_core.planning.probe import Probe, probe
 from mint_core.planning.tokens import Layout, Tokens, count, pairs_of
 from mint_core.retrieval.passages import add_passages
 from mint_core.runs.checks import check_sizes
+from mint_core.runs.context import Context
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import default_name
-from mint_core.runs.stages import Context, response_budget, training_prompts, training_reserve
+from mint_core.runs.prompts import response_budget, training_prompts, training_reserve
 from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
 from mint_core.students.prompts import write_response
 from mint_core.students.student import Student

@@ -53,7 +53,8 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
             "differ, so do the answers."
         )
     model = load_adapter(student.model, setting.adapter)
-    budget = config.max_new_tokens or response_budget(student, task.header, labels, setting.n)
+    longest = response_budget(student, task.header, labels, setting.n)
+    budget = config.max_new_tokens or longest
 
     fuse, weight = setting.retrieval.fuse, setting.retrieval.weight
     n = len(labels) if fuse != "none" and config.decode == "score" else listed
@@ -74,7 +75,8 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
             setting.retriever, labels, task.header, taught, weight if fuse == "weighted" else None, listed=listed
         )
     tokens = setting.retrieval.tokens
-    retrieval = Retrieval(setting.retriever, student, task.header, tokens, reserve=budget, fusion=fusion)
+    reserve = budget if config.decode == "free" else max(budget, longest)
+    retrieval = Retrieval(setting.retriever, student, task.header, tokens, reserve=reserve, fusion=fusion)
 
     def answer_with_passages(samples: Sequence[Sample], prompts: Mapping[str, Prompt]) -> Iterator[Answered]:
         return retrieval.answers(samples, prompts, careful, config.batch_size)

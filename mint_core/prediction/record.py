@@ -14,7 +14,7 @@ from mint_core.errors import ModelError
 from mint_core.types import LabelSpace, Modality
 
 if TYPE_CHECKING:
-    from mint_core.runs.stages import Context
+    from mint_core.runs.context import Context
 
 FORMAT = 1
 """Raise it when an older mint could not use the file."""

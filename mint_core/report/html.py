@@ -8,7 +8,7 @@ from mint_core.report.table import sections, titles
 from mint_core.runs.folder import read_json
 
 if TYPE_CHECKING:
-    from mint_core.runs.stages import Context
+    from mint_core.runs.context import Context
 
 _WITHOUT_ALIGNER = ("label", "predict", "evaluate")
 

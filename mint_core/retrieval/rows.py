@@ -15,7 +15,7 @@ from mint_core.retrieval.scores import RETRIEVER, SCORES, ByVariant, of_list, re
 from mint_core.types import Prediction
 
 if TYPE_CHECKING:
-    from mint_core.runs.stages import Context
+    from mint_core.runs.context import Context
 
 FUSED = "-fused"
 """What is written behind the name of a variant whose ranking was combined with the retriever's."""

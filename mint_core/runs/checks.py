@@ -14,7 +14,7 @@ from mint_core.runs import processes
 from mint_core.types import Ranking
 
 if TYPE_CHECKING:
-    from mint_core.runs.stages import Context
+    from mint_core.runs.context import Context
 
 
 def check_sizes(context: Context) -> None:

@@ -17,7 +17,9 @@ from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.interfaces import Retriever, Teacher
 from mint_core.plugins import registry
 from mint_core.runs import processes, stages
+from mint_core.runs.answering import predict
 from mint_core.runs.checks import check_sizes
+from mint_core.runs.context import Context, Facts
 from mint_core.runs.folder import (
     STAGES,
     Manifest,
@@ -97,7 +99,7 @@ class Shared:
     folders: list[Path] = field(default_factory=list)
     """Folders of earlier runs; a stage that is complete there for the same inputs is copied instead of made again."""
     data: dict[str, TaskData] = field(default_factory=dict)
-    """See `stages.Context.loaded`."""
+    """See `Context.loaded`."""
 
 
 def stages_of(resolved: Resolved, until: str = STAGES[-1]) -> tuple[str, ...]:
@@ -136,7 +138,7 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
     with RunFolder(config.out / (config.name or default_name(resolved))) as folder:
         with storage_errors(shared.cache):
             shared.cache.mkdir(parents=True, exist_ok=True)
-        context = stages.Context(resolved, folder, observer, shared.cache, shared.data)
+        context = Context(resolved, folder, observer, shared.cache, shared.data)
         check_sizes(context)
         manifests: dict[str, Manifest] = {}
         _write_record(context, manifests, "running")
@@ -151,7 +153,7 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
         return RunResult(folder.path, tuple(reused), time.monotonic() - begin, peak_memory(), metrics)
 
 
-def _introduce(context: stages.Context) -> None:
+def _introduce(context: Context) -> None:
     """Says what must be known of data and student before anyone reads a number."""
     observer = context.observer
     if context.data.simulated:
@@ -166,7 +168,7 @@ def _introduce(context: stages.Context) -> None:
 
 
 @contextmanager
-def _recorded(context: stages.Context, manifests: Mapping[str, Manifest], stage: str) -> Iterator[None]:
+def _recorded(context: Context, manifests: Mapping[str, Manifest], stage: str) -> Iterator[None]:
     """Writes into run.json how a stage ended that did not end well."""
     try:
         yield
@@ -179,7 +181,7 @@ def _recorded(context: stages.Context, manifests: Mapping[str, Manifest], stage:
 
 
 def _run_stage(
-    context: stages.Context, stage: str, earlier: Mapping[str, Manifest], others: Sequence[Path]
+    context: Context, stage: str, earlier: Mapping[str, Manifest], others: Sequence[Path]
 ) -> tuple[Manifest, bool]:
     """Runs a stage unless it is complete for these inputs, here or in one of the other folders."""
     folder, observer = context.folder, context.observer
@@ -201,7 +203,7 @@ def _run_stage(
     folder.log("stage begins", stage=stage, key=key, reason=reason)
     begin = time.monotonic()
     workspace = folder.workspace(stage, key)
-    work_of: Callable[[stages.Context, Path, Path], stages.Facts] = getattr(stages, stage)
+    work_of: Callable[[Context, Path, Path], Facts] = predict if stage == "predict" else getattr(stages, stage)
     try:
         facts = work_of(context, workspace, workspace / "out")
     except BaseException as error:
@@ -214,7 +216,7 @@ def _run_stage(
     return manifest, False
 
 
-def stage_inputs(context: stages.Context, stage: str, earlier: Mapping[str, Manifest]) -> dict[str, Any]:
+def stage_inputs(context: Context, stage: str, earlier: Mapping[str, Manifest]) -> dict[str, Any]:
     """Everything that decides a stage's result: configs, component versions and the digests of what it reads."""
     from mint_core.students.student import fingerprint
 
@@ -326,7 +328,7 @@ def peak_memory() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def _write_record(context: stages.Context, manifests: Mapping[str, Manifest], status: str) -> None:
+def _write_record(context: Context, manifests: Mapping[str, Manifest], status: str) -> None:
     """run.json: all that is needed to make the run again, and what it took.
 
     Stages that this process has not come to yet stand in it with `current: false`, as an earlier one left them.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mint_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mint_core.runs.stages import Context
+    from mint_core.runs.context import Context
 
 _PATIENCE = timedelta(days=30)
 """The others wait while the first process labels and predicts."""
@@ -97,12 +97,13 @@ def follow() -> None:
     from mint_core.config import resolve
     from mint_core.plugins import registry
     from mint_core.runs import stages
+    from mint_core.runs.context import Context
     from mint_core.runs.folder import RunFolder
     from mint_core.runs.observer import Observer
 
     while (task := _listen()) is not None:
         resolved = resolve(task["config"], registry())
-        context = stages.Context(resolved, RunFolder(Path(task["folder"])), Observer(), Path(task["cache"]), {})
+        context = Context(resolved, RunFolder(Path(task["folder"])), Observer(), Path(task["cache"]), {})
         with tempfile.TemporaryDirectory() as own:
             stages.align(context, Path(task["work"]), Path(own))
 

@@ -1,0 +1,161 @@
+"""What every stage of a run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mint_core.config import EMBEDDED, Resolved
+from mint_core.errors import DataError
+from mint_core.evaluation.subsets import Member, members
+from mint_core.interfaces import (
+    EmbeddedStudent,
+    Metric,
+    PreferenceStrategy,
+    Retriever,
+    RetrieverContext,
+    Task,
+)
+from mint_core.runs.folder import RunFolder, digest_of, storage_errors
+from mint_core.runs.observer import Observer
+from mint_core.runs.tables import read_preferences, read_rankings
+from mint_core.splits import check_samples
+from mint_core.types import Ranking, Sample, Split, TaskData
+
+if TYPE_CHECKING:
+    pass
+
+
+RANKINGS = Path("rankings", "rankings.parquet")
+PREFERENCES = Path("preferences", "preferences.parquet")
+
+Facts = Mapping[str, Any]
+"""What a stage tells the run record."""
+
+
+@dataclass
+class Context:
+    """What every stage needs: the resolved config, the task and its data, the run folder, an observer."""
+
+    resolved: Resolved
+    folder: RunFolder
+    observer: Observer
+    cache: Path
+    loaded: dict[str, TaskData] = field(default_factory=dict)
+    """Data of earlier runs of one comparison, by digest of the task's record: reading them takes time."""
+
+    @cached_property
+    def task(self) -> Task:
+        """The task."""
+        return cast(Task, self.resolved.task.registered.component(self.resolved.task.config))
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The samples and labels, checked for leaks."""
+        key = digest_of(self.resolved.task.record)
+        if key not in self.loaded:
+            data = self.task.load()
+            check_samples(data.samples, data.labels)
+            self.loaded[key] = data
+        return self.loaded[key]
+
+    @cached_property
+    def n(self) -> int:
+        """Labels that the student lists (N)."""
+        count = len(self.data.labels)
+        n: int = self.resolved.task.config.n or self.task.list_length(count)
+        if n > count:
+            raise DataError(
+                f"N = {n} is larger than the label space ({count} labels); lower it with --set task.n={count}."
+            )
+        return n
+
+    @cached_property
+    def split(self) -> Split:
+        """The split that is reported."""
+        wanted = self.resolved.config.evaluate.split
+        present = {sample.split for sample in self.data.samples}
+        if wanted == "auto":
+            return "test" if "test" in present else "val"
+        if wanted not in present:
+            raise DataError(f"The split '{wanted}' has 0 samples; choose another with --set evaluate.split=….")
+        return wanted
+
+    @cached_property
+    def strategy(self) -> PreferenceStrategy:
+        """The preference strategy."""
+        component = cast(type[PreferenceStrategy], self.resolved.strategy.registered.component)
+        return component(self.resolved.strategy.config, self.data.labels, self.n)
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """The metrics, in the order of the table."""
+        return [cast(Metric, chosen.registered.component(chosen.config)) for chosen in self.resolved.metrics]
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """Group, cohort and whether the label was seen in training, of every sample of the reported split."""
+        return members(self.data.split(self.split), self.data.split("train"))
+
+    @cached_property
+    def retriever(self) -> Retriever | None:
+        """The retriever with its index; None where the run has none."""
+        chosen = self.resolved.retriever
+        if chosen is None:
+            return None
+        retriever = cast(Retriever, chosen.registered.component(chosen.config))
+        with storage_errors(self.cache):
+            retriever.build(RetrieverContext(self.data.labels, self.cache, self.advance(None, "passages")))
+        return retriever
+
+    @cached_property
+    def validation(self) -> list[Sample]:
+        """The samples on which the weight of a fusion is fitted; none unless one is."""
+        retrieval = self.resolved.config.retrieval
+        if retrieval.fuse != "weighted" or retrieval.weight is not None:
+            return []
+        return [sample for sample in self.data.split("val") if sample.label is not None and sample.cohort is None]
+
+    @cached_property
+    def taught(self) -> frozenset[str]:
+        """The labels that training taught as an answer; a student has no opinion worth hearing on the others."""
+        return frozenset(group.answer for group in read_preferences(self.folder.path / PREFERENCES))
+
+    @cached_property
+    def embedded(self) -> EmbeddedStudent | None:
+        """The embedded student, where it is used."""
+        return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED else None
+
+    @property
+    def student_path(self) -> str | None:
+        """Folder of the embedded student, where it is used."""
+        return str(self.embedded.path) if self.embedded else None
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Digest of all samples: ids, labels, splits, groups, texts, privileged fields, image keys."""
+        return digest_of(
+            [
+                [s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text, s.privileged, s.cohort]
+                for s in self.data.samples
+            ]
+            + [[*self.data.labels.names], [list(a) for a in self.data.labels.aliases]]
+        )
+
+    def rankings(self) -> dict[str, Ranking]:
+        """The teacher's rankings by sample id."""
+        return read_rankings(self.folder.path / RANKINGS, self.data.labels)
+
+    def advance(self, total: int | None, unit: str) -> Callable[[int], None]:
+        """A counter that tells the observer how far the stage is; without a total it is what is done."""
+        done = 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            self.observer.progress(done, done if total is None else total, unit)
+
+        return step
