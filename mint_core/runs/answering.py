@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     pass
 
 
-
 def predict(context: Context, work: Path, out: Path) -> Facts:
     """The student answers for every sample of the reported split: base, aligned, and aligned with shuffled images.
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from mint_core.students.student import Student
 
 
-
 def training_prompts(context: Context, groups: Sequence[PreferenceGroup]) -> dict[str, Prompt]:
     """The training prompt of every sample that the groups name."""
     samples = {sample.id: sample.for_student(context.task.modality) for sample in context.data.split("train")}

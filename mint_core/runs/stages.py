@@ -22,7 +22,6 @@ from mint_core.runs.tables import read_preferences, write_per_sample, write_pref
 from mint_core.types import Prediction, Ranking, TaskData
 
 
-
 def label(context: Context, work: Path, out: Path) -> Facts:
     """The teacher ranks all labels for every sample."""
     from mint_core.students.student import resolve_device
