@@ -17,7 +17,7 @@ from mint_core.comparison.figures import _figure
 from mint_core.comparison.rows import Row, parse_baseline, parse_ratios, parse_row, parse_seeds
 from mint_core.comparison.summary import summarise
 from mint_core.comparison.table import grids, markdown, tables
-from mint_core.errors import StorageError
+from mint_core.errors import ConfigError, StorageError
 from mint_core.runs.folder import RunFolder, digest_of_path
 from tests.tiny_students import build
 
@@ -127,6 +127,40 @@ def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> 
     again = mint_core.compare(result.path / "compare.json", observer=log)
     assert log.made == []
     assert again.content["rows"] == content["rows"]
+
+
+def test_any_two_rows_are_tested_where_they_are_named(toy) -> None:
+    baseline = "oracle:sharpness=0.0"
+    given = {**toy, "compare": {"pairs": [["orpo", baseline], ["teacher", "random list"]]}}
+    result = mint_core.compare(given, aligners=["base", "orpo"], seeds=1, baselines=[baseline])
+    named = [(pair["first"], pair["second"], pair["subset"]) for pair in result.content["pairs"]]
+    assert named == [("orpo", baseline, "all"), ("teacher", "random list", "all")]
+    lines = pq.read_table(result.path / "samples.parquet").to_pylist()
+    values = {name: {one["sample"]: one["CAR"] for one in lines if one["row"] == name} for name in ("orpo", baseline)}
+    apart = [value - values[baseline][sample] for sample, value in values["orpo"].items()]
+    found = result.content["pairs"][0]["metrics"]["CAR"]
+    assert found["difference"] == pytest.approx(sum(apart) / len(apart))
+    assert (found["wins"], found["losses"]) == (sum(one > 1e-9 for one in apart), sum(one < -1e-9 for one in apart))
+    assert 0 < found["p_value"] <= 1
+    assert f"orpo - {baseline}" in (result.path / "compare.md").read_text()
+    again = mint_core.compare(result.path / "compare.json")
+    assert again.content["pairs"] == result.content["pairs"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (["orpo"], "takes two rows"),
+        ([["orpo", "base", "sft"]], "takes two rows"),
+        (["orpo,bsae"], "no row 'bsae' to test; did you mean 'base'"),
+        (["orpo,retriever"], "no row 'retriever'"),
+        (["orpo,orpo"], "against itself"),
+    ],
+)
+def test_pairs_that_there_are_not_are_refused_before_anything_starts(toy, pairs, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        mint_core.compare(toy, aligners=["base", "orpo"], pairs=pairs)
+    assert not Path(toy["out"]).exists()
 
 
 def test_an_interrupted_comparison_goes_on(toy) -> None:
@@ -291,7 +325,7 @@ def test_dpo_starts_from_the_sft_row_that_trains_what_it_asks_for(toy) -> None:
 
 def test_a_baseline_reads_the_samples_on_which_it_is_judged(toy) -> None:
     rows = [parse_row("one=base:task.n=2"), parse_row("two=base")]
-    made = make_plan("compare", toy, rows, [0], [parse_baseline("oracle:sharpness=0.0")])
+    made = make_plan("compare", toy, rows, [0], baselines=[parse_baseline("oracle:sharpness=0.0")])
     assert made.baseline_runs[0].resolved.task.config.n == 2
 
 

@@ -36,6 +36,13 @@ _QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr
     metavar="TEACHER:KEY=VALUE,…",
     help="A teacher, fitted on the same training split, whose own list stands as a row. May be repeated.",
 )
+@click.option(
+    "--pair",
+    "pairs",
+    multiple=True,
+    metavar="FIRST,SECOND",
+    help="Two rows to test against each other; teacher, retriever and random list are rows too. May be repeated.",
+)
 @_SEEDS
 @_QUIET
 @config_options
@@ -44,6 +51,7 @@ def compare(
     aligners: str | None,
     rows: tuple[str, ...],
     baselines: tuple[str, ...],
+    pairs: tuple[str, ...],
     seeds: str | None,
     quiet: bool,
     aligner: str | None,
@@ -68,7 +76,8 @@ def compare(
     layer = gather(config_file, overrides, **options)
     with Terminal(quiet=quiet) as terminal:
         names = _split(aligners)
-        result = make(layer, aligners=names, rows=rows, seeds=seeds, baselines=baselines, observer=terminal)
+        tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs}
+        result = make(layer, aligners=names, rows=rows, observer=terminal, **tested)
     _conclude(terminal, result)
 
 

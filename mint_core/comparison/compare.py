@@ -17,11 +17,12 @@ from mint_core.comparison.rows import (
     Row,
     aligner_rows,
     parse_baselines,
+    parse_pairs,
     parse_row,
     read_section,
     section_rows,
 )
-from mint_core.comparison.summary import TEST, summarise
+from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
@@ -59,6 +60,7 @@ def compare(
     rows: Sequence[Row | str] = (),
     seeds: str | int | Sequence[int] | None = None,
     baselines: Sequence[str] = (),
+    pairs: Sequence[str | Sequence[str]] = (),
     overrides: Sequence[str] = (),
     observer: Observer | None = None,
     **options: Any,
@@ -66,11 +68,12 @@ def compare(
     """Makes one run per row and seed, on one set of labels and preferences, and compares them.
 
     Args:
-        config: As for `mint_core.run`; its `compare` section may hold rows, seeds and baselines.
+        config: As for `mint_core.run`; its `compare` section may hold rows, seeds, baselines and pairs.
         aligners: One row each; `base` is the student before alignment.
         rows: Further rows: `Row(name, overlay)`, or `NAME=aligner:key=value,...`.
         seeds: A count (from the config's seed on) or a list of seeds of the alignment; default 3.
         baselines: Teachers that are fitted on the same training split and answer themselves: `NAME:key=value,...`.
+        pairs: Names of rows that are tested against each other, `FIRST,SECOND`.
         overrides: `a.b=c` strings, as with --set.
         observer: Hears of the progress; silent by default.
         **options: Top-level keys of the config.
@@ -84,7 +87,8 @@ def compare(
     chosen = [*own, *section_rows(section)] if own else section_rows(section)
     names = baselines or section.get("baselines", ())
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
-    made = make_plan("compare", layer, chosen, wanted, parse_baselines(names))
+    tested = parse_pairs(pairs or section.get("pairs") or ())
+    made = make_plan("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
     return carry_out(made, observer or Observer())
 
 
@@ -102,7 +106,9 @@ def make_plan(
     layer: Mapping[str, Any],
     rows: Sequence[Row],
     seeds: str | int | Sequence[int],
+    *,
     baselines: Sequence[Row] = (),
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> Plan:
     """The plan, refused where it makes no comparison.
 
@@ -112,7 +118,7 @@ def make_plan(
     refuse_seed_of_one_run(layer)
     if not rows:
         raise ConfigError("A comparison needs rows; name them, for example --aligners base,sft,dpo,orpo.")
-    return plan(kind, layer, rows, seeds=seeds, baselines=baselines, components=registry())
+    return plan(kind, layer, rows, seeds=seeds, baselines=baselines, components=registry(), pairs=pairs)
 
 
 def carry_out(made: Plan, observer: Observer) -> Comparison:
@@ -256,6 +262,7 @@ def _write(made: Plan, rows: Sequence[Answers]) -> dict[str, Any]:
         "titles": titles,
         "rules": {title: rule for one in metrics for title, rule in one["rules"].items()},
         "rows": summarise(rows, titles, how),
+        "pairs": compare_pairs(rows, made.pairs, titles, how),
         "config": _config(made),
         "versions": read_json(_path(made.runs[0]) / "run.json")["versions"],
     }
@@ -275,5 +282,6 @@ def _config(made: Plan) -> dict[str, Any]:
         "rows": [{"name": row.name, **row.overlay} for row in made.rows],
         "seeds": list(made.seeds),
         "baselines": [row.name for row in made.baselines],
+        "pairs": [list(pair) for pair in made.pairs],
     }
     return {**made.layer, "compare": section}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mint_core.comparison.rows import Row, check_rows, parse_seeds
+from mint_core.comparison.rows import Row, check_pairs, check_rows, parse_seeds
 from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
 from mint_core.plugins import Registry
@@ -58,6 +58,8 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     """In the order of the rows."""
     baseline_runs: tuple[PlannedRun, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Rows that are tested against each other, beside every row against the one before."""
 
     def in_order(self) -> list[PlannedRun]:
         """The runs in the order of work: those that another starts from come first."""
@@ -72,6 +74,7 @@ def plan(
     seeds: str | int | Sequence[int],
     baselines: Sequence[Row],
     components: Registry,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> Plan:
     """Resolves every row with every seed.
 
@@ -82,9 +85,10 @@ def plan(
         seeds: See `parse_seeds`.
         baselines: Rows whose teacher answers itself.
         components: What is installed.
+        pairs: Names of rows that are tested against each other.
 
     Raises:
-        ConfigError: A row, a seed or a config is wrong.
+        ConfigError: A row, a seed, a pair or a config is wrong.
     """
     check_rows([*rows, *baselines])
     first = resolve(merge(layer, rows[0].overlay), components)
@@ -112,6 +116,7 @@ def plan(
         planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None) for row in baselines
     )
     _check_folders([*runs, *baseline_runs])
+    check_pairs(pairs, [*rows, *baselines], any(run.resolved.retriever for run in runs))
     return Plan(
         kind=kind,
         path=path,
@@ -122,6 +127,7 @@ def plan(
         seeds=numbers,
         runs=tuple(_with_start(run, runs, components) for run in runs),
         baseline_runs=baseline_runs,
+        pairs=tuple(pairs),
     )
 
 

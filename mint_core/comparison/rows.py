@@ -21,6 +21,7 @@ TEACHER, CHANCE = "teacher", "random list"
 """Rows that stand in every comparison."""
 _OF_THE_WHOLE = ("name", "out", "align_seed", "evaluate", "metrics")
 """Keys that must be the same for all rows."""
+_SECTION = ("rows", "seeds", "baselines", "pairs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,42 @@ def parse_baselines(names: Any) -> list[Row]:
     return [parse_baseline(name) for name in listed]
 
 
+def parse_pairs(given: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of rows to test against each other: `FIRST,SECOND`, or lists of two names.
+
+    Raises:
+        ConfigError: One of them is no two names.
+    """
+    pairs = []
+    for one in given if isinstance(given, list | tuple) else [given]:
+        names = one.split(",") if isinstance(one, str) else one
+        if not isinstance(names, list | tuple) or len(names) != 2 or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"A pair takes two rows, FIRST,SECOND, not '{one}'; for example --pair orpo,sft.")
+        first, second = (name.strip() for name in names)
+        pairs.append((first, second))
+    return tuple(dict.fromkeys(pairs))
+
+
+def check_pairs(pairs: Sequence[tuple[str, str]], rows: Sequence[Row], retrieving: bool) -> None:
+    """Refuses pairs of rows that the comparison will not have.
+
+    Args:
+        pairs: See `parse_pairs`.
+        rows: The rows, baselines among them.
+        retrieving: Whether some row has a retriever.
+
+    Raises:
+        ConfigError: A name is that of no row, or a row is paired with itself.
+    """
+    known = [*(row.name for row in rows), TEACHER, *([RETRIEVER] if retrieving else []), CHANCE]
+    for pair in pairs:
+        for name in pair:
+            if name not in known:
+                raise ConfigError(f"There is no row '{name}' to test{did_you_mean(name, known)}.")
+        if pair[0] == pair[1]:
+            raise ConfigError(f"A row cannot be tested against itself, as the pair '{pair[0]},{pair[1]}' asks for.")
+
+
 def section_rows(section: Mapping[str, Any]) -> list[Row]:
     """The rows of a config's `compare` section: mappings of `name` and config.
 
@@ -214,19 +251,17 @@ def section_rows(section: Mapping[str, Any]) -> list[Row]:
 
 
 def read_section(section: Any) -> dict[str, Any]:
-    """A config's `compare` section as a mapping of rows, seeds and baselines; a list is the rows alone.
+    """A config's `compare` section as a mapping of rows, seeds, baselines and pairs; a list is the rows alone.
 
     Raises:
         ConfigError: It is neither, or has other keys.
     """
     content = {"rows": section} if isinstance(section, list) else section or {}
     if not isinstance(content, Mapping):
-        raise ConfigError("`compare` must be a list of rows, or a mapping with `rows`, `seeds` and `baselines`.")
+        raise ConfigError(f"`compare` must be a list of rows, or a mapping with {', '.join(_SECTION)}.")
     for key in content:
-        if key not in ("rows", "seeds", "baselines"):
-            raise ConfigError(
-                f"Unknown key '{key}' in compare{did_you_mean(str(key), ('rows', 'seeds', 'baselines'))}."
-            )
+        if key not in _SECTION:
+            raise ConfigError(f"Unknown key '{key}' in compare{did_you_mean(str(key), _SECTION)}.")
     return dict(content)
 
 

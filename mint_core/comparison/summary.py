@@ -39,6 +39,29 @@ def summarise(rows: Sequence[Answers], titles: Sequence[str], how: Mapping[str, 
     return content
 
 
+def compare_pairs(
+    rows: Sequence[Answers], pairs: Sequence[tuple[str, str]], titles: Sequence[str], how: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Plain data per pair and subset: the paired test of the first row against the second.
+
+    Args:
+        rows: All rows, whoever answered.
+        pairs: Names of rows; one that no run has brought is left out.
+        titles: Metric titles.
+        how: `draws`, `confidence` and `seed` of the bootstrap.
+    """
+    named = {row.name: row for row in rows}
+    content = []
+    for one, other in pairs:
+        if one not in named or other not in named:
+            continue
+        for subset in subsets(named[one].members):
+            found = _against(named[one], named[other], subset, titles, how)
+            if found is not None:
+                content.append({"first": one, "second": other, "subset": subset, "metrics": found["metrics"]})
+    return content
+
+
 def _subset(
     row: Answers, subset: str, ids: Sequence[str], titles: Sequence[str], how: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -21,14 +21,13 @@ class Grid(NamedTuple):
 
 
 def grids(content: Mapping[str, Any]) -> list[Grid]:
-    """The results, and the paired differences where there are any.
+    """The results, and the paired differences where there are any: each row and the one before, and pairs asked for.
 
     Args:
         content: Content of compare.json or sweep.json.
     """
     found = [_results(content)]
-    differences = _differences(content)
-    return [*found, differences] if any(differences.parts) else found
+    return found + [grid for grid in (_differences(content), _pairs(content)) if any(grid.parts)]
 
 
 def tables(content: Mapping[str, Any]) -> list[Table]:
@@ -89,6 +88,20 @@ def _differences(content: Mapping[str, Any]) -> Grid:
                 rows.append([f"{name} - {part['against']['row']}", *cells])
         parts.append(rows)
     return Grid("Paired differences: percent, p, samples won/tied/lost", ["", *content["titles"]], parts)
+
+
+def _pairs(content: Mapping[str, Any]) -> Grid:
+    several = len(_subsets(content)) > 1
+    parts = []
+    for subset in _subsets(content):
+        rows = []
+        for pair in content.get("pairs", ()):
+            if pair["subset"] == subset:
+                name = f"{pair['first']} - {pair['second']}"
+                cells = [_test(pair["metrics"][title]) for title in content["titles"]]
+                rows.append([f"{subset}: {name}" if several else name, *cells])
+        parts.append(rows)
+    return Grid("Pairs: percent, p, samples won/tied/lost", ["", *content["titles"]], parts)
 
 
 def _subsets(content: Mapping[str, Any]) -> list[str]:
