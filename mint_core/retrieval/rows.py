@@ -45,7 +45,9 @@ def check_fusion(context: Context) -> None:
         return
     remedy = "use --fuse rrf, which has nothing to fit, or set the weight with --set retrieval.weight=1"
     if not context.validation:
-        raise ConfigError(f"The data have no labelled val split to fit the retriever's weight on; {remedy}.")
+        raise ConfigError(
+            f"The data have no labelled val split to fit the retriever's weight on; make one (docs/data.md), {remedy}."
+        )
     if context.split == "val":
         raise ConfigError(f"The retriever's weight is fitted on the val split, so report another split; or {remedy}.")
 

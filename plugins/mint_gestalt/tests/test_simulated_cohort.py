@@ -91,6 +91,9 @@ def test_more_patients_do_not_change_the_others() -> None:
 
     few, many = facts(load(train_per_label=3, test_per_label=1)), facts(load(train_per_label=8, test_per_label=5))
     assert few.items() <= many.items()
+    val = load(train_per_label=3, val_per_label=2, test_per_label=1)
+    assert few.items() <= facts(val).items()
+    assert Counter(s.split for s in val.samples) == {"train": 90, "val": 60, "test": 30}
 
 
 def test_another_seed_gives_another_cohort() -> None:

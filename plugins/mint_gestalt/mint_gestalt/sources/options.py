@@ -27,6 +27,7 @@ class RareDiseaseOptions(TaskConfig):
     sample_seed: int = Field(0, ge=0, description="Seed of what is drawn (simulated) and of what is split by mint.")
     diseases: int = Field(30, ge=4, description="simulated: diseases of the cohort.")
     train_per_label: int = Field(24, ge=1, description="simulated: training patients per disease.")
+    val_per_label: int = Field(0, ge=0, description="simulated: validation patients per disease.")
     test_per_label: int = Field(6, ge=1, description="simulated: test patients per disease.")
     faces: bool = Field(True, description="simulated: draw the faces; off, facial phenotypes are seen by nobody.")
 

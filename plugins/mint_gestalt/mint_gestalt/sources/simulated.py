@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-_OWN = ("diseases", "train_per_label", "test_per_label", "faces")
+_OWN = ("diseases", "train_per_label", "val_per_label", "test_per_label", "faces")
 READ = frozenset({"source", "data", "n", "train_prompt", "sample_seed", "labelled", *_OWN})
 """The options that this source reads."""
 CIRCLE = 5
@@ -111,7 +111,9 @@ def load(options: RareDiseaseOptions) -> TaskData:
     profiles = [_profile(disease, seed) for disease in choose_diseases(options.diseases, seed)]
     foreign = tuple(sorted({term for profile in profiles for term in profile.text}))
     labels = LabelSpace(tuple(profile.disease.name for profile in profiles))
-    sizes: dict[Split, int] = {"train": options.train_per_label, "test": options.test_per_label}
+    sizes: dict[Split, int] = {
+        "train": options.train_per_label, "val": options.val_per_label, "test": options.test_per_label
+    }  # fmt: skip
     samples = [
         sample
         for split, count in sizes.items()
