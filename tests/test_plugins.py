@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 
 from mint_core import hookspecs
 from mint_core.errors import ConfigError, PluginError
+from mint_core.interfaces import RetrieverContext
 from mint_core.plugins import SEAMS, canonical, discover, registry
+from mint_core.testing import RETRIEVER_CHECKS, TEACHER_CHECKS, teacher_context
+from mint_core.types import LabelSpace, Sample
 
 GOOD = '''
 from mint_core import hookimpl
@@ -43,6 +47,30 @@ def test_builtins_come_through_the_hooks(install_plugin) -> None:
     found = registry()
     assert {"listwise"} <= set(found.names("strategy"))
     assert found.get("aligner", "orpo").distribution == "mint-core"
+
+
+def test_the_examples_of_the_docs_are_plugins_that_keep_their_contracts(install_plugin, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", text, flags=re.S))
+    assert set(blocks) == {"my_teacher", "my_retriever"}
+    for module, code in blocks.items():
+        install_plugin(f"mint-{module.removeprefix('my_')}", module, code)
+    labels = LabelSpace(("Colon", "Liver", "Skin"))
+    texts = ("a red liver", "skin", "neither")
+    samples = [Sample(f"p{i}", "train", labels.names[i], text=text) for i, text in enumerate(texts)]
+
+    made = registry().get("teacher", "prior").component
+    for check in TEACHER_CHECKS:
+        teacher = made(made.Config(), teacher_context(labels, tmp_path))
+        teacher.fit(samples)
+        check(teacher, samples)
+
+    found = registry().get("retriever", "glossary").component
+    retriever = found(found.Config())
+    retriever.build(RetrieverContext(labels, tmp_path))
+    for check in RETRIEVER_CHECKS:
+        check(retriever, samples, labels)
+    assert retriever.retrieve(samples)[0][0].label == "Liver"
 
 
 def test_discovery_imports_no_torch() -> None:
