@@ -36,7 +36,7 @@ def target_modules(model: Any, targets: Literal["attention", "all-linear"], *, v
     for name, module in model.named_modules():
         if not isinstance(module, torch.nn.Linear) or isinstance(module, uncalled) or module is head:
             continue
-        if not vision and _VISION.search(name):
+        if not vision and in_vision(name):
             continue
         if targets == "attention" and not re.fullmatch(_ATTENTION, name.rpartition(".")[2]):
             continue
@@ -44,6 +44,11 @@ def target_modules(model: Any, targets: Literal["attention", "all-linear"], *, v
     if not names:
         raise ModelError("No linear layer of the student fits lora_targets; try --set aligner.lora_targets=all-linear.")
     return names
+
+
+def in_vision(name: str) -> bool:
+    """Whether a layer, or a tensor of an adapter, belongs to the vision tower or the projector behind it."""
+    return _VISION.search(name) is not None
 
 
 def add_lora(model: Any, names: list[str], rank: int, alpha: float, dropout: float) -> Any:

@@ -58,8 +58,14 @@ _PATH = click.Path(path_type=Path)
     help="Combine the student's ranking with the retriever's (retrieval.fuse); weighted needs retrieval.weight.",
 )
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Prompts per batch.")
+@click.option("--batch-size", type=click.IntRange(1), help="Prompts per batch. [default: 32; with vllm 512]")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Length limit of a response. [default: by the labels]")
+@click.option(
+    "--engine",
+    type=click.Choice(["transformers", "vllm"]),
+    help="What writes free answers: vllm for many samples on a GPU. [default: transformers]",
+)
+@click.option("--vllm", multiple=True, metavar="KEY=VALUE", help="vllm: a further option of its engine.")
 @click.option("--endpoint", metavar="URL", help="Ask an OpenAI-compatible server instead, as http://localhost:8000/v1.")
 @click.option("--model", help="Endpoint: the model's name there.")
 @click.option("--send-text", is_flag=True, help="Endpoint: allow that the samples leave this machine.")
@@ -90,6 +96,7 @@ def predict(**given: Any) -> None:
     \b
     mint predict --adapter runs/NAME/adapter --input notes.jsonl --output answers.jsonl
     mint predict --adapter runs/NAME/adapter --input patches/ --decode score --threshold 0.3 --output answers.csv
+    mint predict --adapter runs/NAME/adapter --input notes.jsonl --engine vllm --output answers.jsonl
     mint predict --endpoint http://localhost:8000/v1 --model NAME --adapter runs/NAME/adapter --input notes.csv
 
     The stage of a run is `mint run --until predict`. docs/predict.md tells formats and fields.
@@ -110,6 +117,7 @@ def _check(given: dict[str, Any]) -> None:
             "`mint predict` answers for new samples: give --adapter DIR or --endpoint URL. The stage of a run is "
             "`mint run --until predict`."
         )
+    _check_engine(given)
     scored = given["decode"] == "score"
     for option in ("top", "threshold"):
         if given[option] is not None and not scored:
@@ -128,6 +136,26 @@ def _check(given: dict[str, Any]) -> None:
         raise ConfigError(f"An endpoint writes freely; --decode {given['decode']} needs the student on this machine.")
     if given["retriever"] is not None:
         raise ConfigError("--retriever counts tokens with the student's tokenizer; it does not go with --endpoint.")
+
+
+def _check_engine(given: dict[str, Any]) -> None:
+    if given["engine"] is not None and given["endpoint"] is not None:
+        raise ConfigError("--engine is for a student on this machine, and --endpoint asks a server; leave one out.")
+    if given["engine"] != "vllm":
+        if given["vllm"]:
+            raise ConfigError("--vllm sets an option of vLLM's engine; add --engine vllm.")
+        return
+    if given["decode"] != "free":
+        raise ConfigError(f"vLLM writes freely; --decode {given['decode']} needs --engine transformers.")
+    from mint_core.inference.vllm import check_options
+
+    check_options(_vllm_options(given))
+
+
+def _vllm_options(given: dict[str, Any]) -> dict[str, Any]:
+    from mint_core.config import merge, parse_override
+
+    return merge(*(parse_override(option) for option in given["vllm"]))
 
 
 def _check_fusion(given: dict[str, Any], fuse: str) -> None:
@@ -173,8 +201,10 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
         if options is None:
             from mint_core.prediction.local import load
 
+            vllm = _vllm_options(given) if given["engine"] == "vllm" else None
+
             def answer() -> Answer:
-                return load(setting, config, listed, terminal)
+                return load(setting, config, listed, terminal, vllm)
         else:
             endpoint = stack.enter_context(Endpoint(options, setting.task.header))
 
@@ -199,10 +229,12 @@ def _setting(given: dict[str, Any]) -> Setting:
 
 def _predict_config(given: dict[str, Any], setting: Setting) -> PredictConfig:
     from mint_core.config import PredictConfig
+    from mint_core.inference.vllm import BATCH
     from mint_core.prediction.setting import valid
 
     options = {key: given[key] for key in ("decode", "batch_size", "max_new_tokens") if given[key] is not None}
-    return valid(PredictConfig, {**setting.predict, **options}, "predict")
+    batch = {"batch_size": BATCH} if given["engine"] == "vllm" else {}
+    return valid(PredictConfig, {**batch, **setting.predict, **options}, "predict")
 
 
 def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Terminal) -> EndpointOptions:
@@ -273,6 +305,7 @@ def _settings(given: dict[str, Any], setting: Setting, config: PredictConfig) ->
     return {
         "adapter": digest_of_path(setting.adapter) if setting.adapter else None,
         "student": setting.student.model if setting.student and not given["endpoint"] else None,
+        **({"engine": ["vllm", _vllm_options(given)]} if given["engine"] == "vllm" else {}),
         "endpoint": shown(checked_url(given["endpoint"])) if given["endpoint"] else None,
         "model": given["model"],
         "request": list(given["request"]),

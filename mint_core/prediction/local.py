@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mint_core.config import PredictConfig, StudentConfig
 from mint_core.errors import ModelError
 from mint_core.interfaces import RetrieverContext
 from mint_core.prediction.fused import Fusion
-from mint_core.prediction.predict import Answer, Answered, isolated
+from mint_core.prediction.predict import Answer, Answered, Careful, isolated
 from mint_core.prediction.retrieved import Retrieval
 from mint_core.prediction.setting import Setting
 from mint_core.runs.folder import storage_errors
 from mint_core.runs.observer import Observer
 from mint_core.types import Prediction, Prompt, Sample
 
+if TYPE_CHECKING:
+    from mint_core.students.student import Student
+
 VARIANT = "aligned"
 CACHE = Path("runs", ".cache")
 """Where `mint run` keeps a retriever's index too."""
 
 
-def load(setting: Setting, config: PredictConfig, listed: int, observer: Observer) -> Answer:
+def load(
+    setting: Setting, config: PredictConfig, listed: int, observer: Observer, vllm: Mapping[str, Any] | None = None
+) -> Answer:
     """Loads the student with its adapter.
 
     Args:
@@ -30,39 +36,20 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
         config: How the student answers.
         listed: Labels per response.
         observer: Hears that the student is not the one of the training.
+        vllm: Options of vLLM's engine, which then writes the answers; None = transformers does.
 
     Raises:
         ModelError: Student or adapter cannot be loaded, or they do not fit.
+        ConfigError: vLLM cannot do what the options ask for.
         StorageError: The retriever's index cannot be written.
     """
-    from mint_core.aligners.lora import load_adapter
-    from mint_core.inference.answer import answers
-    from mint_core.inference.generate import response_budget
-    from mint_core.students.student import fingerprint, load_student
-
-    assert setting.adapter is not None  # noqa: S101 - the caller has chosen this way
-    chosen = cast(StudentConfig, setting.student)
     task, labels = setting.task, setting.labels
-    source = setting.student_path or chosen.model
-    student = load_student(chosen, setting.student_path)
-    if task.modality == "image" and not student.reads_images:
-        raise ModelError(f"The task shows images, but the student {source} reads text only.")
-    if fingerprint(source, chosen.revision) != setting.trained_on:
-        observer.message(
-            f"The student {source} is not, file by file, the one that the adapter was trained on; if its weights "
-            "differ, so do the answers."
-        )
-    model = load_adapter(student.model, setting.adapter)
-    longest = response_budget(student, task.header, labels, setting.n)
-    budget = config.max_new_tokens or longest
-
     fuse, weight = setting.retrieval.fuse, setting.retrieval.weight
     n = len(labels) if fuse != "none" and config.decode == "score" else listed
-
-    def answer(prompts: Mapping[str, Prompt]) -> Iterator[Prediction]:
-        return answers(student, VARIANT, prompts, labels, task.header, n=n, config=config, budget=budget, model=model)
-
-    careful = isolated(answer, config.batch_size)
+    if vllm is None:
+        student, careful = _with_transformers(setting, config, n, observer)
+    else:
+        student, careful = _with_vllm(setting, config, vllm, observer)
     if setting.retriever is None:
         return lambda _, prompts: careful(prompts)
     with storage_errors(CACHE):
@@ -75,6 +62,7 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
             setting.retriever, labels, task.header, taught, weight if fuse == "weighted" else None, listed=listed
         )
     tokens = setting.retrieval.tokens
+    budget, longest = _budget(setting, config, student)
     reserve = budget if config.decode == "free" else max(budget, longest)
     retrieval = Retrieval(setting.retriever, student, task.header, tokens, reserve=reserve, fusion=fusion)
 
@@ -82,3 +70,73 @@ def load(setting: Setting, config: PredictConfig, listed: int, observer: Observe
         return retrieval.answers(samples, prompts, careful, config.batch_size)
 
     return answer_with_passages
+
+
+def _with_transformers(setting: Setting, config: PredictConfig, n: int, observer: Observer) -> tuple[Student, Careful]:
+    from mint_core.aligners.lora import load_adapter
+    from mint_core.inference.answer import answers
+    from mint_core.students.student import load_student
+
+    task, labels = setting.task, setting.labels
+    student = load_student(cast(StudentConfig, setting.student), setting.student_path)
+    if task.modality == "image" and not student.reads_images:
+        raise ModelError(f"The task shows images, but the student {student.source} reads text only.")
+    _tell_of_another(student, setting, observer)
+    model = load_adapter(student.model, cast(Path, setting.adapter))
+    budget = _budget(setting, config, student).budget
+
+    def answer(prompts: Mapping[str, Prompt]) -> Iterator[Prediction]:
+        return answers(student, VARIANT, prompts, labels, task.header, n=n, config=config, budget=budget, model=model)
+
+    return student, isolated(answer, config.batch_size)
+
+
+def _with_vllm(
+    setting: Setting, config: PredictConfig, options: Mapping[str, Any], observer: Observer
+) -> tuple[Student, Careful]:
+    from mint_core.inference.vllm import VllmEngine
+
+    task, adapter = setting.task, cast(Path, setting.adapter)
+    engine = VllmEngine(
+        cast(StudentConfig, setting.student),
+        setting.student_path,
+        adapter,
+        shows_images=task.modality == "image",
+        options=options,
+    )
+    _tell_of_another(engine.student, setting, observer)
+    if not engine.whole:
+        observer.message(
+            "This version of vLLM does not tell whether it uses the whole adapter; compare a few answers with those of "
+            "--engine transformers."
+        )
+    budget = _budget(setting, config, engine.student).budget
+    return engine.student, partial(
+        engine.answers, VARIANT, header=task.header, budget=budget, batch_size=config.batch_size
+    )
+
+
+def _tell_of_another(student: Student, setting: Setting, observer: Observer) -> None:
+    from mint_core.students.student import fingerprint
+
+    if fingerprint(student.source, cast(StudentConfig, setting.student).revision) != setting.trained_on:
+        observer.message(
+            f"The student {student.source} is not, file by file, the one that the adapter was trained on; if its "
+            "weights differ, so do the answers."
+        )
+
+
+class _Budget(NamedTuple):
+    """Tokens of a response."""
+
+    budget: int
+    """What a written one may take."""
+    longest: int
+    """What the longest list takes, and half again."""
+
+
+def _budget(setting: Setting, config: PredictConfig, student: Student) -> _Budget:
+    from mint_core.inference.generate import response_budget
+
+    longest = response_budget(student, setting.task.header, setting.labels, setting.n)
+    return _Budget(config.max_new_tokens or longest, longest)

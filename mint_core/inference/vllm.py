@@ -1,0 +1,373 @@
+"""Batched greedy generation with vLLM: the student in its engine, the adapter's folder as a LoRA request."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mint_core.config import StudentConfig
+from mint_core.errors import ConfigError, DataError, ModelError
+from mint_core.inference.generate import stop_tokens
+from mint_core.interfaces.task import Unreadable
+from mint_core.students.encoding import EncodedPrompt, check_length, encode_prompt
+from mint_core.students.prompts import parse_response, render_prompt
+from mint_core.students.student import Student, explain_load_failure, hub_commit
+from mint_core.types import Prediction, Prompt
+
+BATCH = 512
+"""Prompts handed over at a time: vLLM keeps a GPU busy by itself, and answers are written when a batch is complete."""
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes for `max_lora_rank`."""
+_LORA = 1
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_OURS = (
+    *("model", "tokenizer", "revision", "tokenizer_revision", "trust_remote_code", "dtype"),
+    *("enable_lora", "max_lora_rank", "max_loras", "limit_mm_per_prompt"),
+)
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # answers go to stdout
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process an error says its reason, in another it stays in the log
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuses what can be refused before anything is loaded.
+
+    Args:
+        options: The user's options of vLLM's engine.
+
+    Raises:
+        ConfigError: vLLM is not installed, or an option is one that mint sets.
+    """
+    for key in options:
+        if key in _OURS:
+            raise ConfigError(f"--vllm takes no {key}: it follows from the adapter and the options of the student.")
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError("--engine vllm needs vLLM, which is not installed; run `pip install 'mint-core[vllm]'`.")
+
+
+def allowed_rank(rank: int) -> int:
+    """The smallest `max_lora_rank` that holds an adapter's rank.
+
+    Args:
+        rank: Largest rank of any layer of the adapter.
+
+    Raises:
+        ModelError: vLLM has no such large adapters.
+    """
+    for allowed in RANKS:
+        if allowed >= rank:
+            return allowed
+    raise ModelError(f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}; use --engine transformers.")
+
+
+class VllmEngine:
+    """A student with its adapter in vLLM's engine.
+
+    Args:
+        config: Which student, and in which precision.
+        path: A folder to load from instead of `config.model` (the embedded student).
+        adapter: A folder in plain PEFT layout.
+        shows_images: Whether prompts will hold an image.
+        options: Further options of vLLM's engine, for example `tensor_parallel_size`.
+
+    Attributes:
+        student: Processor, config and shapes without weights, which vLLM holds.
+        whole: Whether vLLM told that every layer of the adapter is in use.
+
+    Raises:
+        ConfigError: The device or an option is not vLLM's.
+        ModelError: vLLM finds no GPU or cannot start, or student and adapter cannot be loaded or do not fit.
+    """
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        path: str | None,
+        adapter: Path,
+        *,
+        shows_images: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        source = path or config.model
+        _set_environment(offline=Path(source).exists())
+        check_options(options)
+        device = _device(config.device)
+        dtype = config.dtype if config.dtype != "auto" else "fp32" if device == "cpu" else "bf16"
+        self.student = _outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
+        if shows_images and not self.student.reads_images:
+            raise ModelError(f"The task shows images, but the student {source} reads text only.")
+        rank = allowed_rank(_adapter_rank(self.student, adapter))
+        revision = hub_commit(source, config.revision)
+        modalities = {"image": int(shows_images), "video": 0}
+        given: dict[str, Any] = {
+            "seed": 0,
+            "max_model_len": -1,  # the student's context, or what the memory holds of it
+            "use_tqdm_on_load": False,
+            "mm_processor_cache_gb": 0,  # no image comes twice
+            "enable_tower_connector_lora": _adapts_vision(adapter),
+            **options,
+            "model": source,
+            "revision": revision,
+            "tokenizer_revision": revision,
+            "trust_remote_code": config.trust_remote_code,
+            "dtype": _DTYPES[dtype],
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_lora_rank": rank,
+            **({"limit_mm_per_prompt": modalities} if self.student.reads_images else {}),
+        }
+        self._engine = _start(source, given)
+        self._request = self._add(adapter)
+        self.whole = self._check_whole(adapter)
+
+    def _add(self, adapter: Path) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        request = LoRARequest("mint", _LORA, str(adapter.resolve()))
+        try:
+            self._engine.llm_engine.add_lora(request)
+        except Exception as error:
+            raise ModelError(
+                f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); use --engine transformers."
+            ) from error
+        return request
+
+    def _check_whole(self, adapter: Path) -> bool:
+        """VLLM leaves out in silence what it has no layer for."""
+        told = self._engine.collective_rpc(_left_out)
+        if any(one is None for one in told):
+            return False
+        missing = sorted(set.intersection(*(set(one) for one in told)))
+        if missing:
+            raise ModelError(
+                f"vLLM would leave out {len(missing)} layers of the adapter in {adapter}, {missing[0]} among them; use "
+                "--engine transformers."
+            )
+        return True
+
+    def answers(
+        self, variant: str, prompts: Mapping[str, Prompt], header: str, *, budget: int, batch_size: int = BATCH
+    ) -> Iterator[Prediction | Unreadable]:
+        """Answers prompts greedily, batch by batch.
+
+        Args:
+            variant: Name of the variant, written into every prediction.
+            prompts: Prompt per sample id.
+            header: First line of a response.
+            budget: Length limit of a response in tokens.
+            batch_size: Prompts handed over at a time.
+
+        Yields:
+            Per prompt, in order, a prediction, or why its sample cannot be answered.
+
+        Raises:
+            ModelError: vLLM stopped, or reads a prompt otherwise than the student does.
+        """
+        ids = list(prompts)
+        for start in range(0, len(ids), batch_size):
+            read = {key: self._read(key, prompts[key], budget) for key in ids[start : start + batch_size]}
+            texts = self._generate({key: one for key, one in read.items() if not isinstance(one, Unreadable)}, budget)
+            for key, one in read.items():
+                if isinstance(one, Unreadable):
+                    yield one
+                    continue
+                parsed = parse_response(texts[key], header)
+                yield Prediction(key, variant, texts[key], parsed.labels, parsed.n_listed, parsed.well_formed)
+
+    def _read(self, sample_id: str, prompt: Prompt, budget: int) -> _Row | Unreadable:
+        try:
+            encoded = encode_prompt(self.student, sample_id, prompt)
+            check_length(self.student, sample_id, encoded.length + budget)
+            self._check_memory(sample_id, encoded.length + budget)
+        except (DataError, ModelError) as error:
+            return Unreadable(sample_id, str(error))
+        return _Row(self.student, prompt, encoded)
+
+    def _check_memory(self, sample_id: str, length: int) -> None:
+        limit = self._engine.model_config.max_model_len
+        if length > limit:
+            raise DataError(
+                f"Sample {sample_id}: prompt and response take {length} tokens, and vLLM has room for {limit} here; "
+                "raise max_model_len, or give it more memory, for example with --vllm tensor_parallel_size=2."
+            )
+
+    def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, str]:
+        """Response per sample id."""
+        from vllm import SamplingParams
+
+        if not rows:
+            return {}
+        stops = stop_tokens(self.student, next(iter(rows.values())).end_of_turn)
+        how = SamplingParams(temperature=0.0, max_tokens=budget, stop_token_ids=stops, detokenize=False)
+        try:
+            outputs = self._engine.generate(
+                [row.prompt for row in rows.values()], how, lora_request=self._request, use_tqdm=False
+            )
+        except Exception as error:  # no word of it: it may quote a prompt
+            raise ModelError(
+                f"vLLM stopped while it answered ({type(error).__name__}); the same command goes on where it stopped, "
+                "and --engine transformers does without vLLM."
+            ) from None
+        for (sample_id, row), output in zip(rows.items(), outputs, strict=True):
+            if list(output.prompt_token_ids) != row.ids:
+                raise ModelError(
+                    f"vLLM reads the prompt of sample {sample_id} as {len(output.prompt_token_ids)} tokens, which are "
+                    f"not the {len(row.ids)} of the student's own processor; use --engine transformers with it."
+                )
+        written = [list(output.outputs[0].token_ids) for output in outputs]
+        return dict(zip(rows, self.student.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
+
+
+class _Row:
+    """A prompt as vLLM takes it, and the tokens that it must read; the pixels of the encoding are let go.
+
+    Args:
+        student: Processor.
+        prompt: What the student reads.
+        encoded: The same as the student's own processor encodes it.
+    """
+
+    def __init__(self, student: Student, prompt: Prompt, encoded: EncodedPrompt) -> None:
+        self.ids: list[int] = encoded.tensors["input_ids"][0].tolist()
+        self.end_of_turn = encoded.end_of_turn
+        self.prompt: dict[str, Any] = {"prompt_token_ids": self.ids}
+        if prompt.image is not None:
+            self.prompt = {
+                "prompt_token_ids": _with_placeholder(student, prompt),
+                "multi_modal_data": {"image": prompt.image.open()},
+            }
+
+
+def _with_placeholder(student: Student, prompt: Prompt) -> list[int]:
+    """Tokens with one placeholder for the image, which vLLM makes as many as the image takes."""
+    text = render_prompt(prompt, student.processor, parts=True).text
+    bos = student.tokenizer.bos_token
+    has_bos = bos is not None and text.startswith(bos)
+    ids: list[int] = student.tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
+    return ids
+
+
+def _set_environment(*, offline: bool) -> None:
+    """What vLLM and the hub's client read when they are imported."""
+    os.environ.update(_ENVIRONMENT)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if offline:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _device(wanted: str) -> str:
+    """Where this vLLM computes, for example `cuda` or `cpu`.
+
+    Raises:
+        ConfigError: The user wants another device.
+        ModelError: vLLM cannot be imported, or has nothing to compute on.
+    """
+    try:
+        with _without_warnings():
+            from vllm.platforms import current_platform
+
+            found = str(current_platform.device_type)
+    except Exception as error:
+        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
+    if not found:
+        raise ModelError("vLLM finds no GPU here; use --engine transformers, or install a build of vLLM for CPUs.")
+    if wanted.startswith("cuda:"):
+        raise ConfigError(
+            f"vLLM takes the GPUs in CUDA_VISIBLE_DEVICES; set that to {wanted.removeprefix('cuda:')} and leave "
+            "--device out."
+        )
+    if wanted not in ("auto", found):
+        raise ConfigError(f"This vLLM computes on '{found}', not on '{wanted}'; leave --device out.")
+    return found
+
+
+def _outline(config: StudentConfig, path: str | None) -> Student:
+    """The student without weights, with the generation config that `load_student` would give it."""
+    from transformers import GenerationConfig
+
+    from mint_core.planning.outline import load_outline
+
+    student = load_outline(config, path)
+    try:
+        student.model.generation_config = GenerationConfig.from_pretrained(
+            student.source, revision=hub_commit(student.source, config.revision)
+        )
+    except OSError:  # it has none: what its config says, counts
+        pass
+    except ValueError as error:
+        raise ModelError(explain_load_failure("student", student.source, error)) from error
+    return student
+
+
+def _adapter_rank(student: Student, adapter: Path) -> int:
+    """The largest rank of an adapter that fits the student.
+
+    Raises:
+        ModelError: It is none, or does not fit.
+    """
+    from mint_core.aligners.lora import load_adapter
+
+    made = load_adapter(student.model, adapter).peft_config["default"]
+    return max(int(rank) for rank in (made.r, *made.rank_pattern.values()))
+
+
+def _adapts_vision(adapter: Path) -> bool:
+    from safetensors import safe_open
+
+    from mint_core.aligners.lora import in_vision
+
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        return any(in_vision(name) for name in file.keys())  # noqa: SIM118 - no mapping
+
+
+def _start(source: str, options: Mapping[str, Any]) -> Any:
+    try:
+        with _without_warnings():
+            from vllm import LLM, EngineArgs
+    except Exception as error:
+        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
+    for key in options:
+        if key not in EngineArgs.__dataclass_fields__:
+            raise ConfigError(f"This vLLM's engine has no option '{key}'; `vllm serve --help=all` lists them.")
+    try:
+        with _without_warnings():
+            return LLM(**options)
+    except Exception as error:
+        raise ModelError(
+            f"vLLM cannot start with the student {source} ({_reason(error)}); change that with --vllm KEY=VALUE, "
+            "or use --engine transformers."
+        ) from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silences what the code of vLLM itself sets off; nobody here can mend it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _left_out(worker: Any) -> Sequence[str] | None:
+    """Layers of the adapter that a worker of vLLM has no place for; None where this vLLM does not tell."""
+    try:
+        manager = worker.model_runner.lora_manager._adapter_manager
+        return sorted(set(manager.get_adapter(_LORA).loras) - set(manager.modules))
+    except AttributeError:  # no public interface tells it
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something; no prompt has been seen yet."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if "validation error" not in line and " " in line), type(error).__name__)
+    told = told.removeprefix("Value error, ").partition(" [type=")[0].rstrip(".")
+    return textwrap.shorten(told, 240, placeholder=" …")
