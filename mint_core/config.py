@@ -95,6 +95,7 @@ class RetrievalConfig(ComponentConfig):
     weight: float | None = Field(
         None,
         ge=0,
+        allow_inf_nan=False,
         description="Weight of the retriever for fuse=weighted; null = the one that ranks the validation split best.",
     )
 

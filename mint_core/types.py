@@ -174,7 +174,7 @@ class PreferenceGroup:
 
     @property
     def answer(self) -> str:
-        """The label that it prefers to all others: the first of the first chosen response."""
+        """The first label of the first chosen response: the truth, or what the teacher holds for it."""
         return self.chosen[0][0]
 
 

@@ -147,6 +147,16 @@ def test_any_two_rows_are_tested_where_they_are_named(toy) -> None:
     assert again.content["pairs"] == result.content["pairs"]
 
 
+def test_a_pair_whose_row_did_not_come_out_is_named(toy, mint, tmp_path: Path) -> None:
+    """There is one teacher, and it has no row of another's name."""
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(toy))
+    pairs = ("--pair", "teacher of base,base", "--pair", "teacher,base")
+    answer = mint("compare", "-c", tmp_path / "c.yaml", "--aligners", "base", *pairs)
+    assert answer.code == 0, answer.err
+    assert "There is no row 'teacher of base', so that the pairs that name it are not tested." in answer.err
+    assert "teacher - base" in answer.out
+
+
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
@@ -155,6 +165,7 @@ def test_any_two_rows_are_tested_where_they_are_named(toy) -> None:
         (["orpo,bsae"], "no row 'bsae' to test; did you mean 'base'"),
         (["orpo,retriever"], "no row 'retriever'"),
         (["orpo,orpo"], "against itself"),
+        (["orpo,a,b"], r"pairs: \[\[FIRST, SECOND\]\]"),
     ],
 )
 def test_pairs_that_there_are_not_are_refused_before_anything_starts(toy, pairs, said: str) -> None:

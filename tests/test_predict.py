@@ -304,8 +304,13 @@ def test_rankings_are_combined_with_the_retrievers(predict, adapter: Path, tmp_p
         for place, name in enumerate(record["known"]):
             row[LABELS.index(name)] = -place
     expected = fusion.reciprocal_rank(places, theirs, taught)
-    for record, row in zip(lines(predict(*FUSED, "--fuse", "rrf", source=numbered).out), expected, strict=True):
+    written = lines(predict("--response", source=numbered).out)
+    fused = lines(predict(*FUSED, "--fuse", "rrf", "--response", source=numbered).out)
+    for record, row, own in zip(fused, expected, written, strict=True):
         assert record["labels"] == [LABELS[column] for column in fusion.order(row)[:2]]
+        assert [record[key] for key in ("response", "well_formed", "n_listed")] == [
+            own[key] for key in ("response", "well_formed", "n_listed")
+        ]
     table = predict(*FUSED, "--fuse", "rrf", "--decode", "score", "--output", tmp_path / "a.csv", source=numbered)
     assert table.code == 0, table.err
     assert (tmp_path / "a.csv").read_text().splitlines()[0].endswith("error,label_1,label_2,passages")
@@ -313,10 +318,34 @@ def test_rankings_are_combined_with_the_retrievers(predict, adapter: Path, tmp_p
     assert (again.code, "another retriever" in again.err) == (2, True)
 
 
+def test_a_sample_that_cannot_be_ranked_fails_alone(predict, tmp_path: Path, monkeypatch) -> None:
+    """n2 stands in the library, and n4 has no text; the others get their own ranks of the retriever."""
+    monkeypatch.chdir(tmp_path)
+    given = [*NUMBERED[:4], {"id": "n4", "text": " "}, NUMBERED[5]]
+    numbered = write(tmp_path / "numbered.jsonl", given)
+    fused = (*FUSED, "--fuse", "weighted", "--set", "retrieval.weight=200", "--decode", "score")
+    refused = predict(*fused, "--set", "retriever.refuse=2", "--on-error", "skip", source=numbered)
+    assert refused.code == 9, refused.err
+    answered = {record["id"]: record for record in lines(refused.out)}
+    assert {name for name, record in answered.items() if record["error"]} == {"n2", "n4"}
+    assert "stands in the library" in answered["n2"]["error"]
+    assert {name: record["labels"][:1] for name, record in answered.items() if not record["error"]} == {
+        f"n{i}": [LABELS[i]] for i in (0, 1, 3, 5)
+    }
+    stopped = predict(*fused, "--set", "retriever.refuse=2", source=write(tmp_path / "whole.jsonl", NUMBERED))
+    assert (stopped.code, "--on-error skip" in stopped.err) == (4, True), stopped.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--fuse", "rrf"), "name one with --retriever"),
+        ((*FUSED, "--fuse", "weighted", "--set", "retrieval.weight=.inf", "--decode", "score"), "retrieval: weight"),
+        (("--fuse", "rrf", "--endpoint", "http://localhost/v1", "--model", "m"), "--fuse: passages are counted"),
+        (
+            ("--set", "retriever.name=library", "--endpoint", "http://localhost/v1", "--model", "m"),
+            "does not go with --endpoint",
+        ),
         (("--fuse", "weighted", "--retriever", "library", "--decode", "score"), "--set retrieval.weight=W"),
         (("--fuse", "weighted", "--retriever", "library", "--set", "retrieval.weight=1"), "add --decode score"),
         (("--fuse", "rrf", "--retriever", "echo"), "'echo' ranks no labels"),
@@ -339,7 +368,7 @@ def test_an_adapter_that_does_not_say_what_it_was_taught_fuses_nothing(
     del record["taught"]
     (copy / "mint.json").write_text(json.dumps(record))
     answer = mint("predict", "--adapter", copy, "--input", notes, *FUSED, "--fuse", "rrf")
-    assert (answer.code, "train the adapter again" in answer.err) == (6, True), answer.err
+    assert (answer.code, "move the folder away" in answer.err) == (6, True), answer.err
 
 
 def test_a_retriever_puts_passages_into_the_prompt_and_their_sources_into_the_output(

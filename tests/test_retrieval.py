@@ -19,7 +19,6 @@ from mint_core.interfaces import Passage, Retriever
 from mint_core.plugins import registry
 from mint_core.prediction.record import read_record
 from mint_core.retrieval.fusion import (
-    WEIGHTS,
     fit_weight,
     order,
     ranks,
@@ -351,23 +350,36 @@ def test_the_weight_follows_who_is_right() -> None:
     truths = rng.integers(0, 4, 40)
     right = np.log(np.full((40, 4), 0.1) + 0.6 * np.eye(4)[truths])
     wrong = rng.permutation(right, axis=1)
-    assert fit_weight(right, wrong, truths, None) == 0
-    found = fit_weight(wrong, right, truths, None)
+    assert fit_weight(right, wrong, truths, ALL) == 0
+    found = fit_weight(wrong, right, truths, ALL)
     assert found > 0
     top = order(weighted(wrong, right, found, ALL))[:, 0]
     assert (top == truths).all()
 
 
-def test_the_weight_serves_labels_that_were_never_taught_too() -> None:
-    """A student that is always right needs no retriever, but for a label that it could not have learnt."""
-    truths = np.arange(4).repeat(10)
-    right = np.log(np.full((40, 4), 0.01) + 0.97 * np.eye(4)[truths])
-    helpful = np.eye(4)[truths] + 0.1 * np.random.default_rng(0).normal(size=(40, 4))
-    assert fit_weight(right, helpful, truths, None) == 0
-    found = fit_weight(right, helpful, truths, ALL)
-    assert 0 < found < WEIGHTS[-1]
-    withheld = ~np.eye(4, dtype=bool)[truths]
-    assert (order(weighted(right, helpful, found, withheld))[:, 0] == truths).all()
+def test_the_weight_is_fitted_with_the_votes_that_count() -> None:
+    """The student is right among the first two labels; half the samples have the others, which it finds impossible."""
+    truths = np.arange(4).repeat(5)
+    student = np.log(np.where(np.arange(4) < 2, 0.02, 1e-6) + 0.9 * np.eye(4)[np.minimum(truths, 1)])
+    retriever = np.eye(4)[truths] + 0.2 * np.random.default_rng(0).normal(size=(20, 4))
+    taught = np.array([True, True, False, False])
+    found = fit_weight(student, retriever, truths, taught)
+    assert (order(weighted(student, retriever, found, taught))[:, 0] == truths).all()
+    assert (
+        fit_weight(student, retriever, truths, ALL) > 4 * found
+    )  # it takes more to outvote a student that votes on all
+
+
+def test_certainty_counts_among_taught_labels_and_not_against_others() -> None:
+    """What the best of 50 taught labels leads by: over the second it grows with p; over an untaught one it vanishes."""
+    taught, leads = np.arange(60) < 50, []
+    for p in (0.05, 0.3, 0.9, 0.9999):
+        belief = np.where(np.arange(60) == 0, p, (1 - p) / 49)
+        votes = student_votes(np.log(np.where(taught, belief, 1e-9))[None], taught)[0]
+        leads.append((votes[0] - votes[1], votes[0] - votes[55]))
+    assert leads == sorted(leads)
+    over_others = [lead for _, lead in leads]
+    assert 0 < over_others[3] < over_others[2] < over_others[1] < np.log(50)
 
 
 def test_scores_from_a_list_take_known_names_once() -> None:
@@ -454,6 +466,13 @@ def test_the_aligned_student_has_no_vote_on_what_its_training_never_named_first(
     weighted_by_hand = {"fuse": "weighted", "weight": 1.0}
     result = mint_core.run(merge(with_val, {"predict": {"base": True}, "retrieval": weighted_by_hand}))
     assert result.metrics["fusion"]["abstains"] == {"base": 0, "aligned": 4}
+    fitted = mint_core.run(merge(with_val, {"retrieval": {"fuse": "weighted"}}))
+    scores = read_scores(fitted.path / "scores.parquet")
+    val = [f"p{i}" for i in range(1, 18, 3)]
+    student, retriever = (np.stack([scores[name][i] for i in val]) for name in ("aligned", "retriever"))
+    votes = np.array([True, False, False, True, False, False])
+    weight = fit_weight(student, retriever, [i % 6 for i in range(1, 18, 3)], votes)
+    assert fitted.metrics["fusion"]["weights"] == {"aligned": weight}
     assert "no vote on 4 labels" in (result.path / "report.html").read_text()
     assert read_record(result.path / "adapter").taught == ("Adrenal gland", "Kidney")
 

@@ -95,6 +95,7 @@ class LibraryConfig(ComponentConfig):
     release: str = Field("1", description="Release of the knowledge.")
     passages: int = Field(2, description="Passages per sample.")
     ranks: bool = Field(True, description="Score the labels.")
+    refuse: int | None = Field(None, description="Number of a patient whom it refuses to rank.")
 
 
 class Library(Retriever):
@@ -118,6 +119,8 @@ class Library(Retriever):
         return [tuple(Passage(f"library:{name}", self.texts[name], name) for name in row) for row in names]
 
     def label_scores(self, samples):
+        if any(sample.text.endswith(f"p{self.config.refuse}") for sample in samples):
+            raise DataError(f"Patient p{self.config.refuse} stands in the library.")
         return self._scores(samples) if self.config.ranks else None
 
     def _scores(self, samples):

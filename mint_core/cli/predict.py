@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mint_core.prediction.setting import Setting
 
 _PATH = click.Path(path_type=Path)
+_NO_RETRIEVER = "--{option}: passages are counted with the student's tokenizer; retrieval does not go with --endpoint."
 
 
 @click.command()
@@ -134,8 +135,9 @@ def _check(given: dict[str, Any]) -> None:
         raise ConfigError("--endpoint needs --model NAME, the model's name on that server.")
     if given["decode"] != "free":
         raise ConfigError(f"An endpoint writes freely; --decode {given['decode']} needs the student on this machine.")
-    if given["retriever"] is not None:
-        raise ConfigError("--retriever counts tokens with the student's tokenizer; it does not go with --endpoint.")
+    for option in ("retriever", "fuse"):
+        if given[option] is not None:
+            raise ConfigError(_NO_RETRIEVER.format(option=option))
 
 
 def _check_engine(given: dict[str, Any]) -> None:
@@ -158,7 +160,10 @@ def _vllm_options(given: dict[str, Any]) -> dict[str, Any]:
     return merge(*(parse_override(option) for option in given["vllm"]))
 
 
-def _check_fusion(given: dict[str, Any], fuse: str) -> None:
+def _check_retrieval(given: dict[str, Any], setting: Setting) -> None:
+    if given["endpoint"] is not None and setting.retriever is not None:
+        raise ConfigError(_NO_RETRIEVER.format(option="set retriever"))
+    fuse = setting.retrieval.fuse
     if fuse == "weighted" and given["decode"] != "score":
         raise ConfigError("--fuse weighted weighs the scores of all labels; add --decode score, or use --fuse rrf.")
     if fuse == "rrf" and given["threshold"] is not None:
@@ -182,7 +187,7 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     from mint_core.runs.observer import Observer
 
     setting = _setting(given)
-    _check_fusion(given, setting.retrieval.fuse)
+    _check_retrieval(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
     config = _predict_config(given, setting)
@@ -323,7 +328,7 @@ def _retriever_record(setting: Setting) -> dict[str, Any] | None:
         return None
     config = one.config.model_dump(mode="json")
     about = {"name": one.name, "version": one.version, "knowledge": one.fingerprint(one.config)}
-    return {**about, **setting.retrieval.model_dump(mode="json"), **config}
+    return {**about, "options": config, **setting.retrieval.model_dump(mode="json")}
 
 
 def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:

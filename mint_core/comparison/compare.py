@@ -140,6 +140,7 @@ def carry_out(made: Plan, observer: Observer) -> Comparison:
     try:
         results = _run_all(made, shared, observer)
         rows = _rows(made, shared, observer)
+        _name_missing(made.pairs, rows, observer)
         return Comparison(made.path, _write(made, rows), tuple(results))
     finally:
         lock.release()
@@ -189,6 +190,13 @@ def _rows(made: Plan, shared: Shared, observer: Observer) -> list[Answers]:
         rows.append(answers(run.row.name, "baseline", [run.folder], {None: _judged(judge, run, shared, observer)}))
     rows.append(answers(CHANCE, "chance", [first.folder], {None: read_variant(_path(first), "chance")}))
     return rows
+
+
+def _name_missing(pairs: Sequence[tuple[str, str]], rows: Sequence[Answers], observer: Observer) -> None:
+    """A retriever that turned out to rank no labels has no row, nor has a teacher whose rankings are another row's."""
+    names = [row.name for row in rows]
+    for missing in dict.fromkeys(name for pair in pairs for name in pair if name not in names):
+        observer.message(f"There is no row '{missing}', so that the pairs that name it are not tested.")
 
 
 def _student(row: Row, runs: Sequence[PlannedRun]) -> Answers:

@@ -10,6 +10,7 @@ from typing import Any
 from mint_core.comparison.rows import Row, check_pairs, check_rows, parse_seeds
 from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
+from mint_core.interfaces import Retriever
 from mint_core.plugins import Registry
 from mint_core.runs.folder import digest_of
 
@@ -116,7 +117,7 @@ def plan(
         planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None) for row in baselines
     )
     _check_folders([*runs, *baseline_runs])
-    check_pairs(pairs, [*rows, *baselines], any(run.resolved.retriever for run in runs))
+    check_pairs(pairs, [*rows, *baselines], [run.row for run in runs if _ranks_labels(run.resolved)])
     return Plan(
         kind=kind,
         path=path,
@@ -129,6 +130,11 @@ def plan(
         baseline_runs=baseline_runs,
         pairs=tuple(pairs),
     )
+
+
+def _ranks_labels(resolved: Resolved) -> bool:
+    component = resolved.retriever.registered.component if resolved.retriever else Retriever
+    return getattr(component, "label_scores", None) is not Retriever.label_scores
 
 
 def _check_folders(runs: Sequence[PlannedRun]) -> None:

@@ -207,24 +207,28 @@ def parse_pairs(given: Any) -> tuple[tuple[str, str], ...]:
     for one in given if isinstance(given, list | tuple) else [given]:
         names = one.split(",") if isinstance(one, str) else one
         if not isinstance(names, list | tuple) or len(names) != 2 or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"A pair takes two rows, FIRST,SECOND, not '{one}'; for example --pair orpo,sft.")
+            raise ConfigError(
+                f"A pair takes two rows, FIRST,SECOND, not '{one}'; for example --pair orpo,sft. Names with a comma go "
+                "into the config, as pairs: [[FIRST, SECOND]]."
+            )
         first, second = (name.strip() for name in names)
         pairs.append((first, second))
     return tuple(dict.fromkeys(pairs))
 
 
-def check_pairs(pairs: Sequence[tuple[str, str]], rows: Sequence[Row], retrieving: bool) -> None:
+def check_pairs(pairs: Sequence[tuple[str, str]], rows: Sequence[Row], retrieving: Sequence[Row]) -> None:
     """Refuses pairs of rows that the comparison will not have.
 
     Args:
         pairs: See `parse_pairs`.
         rows: The rows, baselines among them.
-        retrieving: Whether some row has a retriever.
+        retrieving: Rows whose retriever ranks labels.
 
     Raises:
         ConfigError: A name is that of no row, or a row is paired with itself.
     """
     known = [*(row.name for row in rows), TEACHER, *([RETRIEVER] if retrieving else []), CHANCE]
+    known += [f"{TEACHER} of {row.name}" for row in rows] + [f"{RETRIEVER} of {row.name}" for row in retrieving]
     for pair in pairs:
         for name in pair:
             if name not in known:

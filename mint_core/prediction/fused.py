@@ -31,7 +31,7 @@ class Fusion:
     """Labels per response."""
 
     def combined(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> list[Prediction]:
-        """The best labels of both rankings in place of the student's.
+        """The best labels of both rankings in place of the student's; of a written list the text stays.
 
         With a weight the log-probabilities are those of the combined scores, softmax over the label space; reciprocal
         ranks have none.
@@ -47,11 +47,7 @@ class Fusion:
         if theirs is None:
             raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
         own = np.stack([self._row(prediction) for prediction in predictions])
-        taught = fusion.mask(self.taught, self.labels)
-        if self.weight is None:
-            both = fusion.reciprocal_rank(own, theirs, taught)
-        else:
-            both = fusion.weighted(own, theirs, self.weight, taught)
+        both = fusion.combine(own, theirs, fusion.mask(self.taught, self.labels), self.weight)
         return [self._best(prediction, row) for prediction, row in zip(predictions, both, strict=True)]
 
     def _row(self, prediction: Prediction) -> fusion.Scores:
@@ -60,12 +56,9 @@ class Fusion:
     def _best(self, prediction: Prediction, row: fusion.Scores) -> Prediction:
         best = fusion.order(row)[: self.listed]
         names = tuple(self.labels.names[column] for column in best)
-        log_probs = row - np.logaddexp.reduce(row)
-        return replace(
-            prediction,
-            text=write_response(self.header, names),
-            labels=names,
-            n_listed=len(names),
-            well_formed=True,
-            log_probs=() if self.weight is None else tuple(round(float(log_probs[column]), 5) for column in best),
-        )
+        logs = row - np.logaddexp.reduce(row)
+        log_probs = () if self.weight is None else tuple(round(float(logs[column]), 5) for column in best)
+        if not prediction.log_probs:  # what the student wrote stays what it wrote
+            return replace(prediction, labels=names)
+        text = write_response(self.header, names)
+        return replace(prediction, text=text, labels=names, n_listed=len(names), log_probs=log_probs)

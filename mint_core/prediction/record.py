@@ -65,7 +65,7 @@ class AdapterRecord(_Record):
     labels: tuple[str, ...]
     aliases: tuple[tuple[str, ...], ...]
     taught: tuple[str, ...] | None = None
-    """The labels that training taught as an answer; None where an older mint did not say."""
+    """The labels that are some training sample's first answer; None where an older mint did not say."""
 
     @property
     def label_space(self) -> LabelSpace:

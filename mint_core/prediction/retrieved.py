@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mint_core.errors import DataError
 from mint_core.interfaces import Retriever, Unreadable
@@ -52,15 +52,14 @@ class Retrieval:
             found = self._found(batch, prompts)
             answered = answer({key: one.prompt for key, one in found.items() if not isinstance(one, Unreadable)})
             got = {key: one if isinstance(one, Unreadable) else next(answered) for key, one in found.items()}
-            told = {key: one for key, one in got.items() if isinstance(one, Prediction)}
-            if self.fusion is not None and told:
-                asked = [sample for sample in batch if sample.id in told]
-                told = dict(zip(told, self.fusion.combined(asked, list(told.values())), strict=True))
-            for key, one in found.items():
-                if isinstance(one, _Asked) and key in told:
-                    yield replace(told[key], passages=one.sources)
+            if self.fusion is not None:
+                got |= self._fused([sample for sample in batch if isinstance(got[sample.id], Prediction)], got)
+            for key, one in got.items():
+                asked = found[key]
+                if isinstance(one, Prediction) and isinstance(asked, _Asked):
+                    yield replace(one, passages=asked.sources)
                 else:
-                    yield got[key]
+                    yield one
 
     def _found(self, batch: Sequence[Sample], prompts: Mapping[str, Prompt]) -> dict[str, _Asked | Unreadable]:
         """Per sample its prompt with passages, or why there is none."""
@@ -74,6 +73,19 @@ class Retrieval:
                 except DataError as error:
                     found[sample.id] = Unreadable(sample.id, str(error))
             return found
+
+    def _fused(self, samples: Sequence[Sample], got: Mapping[str, Answered]) -> dict[str, Answered]:
+        """The answers combined with the retriever's ranking; one by one where it cannot rank one of the samples."""
+        fusion = cast(Fusion, self.fusion)
+        if not samples:
+            return {}
+        try:
+            own = [cast(Prediction, got[sample.id]) for sample in samples]
+            return {one.sample_id: one for one in fusion.combined(samples, own)}
+        except DataError as error:
+            if len(samples) == 1:
+                return {samples[0].id: Unreadable(samples[0].id, str(error))}
+            return {key: one for sample in samples for key, one in self._fused([sample], got).items()}
 
     def _add(self, samples: Sequence[Sample], prompts: Mapping[str, Prompt]) -> dict[str, _Asked]:
         from mint_core.retrieval.passages import add_passages

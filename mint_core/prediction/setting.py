@@ -123,8 +123,8 @@ def _retrieval(
         )
     if taught is None:
         raise ModelError(
-            f"{adapter / NAME} does not say which labels its training taught, since an older mint wrote it, so that "
-            "nothing can be fused; train the adapter again, or leave --fuse out."
+            f"{adapter / NAME} does not say which labels its training taught, since an older mint wrote it; leave "
+            "--fuse out, or move the folder away and give the `mint run` command again, which trains the adapter anew."
         )
     return config
 

@@ -1,6 +1,6 @@
 """Combines a student's ranking of the labels with a retriever's. Arrays have shape (n_samples, n_labels).
 
-Who does not know a label abstains from it: a student that training never taught to answer it, and a retriever without
+Who does not know a label abstains from it: a student that was never taught it as an answer, and a retriever without
 knowledge of it. Otherwise a student's certainty that no patient has what it was never taught would outvote any passage.
 """
 
@@ -17,6 +17,8 @@ Scores = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 """Labels that a student votes on: (n_labels,), or one row per sample."""
 
+VERSION = "1"
+"""Raise it where the same scores combine to another ranking, so that evaluations are made again."""
 RRF_K = 60
 WEIGHTS: tuple[float, ...] = (0.0, *(2.0 ** (step / 2) for step in range(-8, 17)))
 """What `fit_weight` tries: 0, and 1/16 to 256 in steps of the square root of 2."""
@@ -79,8 +81,10 @@ def student_votes(scores: Scores, taught: Mask) -> Scores:
     """The log-probability of the labels that the student was taught, minus its mean under p; 0 for the others.
 
     The mean of log p under p is minus the entropy: what an average vote is worth to a student that believes itself. So
-    a label that it abstains from stands among those that it finds neither likely nor unlikely, and a student that is
-    sure counts for more than one that is not.
+    a label that it abstains from stands among those that it finds neither likely nor unlikely. Among taught labels a
+    student that is sure counts for more. Over the others its best label leads by log p + entropy, which is largest
+    where p is about a third and falls to 0 with p at 1: against what it was never taught its certainty is no evidence,
+    since it is as sure of samples that have such a label.
 
     Args:
         scores: Log-likelihoods of all labels, finite.
@@ -108,39 +112,37 @@ def standardised(scores: Scores) -> Scores:
     return np.asarray(apart / np.where(spread > 1e-12, spread, np.inf))
 
 
-def fit_weight(student: Scores, retriever: Scores, truths: Sequence[int], taught: Mask | None) -> float:
+def fit_weight(student: Scores, retriever: Scores, truths: Sequence[int], taught: Mask) -> float:
     """The weight of `WEIGHTS` with which the true labels stand highest: the best mean reciprocal rank.
-
-    Every sample of a trained student counts twice: as it is, and as if its label had never been taught, with the
-    student's vote on that label withheld. So the weight serves labels of both kinds, whatever is held out here.
 
     Args:
         student: See `weighted`.
         retriever: See `weighted`.
         truths: Column of each row's true label; at least one.
-        taught: Labels that training taught; None = the student is not trained and votes on all.
+        taught: Labels that the student votes on.
 
     Returns:
         The smallest of the best weights: where retrieval does not help, it gets none.
     """
-    rows, columns = np.arange(len(truths)), list(truths)
-    whole = np.ones(student.shape, np.bool_) if taught is None else np.broadcast_to(taught, student.shape).copy()
-    cases = [whole]
-    if taught is not None:
-        withheld = whole.copy()
-        withheld[rows, columns] = False
-        cases.append(withheld)
-    found = [_mean_reciprocal_rank(student, retriever, weight, columns, cases) for weight in WEIGHTS]
+    rows = np.arange(len(truths))
+    places = [ranks(weighted(student, retriever, weight, taught))[rows, list(truths)] for weight in WEIGHTS]
+    found = [float(np.mean(1 / place)) for place in places]
     best = max(found) - 1e-12
     return min(weight for weight, mean in zip(WEIGHTS, found, strict=True) if mean >= best)
 
 
-def _mean_reciprocal_rank(
-    student: Scores, retriever: Scores, weight: float, columns: Sequence[int], cases: Sequence[Mask]
-) -> float:
-    rows = np.arange(len(columns))
-    places = [ranks(weighted(student, retriever, weight, taught))[rows, columns] for taught in cases]
-    return float(np.mean([1 / place for place in places]))
+def combine(student: Scores, retriever: Scores, taught: Mask, weight: float | None) -> Scores:
+    """Both rankings together.
+
+    Args:
+        student: Scores of the student.
+        retriever: Scores of the retriever.
+        taught: Labels that the student votes on.
+        weight: For `weighted`; None = `reciprocal_rank`.
+    """
+    if weight is None:
+        return reciprocal_rank(student, retriever, taught)
+    return weighted(student, retriever, weight, taught)
 
 
 def order(scores: Scores) -> NDArray[np.intp]:

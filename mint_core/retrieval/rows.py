@@ -82,18 +82,16 @@ def retrieval_rows(context: Context, predictions: Sequence[Prediction]) -> Retri
         if not answered:
             continue
         theirs = _stacked(scores[RETRIEVER], answered)
-        taught = fusion.mask(context.taught, context.data.labels) if variant == "aligned" else None
-        votes = np.ones(len(context.data.labels), np.bool_) if taught is None else taught
+        known = context.taught if variant == "aligned" else context.data.labels.names
+        taught = fusion.mask(known, context.data.labels)
         if variant in scores:
             student = _stacked(scores[variant], answered)
         else:
             student = np.stack([of_list(prediction, context.data.labels) for prediction in answered.values()])
         if fuse == "weighted":
             weights[variant] = _weight(context, scores, variant, taught)
-            combined = fusion.weighted(student, theirs, weights[variant], votes)
-        else:
-            combined = fusion.reciprocal_rank(student, theirs, votes)
-        abstains[variant] = int((~votes).sum())
+        combined = fusion.combine(student, theirs, taught, weights.get(variant))
+        abstains[variant] = int((~taught).sum())
         fused += _lists(context, variant + FUSED, answered, combined)
     facts = {"method": fuse, "weights": weights, "fitted_on": len(context.validation), "abstains": abstains}
     return RetrievalRows([*fused, *own], {"fusion": facts})
@@ -111,7 +109,7 @@ def _lists(context: Context, variant: str, ids: Iterable[str], scores: fusion.Sc
     return [Prediction.of_labels(sample, variant, labels) for sample, labels in zip(ids, lists, strict=True)]
 
 
-def _weight(context: Context, scores: ByVariant, variant: str, taught: NDArray[np.bool_] | None) -> float:
+def _weight(context: Context, scores: ByVariant, variant: str, taught: fusion.Mask) -> float:
     """The weight from the config, or the one that ranks the validation split best."""
     given = context.resolved.config.retrieval.weight
     if given is not None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from mint_core.runs.folder import read_lines, storage_errors, write_line
 from mint_core.runs.prompts import inference_prompts, response_budget, with_passages
 from mint_core.students.prompts import write_response
 from mint_core.types import Prediction, Prompt
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict(context: Context, work: Path, out: Path) -> Facts:

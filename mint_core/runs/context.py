@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from mint_core.config import EMBEDDED, Resolved
 from mint_core.errors import DataError
@@ -24,10 +24,6 @@ from mint_core.runs.observer import Observer
 from mint_core.runs.tables import read_preferences, read_rankings
 from mint_core.splits import check_samples
 from mint_core.types import Ranking, Sample, Split, TaskData
-
-if TYPE_CHECKING:
-    pass
-
 
 RANKINGS = Path("rankings", "rankings.parquet")
 PREFERENCES = Path("preferences", "preferences.parquet")
@@ -121,7 +117,7 @@ class Context:
 
     @cached_property
     def taught(self) -> frozenset[str]:
-        """The labels that training taught as an answer; a student has no opinion worth hearing on the others."""
+        """The labels that are some training sample's first answer: of the others a student has learnt nothing."""
         return frozenset(group.answer for group in read_preferences(self.folder.path / PREFERENCES))
 
     @cached_property

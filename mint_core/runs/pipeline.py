@@ -16,6 +16,7 @@ from mint_core.config import Chosen, Resolved, merge, parse_override, read_confi
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.interfaces import Retriever, Teacher
 from mint_core.plugins import registry
+from mint_core.retrieval import fusion
 from mint_core.runs import processes, stages
 from mint_core.runs.answering import predict
 from mint_core.runs.checks import check_sizes
@@ -275,7 +276,7 @@ def _fusion(resolved: Resolved, made: Mapping[str, Mapping[str, str]]) -> dict[s
     """How rankings are combined, and what the student was taught."""
     how = resolved.config.retrieval.model_dump(mode="json", include={"fuse", "weight"})
     taught = made["prefer"]["preferences"] if how["fuse"] != "none" and resolved.aligner else None
-    return {**how, "taught": taught}
+    return {"version": fusion.VERSION, **how, "taught": taught}
 
 
 def _by_content(chosen: Chosen) -> dict[str, Any]:
