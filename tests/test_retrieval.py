@@ -657,12 +657,13 @@ def test_rows_with_a_retriever_of_their_own(toy, mint) -> None:
     config = Path(toy["out"]).parent / "mint.yaml"
     config.write_text(yaml.safe_dump(toy))
     rows = ["rag=base:retriever.name=library", "fused=base:retriever.name=library,retrieval.fuse=rrf",
-            "blind=base:retriever.name=library,retriever.release='2',retrieval.tokens=0"]  # fmt: skip
+            "newer=base:retriever.name=library,retriever.release='2',retriever.passages=1",
+            "blind=base:retriever.name=library,retriever.beside=1,retrieval.tokens=0"]  # fmt: skip
     answer = mint("compare", "-c", config, "--aligners", "base", *(x for row in rows for x in ("--row", row)))
     assert answer.code == 0, answer.err
     content = json.loads((Path(toy["out"]) / "t" / "compare.json").read_text())
     assert [row["name"] for row in content["rows"]] == [
-        "base", "rag", "fused", "blind", "teacher", "retriever", "retriever of blind", "random list",
+        "base", "rag", "fused", "newer", "blind", "teacher", "retriever", "retriever of blind", "random list",
     ]  # fmt: skip
     missing = mint("compare", "-c", config, "--aligners", "base,hybrid")
     assert (missing.code, "'hybrid' needs a retriever" in missing.err) == (2, True)

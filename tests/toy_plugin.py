@@ -95,6 +95,7 @@ class LibraryConfig(ComponentConfig):
     release: str = Field("1", description="Release of the knowledge.")
     passages: int = Field(2, description="Passages per sample.")
     ranks: bool = Field(True, description="Score the labels.")
+    beside: int = Field(0, description="How far beside the right label it points.")
     refuse: int | None = Field(None, description="Number of a patient whom it refuses to rank.")
 
 
@@ -126,7 +127,7 @@ class Library(Retriever):
     def _scores(self, samples):
         if any(sample.label is not None or sample.privileged for sample in samples):
             raise AssertionError("a retriever was shown a label")
-        numbers = [int(sample.text.rpartition(" ")[2].lstrip("p")) for sample in samples]
+        numbers = [int(sample.text.rpartition(" ")[2].lstrip("p")) + self.config.beside for sample in samples]
         columns = np.arange(len(self.labels))
         return np.stack([-((columns - number) % len(columns)) for number in numbers]).astype(np.float32)
 

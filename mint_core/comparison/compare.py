@@ -28,7 +28,7 @@ from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.plugins import registry
 from mint_core.retrieval.rows import FUSED
-from mint_core.retrieval.scores import RETRIEVER
+from mint_core.retrieval.scores import RETRIEVER, SCORES, pack, read_scores
 from mint_core.runs import stages
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.context import Context
@@ -220,16 +220,18 @@ def _by_teacher(made: Plan) -> list[PlannedRun]:
 
 
 def _by_retriever(made: Plan) -> list[tuple[PlannedRun, dict[str, Record]]]:
-    """The first run of every retriever that ranks labels, with the records of its own list."""
-    found: dict[str, tuple[PlannedRun, dict[str, Record]]] = {}
+    """The first run of every retriever's ranking, with the records of its own list."""
+    found: list[tuple[PlannedRun, dict[str, Record]]] = []
+    seen: set[str] = set()
     for run in made.runs:
-        if run.resolved.retriever is None:
+        if run.resolved.retriever is None or not (records := read_variant(_path(run), RETRIEVER)):
             continue
-        inputs = read_json(_path(run) / "stages" / "predict.json")["inputs"]
-        key = digest_of([{**inputs["retriever"], "tokens": None}, inputs["data"], inputs["split"], inputs["n"]])
-        if key not in found and (records := read_variant(_path(run), RETRIEVER)):
-            found[key] = (run, records)
-    return list(found.values())
+        scores = read_scores(_path(run) / SCORES)[RETRIEVER]
+        content = digest_of([[records[sample], pack(scores[sample])] for sample in sorted(records)])
+        if content not in seen:
+            seen.add(content)
+            found.append((run, records))
+    return found
 
 
 def _judged(judge: Context, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Any]:
