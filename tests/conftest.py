@@ -1,4 +1,4 @@
-"""Fixtures: plugins that are installed for one test, and the CLI in this process."""
+"""Fixtures: plugins that are installed for one test, the CLI in this process, tiny students."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mint_core.students.student import Student
 
 
 @pytest.fixture
@@ -64,3 +68,53 @@ def mint(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(int(stop.value.code or 0), said.out, said.err)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors this small are slower on many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny text student on disk."""
+    from tests.tiny_students import build
+
+    return build("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def student(folder: Path) -> Student:
+    """The same, loaded anew for every test."""
+    return _load(folder)
+
+
+@pytest.fixture(scope="module")
+def students(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Student]:
+    """Tiny students by family, each loaded once."""
+    from tests.tiny_students import build
+
+    root = tmp_path_factory.mktemp("students")
+    found: dict[str, Student] = {}
+
+    def load(family: str) -> Student:
+        if family == "smolvlm":
+            pytest.importorskip("num2words", reason="the processor of SmolVLM needs num2words")
+        if family not in found:
+            found[family] = _load(build(family, root / family))
+        return found[family]
+
+    return load
+
+
+def _load(folder: Path) -> Student:
+    from mint_core.config import StudentConfig
+    from mint_core.students.student import load_student
+
+    return load_student(StudentConfig(model=str(folder), device="cpu"))

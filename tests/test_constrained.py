@@ -27,21 +27,6 @@ from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, LLAMA_SPECIAL, LL
 FEW = LabelSpace(("Colon", "Colon cancer", "Liver", "Skin, of the face (WBS)"))
 
 
-@pytest.fixture(scope="module")
-def students(tmp_path_factory):
-    root = tmp_path_factory.mktemp("students")
-    found: dict[str, Student] = {}
-
-    def load(family: str) -> Student:
-        if family == "smolvlm":
-            pytest.importorskip("num2words", reason="the processor of SmolVLM needs num2words")
-        if family not in found:
-            found[family] = load_student(StudentConfig(model=str(build(family, root / family))))
-        return found[family]
-
-    return load
-
-
 def asked(student: Student) -> dict:
     texts = {"a": "One.", "b": "Patient two, with a longer text that goes on.", "c": "Three of them here."}
     colours = ((200, 20, 120), (10, 160, 60), (90, 90, 200))

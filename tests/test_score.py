@@ -69,21 +69,6 @@ def prompt(student: Student, text: str = "Patient one.", colour: tuple[int, int,
     return Prompt((Message("system", "Keep to the format."), Message("user", text)), image)
 
 
-@pytest.fixture(scope="module")
-def students(tmp_path_factory):
-    root = tmp_path_factory.mktemp("students")
-    found: dict[str, Student] = {}
-
-    def load(family: str) -> Student:
-        if family == "smolvlm":
-            pytest.importorskip("num2words", reason="the processor of SmolVLM needs num2words")
-        if family not in found:
-            found[family] = load_student(StudentConfig(model=str(build(family, root / family))))
-        return found[family]
-
-    return load
-
-
 def with_words(student: Student, words: tf.PreTrainedTokenizerFast) -> Student:
     config = tf.LlamaConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,

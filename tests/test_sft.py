@@ -1,6 +1,6 @@
 """The aligner `sft`: it learns the chosen responses, by their weights, and never looks at the rejected ones."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from mint_core.errors import ContractError, DataError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
 from mint_core.students.student import Student, load_student
 from mint_core.types import Message, PreferenceGroup, Prompt
-from tests.tiny_students import HEADER, build
+from tests.tiny_students import HEADER
 
 GROUPS = [
     PreferenceGroup("case-0", (("Colon",),), (("Liver",),)),
@@ -29,23 +29,7 @@ PROMPTS = {g.sample_id: Prompt((Message("user", f"Patch {g.sample_id}. Name the 
 OPTIONS = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "warmup": 0, "lora_rank": 4, "lora_dropout": 0.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are slower on many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("llama", tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture
-def student(folder: Path) -> Student:
-    return load_student(StudentConfig(model=str(folder), device="cpu"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mint_core.errors import ConfigError, DataError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
 from mint_core.students.student import Student, load_student
 from mint_core.types import Message, PreferenceGroup, Prompt
-from tests.tiny_students import HEADER, LABELS, build
+from tests.tiny_students import HEADER, LABELS
 
 BAD = "Skin"
 """Stands in one sample only, so that what is done to its tokens hits that sample."""
@@ -38,23 +38,7 @@ PROMPTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are slower on many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("llama", tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture
-def student(folder: Path) -> Student:
-    return load_student(StudentConfig(model=str(folder), device="cpu"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
