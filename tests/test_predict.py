@@ -398,6 +398,24 @@ def test_a_retriever_puts_passages_into_the_prompt_and_their_sources_into_the_ou
     assert (server.code, "does not go with --endpoint" in server.err) == (2, True)
 
 
+@pytest.mark.parametrize(("decode", "short"), [("free", True), ("constrained", False), ("score", False)])
+def test_passages_leave_room_for_what_may_be_written(predict, monkeypatch, tmp_path: Path, decode, short: bool) -> None:
+    from mint_core.retrieval import passages
+
+    reserved, genuine = set(), passages.add_passages
+
+    def look(*given, **how):
+        reserved.add(how["reserve"])
+        return genuine(*given, **how)
+
+    monkeypatch.setattr(passages, "add_passages", look)
+    monkeypatch.chdir(tmp_path)
+    answer = predict("--retriever", "echo", "--decode", decode, "--max-new-tokens", 1)
+    assert answer.code == 0, answer.err
+    assert len(reserved) == 1
+    assert (reserved == {1}) == short
+
+
 # --- the output
 
 

@@ -48,12 +48,7 @@ class Plain(ImageRef):
         return Image.new("RGB", self.size, self.colour)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny_config(labels: int = 3) -> ViltConfig:
