@@ -63,7 +63,7 @@ class Size:
     prompt: int
     """Words of the prompt."""
     k: int
-    """Chosen labels, and as many rejected ones."""
+    """Configured labels, and as many rejected ones."""
     entries: int = 1
     """Labels per response."""
     label: int = 5
@@ -126,7 +126,7 @@ def make_student(size: Size) -> Any:
     import torch
     import transformers as tf
 
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
     torch.manual_seed(0)
     words = words_tokenizer()
@@ -288,11 +288,11 @@ def equality() -> dict[str, Any]:
     import torch
 
     from mint_core.aligners.batches import GroupCollator, Scorer
-    from mint_core.aligners.lora import add_lora, target_modules
     from mint_core.aligners.losses import dpo_loss, orpo_loss, response_log_probs, set_mean
     from mint_core.config import StudentConfig
+    from mint_core.students.adapter import add_lora, target_modules
     from mint_core.students.encoding import append_response
-    from mint_core.students.student import load_student
+    from mint_core.students.load import load_student
     from mint_core.types import Message, PreferenceGroup, Prompt
     from tests.tiny_students import LABELS, build
 

@@ -34,7 +34,7 @@ def make_student(size: Size) -> Any:
     import torch
     import transformers as tf
 
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
     words = words_tokenizer()
     tiny = size.hidden < 1024

@@ -4,7 +4,7 @@
     python benchmarks/ranking.py --quick             sizes that prove that it works, in a minute
     python benchmarks/ranking.py --labels 8000       another label space, for time and memory (rows: see --row-labels)
 
-tries        `mint_core.inference.score.score`: prompts once, labels as tries, several prompts per batch
+tries        `mint_core.answering.score.score`: prompts once, labels as tries, several prompts per batch
 rows         what a user of plain transformers writes: batches of rows of prompt and label, padded on the right, the
              logits of the whole row, no cache
 constrained  `generate_constrained`: N = 10 distinct labels in the format
@@ -100,7 +100,7 @@ def make_student(job: Job, labels: LabelSpace) -> Any:
     import transformers as tf
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -167,7 +167,7 @@ def measure(job: Job, out: Path) -> dict[str, Any]:
 
 
 def _tries(job: Job, student: Any, labels: LabelSpace) -> Callable[[dict[str, Prompt]], Any]:
-    from mint_core.inference.score import score
+    from mint_core.answering.score import score
 
     return lambda prompts: np.stack([row for _, row in score(student, prompts, labels, HEADER, batch_size=job.batch)])
 
@@ -176,7 +176,7 @@ def _rows(job: Job, student: Any, labels: LabelSpace) -> Callable[[dict[str, Pro
     """The same tokens and the same definition of a label's end; everything else as one would write it by hand."""
     import torch
 
-    from mint_core.inference.trie import candidates
+    from mint_core.answering.trie import candidates
 
     words, pad = student.tokenizer, student.tokenizer.pad_token_id
     known = candidates(student, labels, HEADER, SPECIAL[1])
@@ -209,7 +209,7 @@ def _rows(job: Job, student: Any, labels: LabelSpace) -> Callable[[dict[str, Pro
 
 
 def _constrained(job: Job, student: Any, labels: LabelSpace) -> Callable[[dict[str, Prompt]], Any]:
-    from mint_core.inference.constrained import generate_constrained
+    from mint_core.answering.constrained import generate_constrained
     from mint_core.students.encoding import encode_response
     from mint_core.students.prompts import write_response
 
@@ -224,7 +224,7 @@ def _constrained(job: Job, student: Any, labels: LabelSpace) -> Callable[[dict[s
 
 
 def _free(job: Job, student: Any, labels: LabelSpace) -> Callable[[dict[str, Prompt]], Any]:
-    from mint_core.inference.generate import greedy
+    from mint_core.answering.generate import greedy
     from mint_core.students.encoding import encode_prompt
 
     student.tokenizer.eos_token = SPECIAL[3]  # what random weights write must not end the response

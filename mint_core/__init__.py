@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mint_core.comparison.compare import Comparison, compare
     from mint_core.comparison.sweep import sweep
     from mint_core.errors import MintError
-    from mint_core.runs.observer import Observer
+    from mint_core.observer import Observer
     from mint_core.runs.pipeline import RunResult, run
     from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Prompt, Ranking, Sample, TaskData
 
@@ -29,7 +29,7 @@ _WHERE = {
     "sweep": "mint_core.comparison.sweep",
     "run": "mint_core.runs.pipeline",
     "RunResult": "mint_core.runs.pipeline",
-    "Observer": "mint_core.runs.observer",
+    "Observer": "mint_core.observer",
     "MintError": "mint_core.errors",
     **dict.fromkeys(
         ("LabelSpace", "Prediction", "PreferenceGroup", "Prompt", "Ranking", "Sample", "TaskData"), "mint_core.types"

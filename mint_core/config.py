@@ -140,7 +140,7 @@ NO_ALIGNER = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Configured:
     """A component with its validated config."""
 
     registered: Registered
@@ -163,15 +163,15 @@ class Resolved:
     """A config whose components are all known, validated and complete."""
 
     config: RunConfig
-    task: Chosen
-    teacher: Chosen
-    strategy: Chosen
-    aligner: Chosen | None
+    task: Configured
+    teacher: Configured
+    strategy: Configured
+    aligner: Configured | None
     """None where only the base student is evaluated."""
-    retriever: Chosen | None
-    metrics: tuple[Chosen, ...]
+    retriever: Configured | None
+    metrics: tuple[Configured, ...]
 
-    def chosen(self) -> Iterable[Chosen]:
+    def chosen(self) -> Iterable[Configured]:
         """All components of the run."""
         yield from (self.task, self.teacher, self.strategy)
         yield from (one for one in (self.aligner, self.retriever) if one is not None)
@@ -331,7 +331,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     )
 
 
-def _check_retrieval(config: RunConfig, retriever: Chosen | None) -> None:
+def _check_retrieval(config: RunConfig, retriever: Configured | None) -> None:
     """Refuses uses of a retriever that is not there, or that cannot do it."""
     wanted = config.retrieval
     if retriever is None:
@@ -382,13 +382,13 @@ def _task_and_teacher(user: Mapping[str, Any], components: Registry) -> tuple[st
     return task, teacher
 
 
-def _choose(kind: str, choice: Mapping[str, Any], components: Registry) -> Chosen:
+def _choose(kind: str, choice: Mapping[str, Any], components: Registry) -> Configured:
     name = choice.get("name")
     if not isinstance(name, str):
         raise ConfigError(f"The {kind} needs a `name`{did_you_mean('', components.names(kind))}.")
     registered = components.get(kind, name)
     options = {key: value for key, value in choice.items() if key != "name"}
-    return Chosen(registered, _validate(registered.component.Config, options, f"{kind} '{name}'"))
+    return Configured(registered, _validate(registered.component.Config, options, f"{kind} '{name}'"))
 
 
 def _refuse_unknown(model: type[BaseModel], data: Mapping[str, Any], where: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 
 @pytest.fixture
@@ -104,6 +104,6 @@ def students(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Studen
 
 def _load(folder: Path) -> Student:
     from mint_core.config import StudentConfig
-    from mint_core.students.student import load_student
+    from mint_core.students.load import load_student
 
     return load_student(StudentConfig(model=str(folder), device="cpu"))

@@ -18,7 +18,8 @@ from mint_core.comparison.rows import Row, parse_baseline, parse_ratios, parse_r
 from mint_core.comparison.summary import summarise
 from mint_core.comparison.table import grids, markdown, tables
 from mint_core.errors import ConfigError, StorageError
-from mint_core.runs.folder import RunFolder, digest_of_path
+from mint_core.files import digest_of_path
+from mint_core.runs.folder import RunFolder
 from tests.tiny_students import build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")

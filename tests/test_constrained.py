@@ -10,16 +10,17 @@ import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import mint_core
+from mint_core.answering.automaton import Automaton, automaton
+from mint_core.answering.constrained import generate_constrained
+from mint_core.answering.generate import stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import ModelError
-from mint_core.inference.automaton import Automaton, automaton
-from mint_core.inference.constrained import generate_constrained
-from mint_core.inference.generate import stop_tokens
+from mint_core.files import read_lines
+from mint_core.interfaces import Student
 from mint_core.report.table import sections
-from mint_core.runs.folder import read_lines
 from mint_core.students.encoding import append_response, encode_prompt, encode_response
+from mint_core.students.load import load_student
 from mint_core.students.prompts import parse_response, write_response
-from mint_core.students.student import Student, load_student
 from mint_core.types import LabelSpace
 from tests.test_score import MANY, NAMED, prompt, with_words
 from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, LLAMA_SPECIAL, LLAMA_TEMPLATE, build

@@ -15,16 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from mint_core.aligners import reference as reference_module
 from mint_core.aligners.dpo import Dpo, DpoConfig
-from mint_core.aligners.lora import load_adapter
 from mint_core.aligners.losses import response_log_probs
 from mint_core.aligners.reference import distinct_responses, reference_log_probs
 from mint_core.aligners.sft import Sft, SftConfig
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, ModelError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
+from mint_core.students.adapter import load_adapter
 from mint_core.students.encoding import append_response, encode_prompt, encode_response
+from mint_core.students.load import load_student
 from mint_core.students.prompts import write_response
-from mint_core.students.student import load_student
 from mint_core.types import ImageRef, Message, PreferenceGroup, Prompt
 from tests.tiny_students import HEADER, build
 

@@ -171,7 +171,7 @@ def test_a_program_under_torchrun_that_calls_mint_is_refused(mint, config, monke
 
 def test_the_warm_up_is_checked_for_all_processes(config, monkeypatch) -> None:
     """10 steps for one process are 3 for four: the check before the first stage knows."""
-    monkeypatch.setattr("mint_core.runs.processes.check", lambda: None)
-    monkeypatch.setattr("mint_core.runs.processes.count", lambda: 4)
+    monkeypatch.setattr("mint_core.processes.check", lambda: None)
+    monkeypatch.setattr("mint_core.processes.count", lambda: 4)
     with pytest.raises(ConfigError, match="warm-up of 5 steps is as long as the training"):
         mint_core.run(config("orpo", warmup=5), until="prefer")

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-from mint_core.students.student import explain_load_failure, fingerprint, hub_commit
+from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
 
 NEW, OLD = "b" * 40, "a" * 40
 

@@ -13,19 +13,19 @@ from PIL import Image
 
 import mint_core
 from mint_core.aligners.batches import GroupCollator
-from mint_core.aligners.lora import add_lora, target_modules
 from mint_core.config import StudentConfig, merge, resolve
 from mint_core.errors import DataError
 from mint_core.interfaces import AlignmentJob
 from mint_core.planning.activations import _Saved, count_activations
 from mint_core.planning.lengths import GroupLengths, PromptLengths, prompt_lengths
-from mint_core.planning.outline import load_outline
 from mint_core.planning.plan import Plan, make_plan
 from mint_core.planning.tokens import count
 from mint_core.plugins import registry
 from mint_core.runs.tables import read_preferences
+from mint_core.students.adapter import add_lora, target_modules
 from mint_core.students.encoding import EncodedPrompt, encode_prompt
-from mint_core.students.student import load_student
+from mint_core.students.load import load_student
+from mint_core.students.outline import load_outline
 from mint_core.types import ImageRef, Message, PreferenceGroup, Prompt
 from tests.tiny_students import ARCHITECTURES, HEADER, build
 
@@ -103,9 +103,9 @@ def test_lengths_and_steps_are_those_of_the_training(toy) -> None:
     assert facts["steps"] == 6  # 16 groups in batches of 3, two batches per step, two epochs
     groups = read_preferences(run.path / "preferences" / "preferences.parquet")
     student = load_student(StudentConfig(**toy["student"]))
+    from mint_core.observer import Observer
     from mint_core.runs.context import Context
     from mint_core.runs.folder import RunFolder
-    from mint_core.runs.observer import Observer
     from mint_core.runs.prompts import training_prompts
 
     context = Context(resolve(toy, registry()), RunFolder(run.path), Observer(), run.path)

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 import mint_core
-from mint_core.prediction import endpoint
-from mint_core.prediction.formats import Csv, JsonLines
-from mint_core.prediction.outcome import Outcome
-from mint_core.prediction.record import read_record
+from mint_core.answering import endpoint
+from mint_core.answering.formats import Csv, JsonLines
+from mint_core.answering.outcome import Outcome
+from mint_core.answering.record import read_record
+from mint_core.files import digest_of_path
 from mint_core.retrieval import fusion
-from mint_core.runs.folder import digest_of_path
 from mint_core.types import LabelSpace
 from tests.tiny_students import LABELS, build
 
@@ -160,12 +160,12 @@ def test_a_student_of_other_weights_is_named(predict, adapter: Path, tmp_path: P
 
 
 def test_free_answers_are_those_of_the_stage(predict, adapter: Path, notes: Path) -> None:
-    from mint_core.aligners.lora import load_adapter
+    from mint_core.answering.generate import generate, response_budget
     from mint_core.config import StudentConfig
-    from mint_core.inference.generate import generate, response_budget
     from mint_core.plugins import registry
+    from mint_core.students.adapter import load_adapter
+    from mint_core.students.load import load_student
     from mint_core.students.prompts import parse_response
-    from mint_core.students.student import load_student
     from mint_core.types import Sample
 
     answer = predict("--response")
@@ -374,7 +374,7 @@ def test_an_adapter_that_does_not_say_what_it_was_taught_fuses_nothing(
 def test_a_retriever_puts_passages_into_the_prompt_and_their_sources_into_the_output(
     predict, adapter: Path, monkeypatch, tmp_path: Path
 ) -> None:
-    from mint_core.inference import answer as inference
+    from mint_core.answering import answer as inference
 
     seen = {}
 

@@ -12,12 +12,13 @@ import yaml
 from PIL import Image
 
 import mint_core
+from mint_core.answering.generate import response_budget
+from mint_core.answering.record import read_record
 from mint_core.config import merge, resolve
 from mint_core.errors import ConfigError, ContractError, DataError
-from mint_core.inference.generate import response_budget
+from mint_core.files import digest_of_path, read_lines
 from mint_core.interfaces import Passage, Retriever
 from mint_core.plugins import registry
-from mint_core.prediction.record import read_record
 from mint_core.retrieval.fusion import (
     fit_weight,
     order,
@@ -25,7 +26,6 @@ from mint_core.retrieval.fusion import (
 )
 from mint_core.retrieval.passages import add_passages
 from mint_core.retrieval.scores import read_scores
-from mint_core.runs.folder import digest_of_path, read_lines
 from mint_core.students.encoding import encode_prompt, encode_response
 from mint_core.students.prompts import fence_passages, with_passages, write_response
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt, Sample
@@ -46,7 +46,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(student: Path):
     from mint_core.config import StudentConfig
-    from mint_core.students.student import load_student
+    from mint_core.students.load import load_student
 
     return load_student(StudentConfig(model=str(student), device="cpu"))
 
@@ -215,7 +215,7 @@ def test_the_students_context_bounds_the_passages_too(loaded) -> None:
 def test_no_context_overflows_or_leaves_a_passage_out_that_fits(name: str, tmp_path: Path) -> None:
     """Under every limit: what stands between fence and question counts, and the next passage would not have fitted."""
     from mint_core.config import StudentConfig
-    from mint_core.students.student import load_student
+    from mint_core.students.load import load_student
 
     image = Plain() if name == "llava" else None
     student = load_student(StudentConfig(model=str(build(name, tmp_path / name)), device="cpu"))
@@ -251,10 +251,10 @@ def test_no_passages_leave_the_prompt_and_a_wrong_count_is_refused(loaded) -> No
 
 def test_an_order_in_a_passage_does_not_break_the_format_of_a_student_that_keeps_it() -> None:
     """The embedded student of the rare-disease task, which writes lists freely, and has never seen a passage."""
+    from mint_core.answering.generate import generate
     from mint_core.config import StudentConfig
-    from mint_core.inference.generate import generate
+    from mint_core.students.load import load_student
     from mint_core.students.prompts import parse_response
-    from mint_core.students.student import load_student
     from mint_gestalt.task import RareDisease
 
     task = RareDisease()

@@ -10,7 +10,8 @@ import yaml
 
 import mint_core
 from mint_core.errors import ConfigError, ContractError, DataError
-from mint_core.runs.folder import RunFolder, digest_of_path, read_lines, write_line
+from mint_core.files import digest_of_path, read_lines, write_line
+from mint_core.runs.folder import RunFolder
 from mint_core.testing import RETRIEVER_CHECKS, TASK_CHECKS, TEACHER_CHECKS, teacher_context
 from tests.tiny_students import build
 

@@ -15,18 +15,19 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import mint_core
+from mint_core.answering import branches
+from mint_core.answering.answer import answers
+from mint_core.answering.generate import stop_tokens
+from mint_core.answering.ranking import rank, read_student_rankings
+from mint_core.answering.score import label_tokens, score, with_rows, with_tries
+from mint_core.answering.trie import Candidates, candidates, common, tries
 from mint_core.config import PredictConfig, StudentConfig
 from mint_core.errors import DataError
-from mint_core.inference import branches
-from mint_core.inference.answer import answers
-from mint_core.inference.generate import stop_tokens
-from mint_core.inference.ranking import rank, read_student_rankings
-from mint_core.inference.score import label_tokens, score, with_rows, with_tries
-from mint_core.inference.trie import Candidates, candidates, common, tries
-from mint_core.runs.folder import read_lines
+from mint_core.files import read_lines
+from mint_core.interfaces import Student
 from mint_core.students.encoding import EncodedPrompt, append_response, encode_prompt
+from mint_core.students.load import load_student
 from mint_core.students.prompts import write_response
-from mint_core.students.student import Student, load_student
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt
 from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, LLAMA_SPECIAL, LLAMA_TEMPLATE, build
 
@@ -175,8 +176,8 @@ def test_what_the_student_writes_comes_first_and_all_labels_sum_to_one(name: str
 
 @pytest.mark.parametrize("nodes", [512, 8])
 def test_tries_equal_rows_where_ends_are_joined(nodes: int, students, monkeypatch) -> None:
-    monkeypatch.setattr("mint_core.inference.score._MOST", nodes)
-    monkeypatch.setattr("mint_core.inference.score._FEWEST", 1)
+    monkeypatch.setattr("mint_core.answering.score._MOST", nodes)
+    monkeypatch.setattr("mint_core.answering.score._FEWEST", 1)
     tree, rows, known = both_ways(with_words(students("llama"), words_of_llama_3()), MARKED)
     assert len(known.branches.paths) > len(MARKED)
     assert float((tree - rows).abs().max()) < 1e-4
@@ -243,8 +244,8 @@ def both_ways(student: Student, labels: LabelSpace) -> tuple[torch.Tensor, torch
 @pytest.mark.parametrize("family", sorted(ARCHITECTURES))
 def test_tries_equal_rows(family: str, nodes: int, students, monkeypatch) -> None:
     """All labels of three prompts in one batch, in one trie and in many small ones."""
-    monkeypatch.setattr("mint_core.inference.score._MOST", nodes)
-    monkeypatch.setattr("mint_core.inference.score._FEWEST", 1)
+    monkeypatch.setattr("mint_core.answering.score._MOST", nodes)
+    monkeypatch.setattr("mint_core.answering.score._FEWEST", 1)
     tree, rows, known = both_ways(students(family), MANY)
     assert len(list(tries(known.tails, nodes))) == 1 if nodes == 512 else len(list(tries(known.tails, nodes))) > 5
     assert torch.isfinite(tree).all()
@@ -338,7 +339,7 @@ def test_a_full_memory_is_no_reason_for_rows(tmp_path, monkeypatch) -> None:
         raise torch.OutOfMemoryError("full")
 
     student = load_student(StudentConfig(model=str(build("llama", tmp_path))))
-    monkeypatch.setattr("mint_core.inference.score.with_tries", full)
+    monkeypatch.setattr("mint_core.answering.score.with_tries", full)
     with pytest.raises(torch.OutOfMemoryError):
         dict(score(student, {"a": prompt(student)}, LABELS, HEADER, batch_size=2))
 

@@ -13,7 +13,7 @@ from mint_core.aligners.mult_dpo import MultDpo, MultDpoConfig
 from mint_core.aligners.simpo import Simpo, SimpoConfig
 from mint_core.config import StudentConfig
 from mint_core.interfaces import AlignmentJob
-from mint_core.students.student import load_student
+from mint_core.students.load import load_student
 from mint_core.types import Message, PreferenceGroup, Prompt
 from tests.tiny_students import HEADER, build
 

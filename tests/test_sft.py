@@ -14,8 +14,8 @@ from mint_core.aligners.orpo import Orpo, OrpoConfig
 from mint_core.aligners.sft import Sft, SftConfig
 from mint_core.config import StudentConfig
 from mint_core.errors import ContractError, DataError
-from mint_core.interfaces import AlignmentJob, AlignmentResult
-from mint_core.students.student import Student, load_student
+from mint_core.interfaces import AlignmentJob, AlignmentResult, Student
+from mint_core.students.load import load_student
 from mint_core.types import Message, PreferenceGroup, Prompt
 from tests.tiny_students import HEADER
 

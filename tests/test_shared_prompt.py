@@ -10,10 +10,10 @@ from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
 from mint_core.aligners.orpo import Orpo, OrpoConfig
 from mint_core.aligners.shared import PromptRow, shared_batch, shared_log_probs
 from mint_core.config import StudentConfig
-from mint_core.interfaces import AlignmentJob
+from mint_core.interfaces import AlignmentJob, Student
 from mint_core.students.encoding import append_response, encode_prompt, encode_response
+from mint_core.students.load import load_student
 from mint_core.students.prompts import write_response
-from mint_core.students.student import Student, load_student
 from mint_core.types import ImageRef, Message, PreferenceGroup, Prompt
 from tests.tiny_students import ARCHITECTURES, HEADER, build
 

@@ -17,17 +17,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from mint_core.aligners.lora import load_adapter, target_modules
 from mint_core.aligners.losses import response_log_probs
 from mint_core.aligners.orpo import Orpo, OrpoConfig
 from mint_core.aligners.trainer import GroupCollator
+from mint_core.answering.generate import generate, stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import DataError, ModelError
-from mint_core.inference.generate import generate, stop_tokens
-from mint_core.interfaces import AlignmentJob, AlignmentResult
+from mint_core.interfaces import AlignmentJob, AlignmentResult, Student
+from mint_core.students.adapter import load_adapter, target_modules
 from mint_core.students.encoding import PER_TOKEN, append_response, encode_prompt, encode_response, stack
+from mint_core.students.load import explain_load_failure, load_student
 from mint_core.students.prompts import render_messages, write_response
-from mint_core.students.student import Student, explain_load_failure, load_student
 from mint_core.types import ImageRef, Message, PreferenceGroup, Prompt
 from tests.tiny_students import ARCHITECTURES, CONTEXT, HEADER, Architecture, build
 

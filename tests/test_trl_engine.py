@@ -17,7 +17,7 @@ from mint_core.aligners.sft import Sft, SftConfig
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob
-from mint_core.students.student import load_student
+from mint_core.students.load import load_student
 from mint_core.types import Message, PreferenceGroup, Prompt
 from tests.tiny_students import HEADER, LABELS, build
 

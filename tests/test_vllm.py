@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 import mint_core
-from mint_core.aligners.lora import add_lora, load_adapter, target_modules
+from mint_core.answering import generate as with_transformers
+from mint_core.answering import vllm
+from mint_core.answering.generate import generate, stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import ModelError
 from mint_core.images import FileImage
-from mint_core.inference import generate as with_transformers
-from mint_core.inference import vllm
-from mint_core.inference.generate import generate, stop_tokens
+from mint_core.students.adapter import add_lora, load_adapter, target_modules
 from mint_core.students.encoding import encode_prompt
-from mint_core.students.student import load_student
+from mint_core.students.load import load_student
 from mint_core.types import Message, Prompt
 from tests import tiny_students
 from tests.tiny_students import LABELS, build
@@ -233,7 +233,7 @@ IMAGES = """
 import sys
 from pathlib import Path
 from mint_core.config import StudentConfig
-from mint_core.inference.vllm import VllmEngine
+from mint_core.answering.vllm import VllmEngine
 from tests.test_vllm import prompts
 folder, options = Path(sys.argv[1]), {"enforce_eager": True, **dict.fromkeys(sys.argv[2:], False)}
 engine = VllmEngine(StudentConfig(model=str(folder / "student"), dtype="fp32"), None, folder / "adapter",
@@ -266,7 +266,7 @@ def test_images_are_read_and_an_adapted_tower_is_used_or_refused(tmp_path: Path,
 DEVICES = """
 import sys
 from mint_core.errors import MintError
-from mint_core.inference.vllm import _device, _set_environment, _start
+from mint_core.answering.vllm import _device, _set_environment, _start
 _set_environment(offline=True)
 for act in (lambda: _device("cuda:1"), lambda: _device("mps"), lambda: _start("x", {"colour": 1}),
             lambda: _start(sys.argv[1], {"model": sys.argv[1], "enforce_eager": True})):

@@ -21,10 +21,9 @@ from torch.utils.data import Dataset
 from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
 from mint_core.aligners.shared import PromptRow, shared_batch, shared_log_probs
 from mint_core.errors import ContractError, DataError
-from mint_core.interfaces import AlignmentJob
+from mint_core.interfaces import AlignmentJob, Student
 from mint_core.students.encoding import append_response, check_length, encode_prompt, encode_response, stack
 from mint_core.students.prompts import write_response
-from mint_core.students.student import Student
 from mint_core.types import PreferenceGroup, Response
 
 References = Mapping[tuple[str, Response], float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mint_core.prediction.record import write_record
+from mint_core.answering.record import write_record
 
 if TYPE_CHECKING:
     from mint_core.runs.context import Context

@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from mint_core.runs import processes
+from mint_core import processes
 
 COMPLETE = "mint-complete"
 """Marks a checkpoint whose last byte is written; transformers would resume from the newest even when it is not."""

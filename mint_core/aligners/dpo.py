@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from mint_core import processes
 from mint_core.aligners.settings import PRESETS, TrainingConfig, TrainingSettings, settle
 from mint_core.aligners.sft import sft_group_loss
 from mint_core.errors import ConfigError
+from mint_core.files import digest_of_path
 from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
-from mint_core.runs import processes
-from mint_core.runs.folder import digest_of_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -208,8 +208,8 @@ class Dpo(Aligner):
 
     def _begin(self, job: AlignmentJob, settings: TrainingSettings) -> Any:
         """The student with a fresh adapter, or with that of an earlier `sft` run."""
-        from mint_core.aligners.lora import continue_adapter
         from mint_core.aligners.trainer import fresh_adapter
+        from mint_core.students.adapter import continue_adapter
 
         if self.config.sft_adapter is None:
             return fresh_adapter(job, self.config, settings)
@@ -218,7 +218,7 @@ class Dpo(Aligner):
 
 def _shaped(settings: TrainingSettings, config: DpoConfig, adapter: Path) -> TrainingSettings:
     """The settings with the shape of the adapter that training begins from."""
-    from mint_core.aligners.lora import adapter_config
+    from mint_core.students.adapter import adapter_config
 
     found = adapter_config(adapter)
     for name, asked, value in (

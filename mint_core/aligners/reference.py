@@ -14,10 +14,10 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from mint_core.aligners.batches import GroupCollator, References, Scorer, shares_prompts
-from mint_core.aligners.lora import adapter_state
 from mint_core.errors import TrainingError
+from mint_core.files import digest_of
 from mint_core.interfaces import AlignmentJob
-from mint_core.runs.folder import digest_of
+from mint_core.students.adapter import adapter_state
 from mint_core.types import PreferenceGroup, Response
 
 

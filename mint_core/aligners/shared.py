@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mint_core.aligners.losses import ResponseLogProbs
+from mint_core.interfaces import Student
 from mint_core.students.encoding import EncodedPrompt, append_response, stack
-from mint_core.students.student import Student
 from mint_core.students.tree import in_form as _form
 from mint_core.students.tree import layer_masks, prompt_positions
 

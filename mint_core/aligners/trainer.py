@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from mint_core import processes
 from mint_core.aligners.batches import (
     GroupCollator,
     GroupDataset,
@@ -30,12 +31,10 @@ from mint_core.aligners.batches import (
 )
 from mint_core.aligners.checkpoints import COMPLETE, usable_checkpoint
 from mint_core.aligners.figures import Figures
-from mint_core.aligners.lora import add_lora, target_modules
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
 from mint_core.errors import ConfigError, TrainingError
-from mint_core.interfaces import AlignmentJob, AlignmentResult
-from mint_core.runs import processes
-from mint_core.students.student import Student
+from mint_core.interfaces import AlignmentJob, AlignmentResult, Student
+from mint_core.students.adapter import add_lora, target_modules
 
 GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
 """From one group's log-probabilities to scalars: `loss` and what else is worth logging."""

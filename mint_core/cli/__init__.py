@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import click
 
+from mint_core import processes
 from mint_core.cli.compare import compare, sweep
 from mint_core.cli.doctor import doctor
 from mint_core.cli.inspect import config, plugins
@@ -14,7 +15,6 @@ from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
 from mint_core.errors import MintError, StorageError
-from mint_core.runs import processes
 
 EXIT_CODES = """\b
 Exit codes:
@@ -63,9 +63,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
                 cli.main(args=given, prog_name="mint", standalone_mode=False)
             else:
                 from mint_core.cli.progress import hush_libraries
+                from mint_core.runs.workers import follow
 
                 hush_libraries()
-                processes.follow()
+                follow()
     except click.exceptions.Abort:
         _stop("Interrupted. The same command goes on from there.", 130, debug)
     except KeyboardInterrupt:

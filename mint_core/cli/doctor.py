@@ -101,7 +101,7 @@ def _torch() -> Finding:
 def _device() -> Finding:
     import torch
 
-    from mint_core.students.student import resolve_device
+    from mint_core.students.load import resolve_device
 
     device = resolve_device("auto")
     if device == "cuda":
@@ -158,12 +158,12 @@ def _offline() -> Finding:
 
 
 def _telemetry() -> Finding:
-    from mint_core.students import student
+    from mint_core.students import load
 
     value = os.environ.get("HF_HUB_DISABLE_TELEMETRY")
     if str(value).lower() in ("1", "true", "yes", "on"):
         return Finding("telemetry", "ok", "usage pings of the libraries are off")
-    advice = f"unset HF_HUB_DISABLE_TELEMETRY, so that {student.__name__} can turn them off"
+    advice = f"unset HF_HUB_DISABLE_TELEMETRY, so that {load.__name__} can turn them off"
     return Finding("telemetry", "warning", f"HF_HUB_DISABLE_TELEMETRY={value}", advice)
 
 

@@ -15,13 +15,13 @@ from mint_core.cli.run import gather
 from mint_core.errors import ConfigError, PartialError
 
 if TYPE_CHECKING:
+    from mint_core.answering.endpoint import EndpointOptions
+    from mint_core.answering.formats import Format
+    from mint_core.answering.output import Output
+    from mint_core.answering.predict import Answer, Summary
+    from mint_core.answering.setting import Setting
     from mint_core.cli.progress import Terminal
     from mint_core.config import PredictConfig
-    from mint_core.prediction.endpoint import EndpointOptions
-    from mint_core.prediction.formats import Format
-    from mint_core.prediction.output import Output
-    from mint_core.prediction.predict import Answer, Summary
-    from mint_core.prediction.setting import Setting
 
 _PATH = click.Path(path_type=Path)
 _NO_RETRIEVER = "--{option}: passages are counted with the student's tokenizer; retrieval does not go with --endpoint."
@@ -149,7 +149,7 @@ def _check_engine(given: dict[str, Any]) -> None:
         return
     if given["decode"] != "free":
         raise ConfigError(f"vLLM writes freely; --decode {given['decode']} needs --engine transformers.")
-    from mint_core.inference.vllm import check_options
+    from mint_core.answering.vllm import check_options
 
     check_options(_vllm_options(given))
 
@@ -181,10 +181,10 @@ def _closed_pipe(stdout: TextIO) -> Iterator[None]:
 
 
 def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summary:
-    from mint_core.prediction.endpoint import Endpoint
-    from mint_core.prediction.output import Stdout
-    from mint_core.prediction.predict import Job, predict
-    from mint_core.runs.observer import Observer
+    from mint_core.answering.endpoint import Endpoint
+    from mint_core.answering.output import Stdout
+    from mint_core.answering.predict import Job, predict
+    from mint_core.observer import Observer
 
     setting = _setting(given)
     _check_retrieval(given, setting)
@@ -204,7 +204,7 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     )
     with ExitStack() as stack:
         if options is None:
-            from mint_core.prediction.local import load
+            from mint_core.answering.local import load
 
             vllm = _vllm_options(given) if given["engine"] == "vllm" else None
 
@@ -222,7 +222,7 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
 
 
 def _setting(given: dict[str, Any]) -> Setting:
-    from mint_core.prediction.setting import from_adapter, from_config
+    from mint_core.answering.setting import from_adapter, from_config
 
     if given["adapter"] is None:
         options = {key: given[key] for key in ("task", "source", "data")}
@@ -233,9 +233,9 @@ def _setting(given: dict[str, Any]) -> Setting:
 
 
 def _predict_config(given: dict[str, Any], setting: Setting) -> PredictConfig:
+    from mint_core.answering.setting import valid
+    from mint_core.answering.vllm import BATCH
     from mint_core.config import PredictConfig
-    from mint_core.inference.vllm import BATCH
-    from mint_core.prediction.setting import valid
 
     options = {key: given[key] for key in ("decode", "batch_size", "max_new_tokens") if given[key] is not None}
     batch = {"batch_size": BATCH} if given["engine"] == "vllm" else {}
@@ -244,8 +244,8 @@ def _predict_config(given: dict[str, Any], setting: Setting) -> PredictConfig:
 
 def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Terminal) -> EndpointOptions:
     """Which server; nothing leaves this machine unless the user has said so."""
+    from mint_core.answering.endpoint import EndpointOptions, checked_url, is_local, shown, token_limit
     from mint_core.config import parse_override
-    from mint_core.prediction.endpoint import EndpointOptions, checked_url, is_local, shown, token_limit
 
     url = given["endpoint"]
     where = shown(checked_url(url))
@@ -275,7 +275,7 @@ def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Termina
 
 def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, listed: int) -> Output | None:
     """The file that --output names, or None."""
-    from mint_core.prediction.output import Output
+    from mint_core.answering.output import Output
 
     path: Path | None = given["output"]
     if path is None:
@@ -286,7 +286,7 @@ def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, list
 
 
 def _form(given: dict[str, Any], setting: Setting, listed: int) -> Format:
-    from mint_core.prediction.formats import Csv, JsonLines
+    from mint_core.answering.formats import Csv, JsonLines
 
     path: Path | None = given["output"]
     extra = {
@@ -302,8 +302,8 @@ def _form(given: dict[str, Any], setting: Setting, listed: int) -> Format:
 
 def _settings(given: dict[str, Any], setting: Setting, config: PredictConfig) -> dict[str, Any]:
     """What decides the outcomes; an output that other settings made is not continued."""
-    from mint_core.prediction.endpoint import checked_url, shown
-    from mint_core.runs.folder import digest_of_path
+    from mint_core.answering.endpoint import checked_url, shown
+    from mint_core.files import digest_of_path
 
     asked = ("top", "threshold", "response", "echo_text")
     options = setting.task.config.model_dump(mode="json", exclude={"data"})

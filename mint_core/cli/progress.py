@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mint_core.runs.observer import Observer
+from mint_core.observer import Observer
 
 if TYPE_CHECKING:
     from rich.table import Table

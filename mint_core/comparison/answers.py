@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mint_core.evaluation.evaluate import Record
 from mint_core.evaluation.subsets import Member
-from mint_core.runs.folder import storage_errors
+from mint_core.files import storage_errors
 
 Kind = Literal["student", "teacher", "retriever", "baseline", "chance"]
 _FACTS = ("sample", "group", "cohort", "seen", "variant", "truth")

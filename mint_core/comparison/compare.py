@@ -26,14 +26,15 @@ from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
+from mint_core.files import acquire, digest_of, read_json, storage_errors, write_json
+from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.retrieval.rows import FUSED
 from mint_core.retrieval.scores import RETRIEVER, SCORES, pack, read_scores
 from mint_core.runs import stages
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.context import Context
-from mint_core.runs.folder import RunFolder, acquire, digest_of, read_json, storage_errors, write_json
-from mint_core.runs.observer import Observer
+from mint_core.runs.folder import RunFolder
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
 from mint_core.types import Prediction
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.runs.folder import storage_errors
+from mint_core.files import storage_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ from typing import Any
 from mint_core.comparison.rows import Row, check_pairs, check_rows, parse_seeds
 from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
+from mint_core.files import digest_of
 from mint_core.interfaces import Retriever
 from mint_core.plugins import Registry
-from mint_core.runs.folder import digest_of
 
 _START = "_adapter"
 """An aligner with an option `x_adapter` can start from the adapter of the aligner `x`."""

@@ -10,7 +10,7 @@ from mint_core.comparison.compare import SEEDS, Comparison, carry_out, gather, m
 from mint_core.comparison.rows import parse_ratios
 from mint_core.config import merge
 from mint_core.errors import ConfigError, did_you_mean
-from mint_core.runs.observer import Observer
+from mint_core.observer import Observer
 
 _QUICK = {"predict": {"shuffled": False}}
 """The control with shuffled images says nothing about a ratio."""

@@ -5,6 +5,7 @@ from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.interfaces.metric import EvaluationSample, Metric
 from mint_core.interfaces.retriever import Passage, Retriever, RetrieverContext
 from mint_core.interfaces.strategy import PreferenceStrategy
+from mint_core.interfaces.student import Student
 from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig, Unreadable
 from mint_core.interfaces.teacher import Teacher, TeacherContext
 
@@ -21,6 +22,7 @@ __all__ = [
     "PreferenceStrategy",
     "Retriever",
     "RetrieverContext",
+    "Student",
     "Task",
     "TaskConfig",
     "Teacher",

@@ -12,7 +12,7 @@ from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.types import PreferenceGroup, Prompt
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 
 @dataclass(frozen=True, slots=True)

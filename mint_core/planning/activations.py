@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mint_core.students.student import Student
+from mint_core.interfaces import Student
 
 _NO_META = (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError, AttributeError, KeyError)
 """What code that looks at the values of a tensor raises where there are none."""

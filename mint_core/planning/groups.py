@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from mint_core.files import digest_of
 from mint_core.runs.context import PREFERENCES, RANKINGS, Context
-from mint_core.runs.folder import Manifest, RunFolder, digest_of
+from mint_core.runs.folder import Manifest, RunFolder
 from mint_core.runs.pipeline import stage_inputs
 from mint_core.runs.tables import read_preferences, read_rankings
 from mint_core.types import PreferenceGroup, Ranking

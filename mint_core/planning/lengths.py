@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mint_core.errors import DataError
+from mint_core.interfaces import Student
 from mint_core.students.encoding import EncodedPrompt, check_length, encode_prompt, encode_response
 from mint_core.students.prompts import parse_response, render_prompt, write_response
-from mint_core.students.student import Student
 from mint_core.types import PreferenceGroup, Prompt, Response, normalise_name
 
 

@@ -12,11 +12,10 @@ import psutil
 import torch
 
 from mint_core.aligners.batches import GroupCollator
-from mint_core.aligners.lora import add_lora, target_modules
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
-from mint_core.interfaces import AlignmentJob
+from mint_core.interfaces import AlignmentJob, Student
 from mint_core.planning.activations import count_activations
-from mint_core.students.student import Student
+from mint_core.students.adapter import add_lora, target_modules
 from mint_core.types import PreferenceGroup
 
 _FP32 = 4

@@ -14,25 +14,24 @@ from mint_core.aligners.batches import check_groups
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
 from mint_core.aligners.trainer import count_parameters
 from mint_core.aligners.trainer import plan as plan_phase
-from mint_core.config import Chosen, Resolved
+from mint_core.config import Configured, Resolved
 from mint_core.errors import ConfigError
-from mint_core.interfaces import AlignmentJob
+from mint_core.interfaces import AlignmentJob, Student
+from mint_core.observer import Observer
 from mint_core.planning.groups import PlannedGroups, planned_groups
 from mint_core.planning.lengths import GroupLengths, Lengths, Spread, measure, prompt_lengths, spread
 from mint_core.planning.memory import Memory, device_memory, estimate
-from mint_core.planning.outline import load_outline
 from mint_core.planning.probe import Probe, probe
 from mint_core.planning.tokens import Layout, Tokens, count, pairs_of
 from mint_core.retrieval.passages import add_passages
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.context import Context
 from mint_core.runs.folder import RunFolder
-from mint_core.runs.observer import Observer
 from mint_core.runs.pipeline import default_name
 from mint_core.runs.prompts import response_budget, training_prompts, training_reserve
 from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
+from mint_core.students.outline import load_outline
 from mint_core.students.prompts import write_response
-from mint_core.students.student import Student
 from mint_core.types import PreferenceGroup, Prompt
 
 _GIB = 2**30
@@ -205,7 +204,7 @@ def make_plan(
     )
 
 
-def _aligner(resolved: Resolved) -> tuple[Chosen, TrainingConfig]:
+def _aligner(resolved: Resolved) -> tuple[Configured, TrainingConfig]:
     if resolved.aligner is None:
         raise ConfigError("A run without an aligner trains nothing, so there is nothing to plan; name one (--aligner).")
     if not isinstance(resolved.aligner.config, TrainingConfig):
@@ -256,7 +255,7 @@ def _some(groups: Sequence[PreferenceGroup], count: int | None, seed: int) -> Se
     return [groups[place] for place in sorted(order)]
 
 
-def _settings(chosen: Chosen, config: TrainingConfig, parameters: int) -> TrainingSettings:
+def _settings(chosen: Configured, config: TrainingConfig, parameters: int) -> TrainingSettings:
     """The preset filled in; an aligner that begins from another adapter takes that one's shape."""
     own: Callable[[int], TrainingSettings] | None = getattr(
         chosen.registered.component(chosen.config), "settings", None
@@ -356,8 +355,8 @@ def _longest_answer(context: Context, student: Student) -> int:
     return predict.max_new_tokens or response_budget(student, context)
 
 
-def _probe(context: Context, aligner: Chosen, job: AlignmentJob, per_step: int) -> Probe:
-    from mint_core.students.student import load_student
+def _probe(context: Context, aligner: Configured, job: AlignmentJob, per_step: int) -> Probe:
+    from mint_core.students.load import load_student
 
     config = context.resolved.config
     context.observer.stage("probe", reused=False)

@@ -16,11 +16,10 @@ from typing import Any, cast
 import numpy as np
 
 from mint_core.aligners.settings import TrainingConfig
-from mint_core.config import Chosen
-from mint_core.interfaces import Aligner, AlignmentJob
-from mint_core.runs.observer import Observer
+from mint_core.config import Configured
+from mint_core.interfaces import Aligner, AlignmentJob, Student
+from mint_core.observer import Observer
 from mint_core.runs.pipeline import peak_memory
-from mint_core.students.student import Student
 from mint_core.types import PreferenceGroup
 
 STEPS = 3
@@ -37,7 +36,7 @@ class Probe:
 
 
 def probe(
-    aligner: Chosen, job: AlignmentJob, student: Student, *, groups_per_step: int, seed: int, observer: Observer
+    aligner: Configured, job: AlignmentJob, student: Student, *, groups_per_step: int, seed: int, observer: Observer
 ) -> Probe:
     """Trains for STEPS steps per phase with the run's own aligner and throws the result away.
 

@@ -36,7 +36,7 @@ class Tokens:
 
 
 def pairs_of(group: GroupLengths, *, rejected: bool) -> int:
-    """Chosen x rejected pairs; chosen responses where nothing is rejected."""
+    """Configured x rejected pairs; chosen responses where nothing is rejected."""
     return len(group.chosen) * (len(group.rejected) if rejected else 1)
 
 

@@ -17,7 +17,7 @@ Truth = Literal["promote", "swap", "replace-first"]
 class TopKConfig(ComponentConfig):
     """Options of every strategy with k chosen and q rejected labels."""
 
-    k: int | None = Field(None, ge=1, description="Chosen labels; null = N, at most half of the label space.")
+    k: int | None = Field(None, ge=1, description="Configured labels; null = N, at most half of the label space.")
     q: int | None = Field(None, ge=1, description="Rejected labels; null = k. AoR = k / q.")
     truth: Truth = Field(
         "promote",

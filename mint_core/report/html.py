@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mint_core.files import read_json
 from mint_core.report.table import sections, titles
-from mint_core.runs.folder import read_json
 
 if TYPE_CHECKING:
     from mint_core.runs.context import Context

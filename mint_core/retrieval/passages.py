@@ -13,8 +13,7 @@ from mint_core.students.prompts import render_prompt, with_passages
 from mint_core.types import Prompt, Sample
 
 if TYPE_CHECKING:
-    from mint_core.interfaces import Retriever
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Retriever, Student
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mint_core.files import read_lines, storage_errors, write_line
 from mint_core.retrieval.scores import RETRIEVER, SCORES, of_prediction, pack, retriever_scores, unpack, write_scores
 from mint_core.runs.context import Context, Facts
-from mint_core.runs.folder import read_lines, storage_errors, write_line
 from mint_core.runs.prompts import inference_prompts, response_budget, with_passages
 from mint_core.students.prompts import write_response
 from mint_core.types import Prediction, Prompt
@@ -25,9 +25,9 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
     Without an aligner it is the base student alone. Where a retriever's ranking is to be combined with the student's,
     the scores of all labels are kept beside the answers, those of the samples on which a weight is fitted too.
     """
-    from mint_core.aligners.lora import load_adapter
-    from mint_core.inference.answer import answers
-    from mint_core.students.student import load_student
+    from mint_core.answering.answer import answers
+    from mint_core.students.adapter import load_adapter
+    from mint_core.students.load import load_student
 
     config, labels, header = context.resolved.config.predict, context.data.labels, context.task.header
     partial = work / "predictions.jsonl"
@@ -65,7 +65,7 @@ def predict(context: Context, work: Path, out: Path) -> Facts:
 
 def _variants(context: Context, prompts: Mapping[str, Prompt]) -> dict[str, Mapping[str, Prompt]]:
     """Who answers, and what is asked."""
-    from mint_core.inference.answer import FREE
+    from mint_core.answering.answer import FREE
 
     config = context.resolved.config.predict
     aligned = context.resolved.aligner is not None

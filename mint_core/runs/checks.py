@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mint_core import processes
 from mint_core.aligners.settings import TrainingConfig, settle
 from mint_core.errors import ConfigError
 from mint_core.retrieval.rows import check_fusion
-from mint_core.runs import processes
 from mint_core.types import Ranking
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from mint_core.config import EMBEDDED, Resolved
 from mint_core.errors import DataError
 from mint_core.evaluation.subsets import Member, members
+from mint_core.files import digest_of, storage_errors
 from mint_core.interfaces import (
     EmbeddedStudent,
     Metric,
@@ -19,8 +20,8 @@ from mint_core.interfaces import (
     RetrieverContext,
     Task,
 )
-from mint_core.runs.folder import RunFolder, digest_of, storage_errors
-from mint_core.runs.observer import Observer
+from mint_core.observer import Observer
+from mint_core.runs.folder import RunFolder
 from mint_core.runs.tables import read_preferences, read_rankings
 from mint_core.splits import check_samples
 from mint_core.types import Ranking, Sample, Split, TaskData

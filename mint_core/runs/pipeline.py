@@ -12,27 +12,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-from mint_core.config import Chosen, Resolved, merge, parse_override, read_config, resolve
+from mint_core import processes
+from mint_core.config import Configured, Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
+from mint_core.files import digest_of, digest_of_path, read_json, storage_errors, write_json
 from mint_core.interfaces import Retriever, Teacher
+from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.retrieval import fusion
-from mint_core.runs import processes, stages
+from mint_core.runs import stages, workers
 from mint_core.runs.answering import predict
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.context import Context, Facts
-from mint_core.runs.folder import (
-    STAGES,
-    Manifest,
-    RunFolder,
-    describe_change,
-    digest_of,
-    digest_of_path,
-    read_json,
-    storage_errors,
-    write_json,
-)
-from mint_core.runs.observer import Observer
+from mint_core.runs.folder import STAGES, Manifest, RunFolder, describe_change
 from mint_core.types import TaskData
 
 _LIBRARIES = (
@@ -205,6 +197,8 @@ def _run_stage(
     begin = time.monotonic()
     workspace = folder.workspace(stage, key)
     work_of: Callable[[Context, Path, Path], Facts] = predict if stage == "predict" else getattr(stages, stage)
+    if stage == "align":
+        workers.call(context, workspace)
     try:
         facts = work_of(context, workspace, workspace / "out")
     except BaseException as error:
@@ -219,7 +213,7 @@ def _run_stage(
 
 def stage_inputs(context: Context, stage: str, earlier: Mapping[str, Manifest]) -> dict[str, Any]:
     """Everything that decides a stage's result: configs, component versions and the digests of what it reads."""
-    from mint_core.students.student import fingerprint
+    from mint_core.students.load import fingerprint
 
     resolved, config = context.resolved, context.resolved.config
     made = {name: dict(manifest.outputs) for name, manifest in earlier.items()}
@@ -238,7 +232,7 @@ def stage_inputs(context: Context, stage: str, earlier: Mapping[str, Manifest]) 
     }
     if stage == "align":
         preferences = made["prefer"]["preferences"]
-        aligner = _by_content(cast(Chosen, resolved.aligner))
+        aligner = _by_content(cast(Configured, resolved.aligner))
         passages = {"passages": _retrieval(resolved)} if config.retrieval.train else {}
         own = {"preferences": preferences, "aligner": aligner, **passages, "seed": config.alignment_seed}
         return {**task, **student, **own}
@@ -266,7 +260,7 @@ def stage_inputs(context: Context, stage: str, earlier: Mapping[str, Manifest]) 
 
 def _retrieval(resolved: Resolved) -> dict[str, Any]:
     """What decides which passages a prompt gets, and how labels are scored."""
-    chosen = cast(Chosen, resolved.retriever)
+    chosen = cast(Configured, resolved.retriever)
     component = cast(type[Retriever], chosen.registered.component)
     knowledge = {"knowledge": component.fingerprint(chosen.config)}
     return {**_by_content(chosen), **knowledge, "tokens": resolved.config.retrieval.tokens}
@@ -279,7 +273,7 @@ def _fusion(resolved: Resolved, made: Mapping[str, Mapping[str, str]]) -> dict[s
     return {"version": fusion.VERSION, **how, "taught": taught}
 
 
-def _by_content(chosen: Chosen) -> dict[str, Any]:
+def _by_content(chosen: Configured) -> dict[str, Any]:
     """A component's record in which the files and folders that its config names count by their content.
 
     Raises:
@@ -294,7 +288,7 @@ def _by_content(chosen: Chosen) -> dict[str, Any]:
     return {**chosen.record, "config": config}
 
 
-def _digest(chosen: Chosen, option: str, path: Path) -> str:
+def _digest(chosen: Configured, option: str, path: Path) -> str:
     if not path.exists():
         kind = chosen.registered.component.kind
         raise ConfigError(f"{kind}.{option}: {path} does not exist; check the path.")

@@ -10,8 +10,8 @@ from mint_core.students.prompts import write_response
 from mint_core.types import PreferenceGroup, Prompt, Sample
 
 if TYPE_CHECKING:
+    from mint_core.interfaces import Student
     from mint_core.retrieval.passages import Augmented
-    from mint_core.students.student import Student
 
 
 def training_prompts(context: Context, groups: Sequence[PreferenceGroup]) -> dict[str, Prompt]:
@@ -43,7 +43,7 @@ def training_reserve(
 
 def response_budget(student: Student, context: Context) -> int:
     """Tokens that the longest list of the run takes, and half again."""
-    from mint_core.inference import generate
+    from mint_core.answering import generate
 
     return generate.response_budget(student, context.task.header, context.data.labels, context.n)
 

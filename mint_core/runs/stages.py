@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from mint_core.config import Chosen
+from mint_core import processes
+from mint_core.config import Configured
 from mint_core.errors import ContractError
+from mint_core.files import read_json, read_lines, storage_errors, write_json
 from mint_core.interfaces import Aligner, AlignmentJob, EvaluationSample, Teacher, TeacherContext
 from mint_core.retrieval.rows import retrieval_rows
-from mint_core.runs import processes
 from mint_core.runs.context import PREFERENCES, RANKINGS, Context, Facts
-from mint_core.runs.folder import read_json, read_lines, storage_errors, write_json
 from mint_core.runs.prompts import training_prompts, training_reserve, with_passages
 from mint_core.runs.tables import read_preferences, write_per_sample, write_preferences, write_rankings
 from mint_core.types import Prediction, Ranking, TaskData
@@ -24,7 +24,7 @@ from mint_core.types import Prediction, Ranking, TaskData
 
 def label(context: Context, work: Path, out: Path) -> Facts:
     """The teacher ranks all labels for every sample."""
-    from mint_core.students.student import resolve_device
+    from mint_core.students.load import resolve_device
 
     data, config = context.data, context.resolved.config
     teacher_context = TeacherContext(
@@ -92,9 +92,8 @@ def prefer(context: Context, work: Path, out: Path) -> Facts:
 def align(context: Context, work: Path, out: Path) -> Facts:
     """The aligner trains an adapter on the preference groups."""
     from mint_core.aligners.card import write_card
-    from mint_core.students.student import load_student
+    from mint_core.students.load import load_student
 
-    processes.call_others(context, work)
     groups = read_preferences(context.folder.path / PREFERENCES)
     _ = context.retriever  # what is wrong with its knowledge is to be said before hours of training
     prompts = training_prompts(context, groups)
@@ -105,7 +104,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
         reserve = training_reserve(context, student, groups, prompts)
         augmented = with_passages(context, student, asked, prompts, reserve)
         prompts, retrieval = augmented.prompts, {"retrieval": augmented.facts()}
-    chosen = cast(Chosen, context.resolved.aligner)  # without an aligner there is no such stage
+    chosen = cast(Configured, context.resolved.aligner)  # without an aligner there is no such stage
     aligner = cast(Aligner, chosen.registered.component(chosen.config))
 
     def advance(step: int, total: int, figures: Mapping[str, float]) -> None:

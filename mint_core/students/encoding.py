@@ -19,7 +19,7 @@ from mint_core.types import Prompt
 if TYPE_CHECKING:
     import torch
 
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 Encoded = dict[str, "torch.Tensor"]
 

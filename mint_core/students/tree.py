@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

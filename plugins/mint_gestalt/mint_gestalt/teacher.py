@@ -330,7 +330,7 @@ class Gestalt(Teacher):
     @classmethod
     def fingerprint(cls, config: Any) -> str:
         """Content of the named folder and weights, or the commit of a hub id in the local cache."""
-        from mint_core.students.student import fingerprint
+        from mint_core.students.load import fingerprint
 
         names = [folder_or_id(config.model), *(str(path) for path in (config.weights, config.weights_labels) if path)]
         return " ".join(fingerprint(name) for name in names)

@@ -70,7 +70,7 @@ def load_vilt(model: str, labels: LabelSpace, seed: int) -> Vilt:
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, ViltForQuestionAnswering
 
-    from mint_core.students.student import explain_load_failure
+    from mint_core.students.load import explain_load_failure
 
     source = folder_or_id(model)
     try:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from mint_core.answering.generate import generate
+from mint_core.answering.score import score
 from mint_core.config import StudentConfig, resolve
-from mint_core.inference.generate import generate
-from mint_core.inference.score import score
 from mint_core.plugins import registry
+from mint_core.students.load import load_student
 from mint_core.students.prompts import parse_response
-from mint_core.students.student import load_student
 from mint_gestalt import wording
 from mint_gestalt.embedded import exercises
 from mint_gestalt.embedded.build_student import arguments, build_tokenizer, fixed_phrases, main

@@ -245,7 +245,7 @@ class Plip(Teacher):
     @classmethod
     def fingerprint(cls, config: Any) -> str:
         """Content of the named folder or file, or the commit of a hub id in the local cache."""
-        from mint_core.students.student import fingerprint
+        from mint_core.students.load import fingerprint
 
         embedded = Path(__file__).parent / "embedded" / "teacher"
         names = [str(embedded) if config.model == EMBEDDED else config.model, config.pretrained]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import mint_core
+from mint_core.answering.generate import generate
 from mint_core.config import StudentConfig
-from mint_core.inference.generate import generate
+from mint_core.students.load import load_student
 from mint_core.students.prompts import parse_response
-from mint_core.students.student import load_student
 from mint_core.testing import TASK_CHECKS
 from mint_plip.task import TissueType
 

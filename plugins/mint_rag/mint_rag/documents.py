@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mint_core.interfaces import Passage, RetrieverContext
 from mint_core.interfaces.component import ComponentConfig
-from mint_core.students.student import fingerprint as weights_of
+from mint_core.students.load import fingerprint as weights_of
 from mint_core.types import Sample
 from mint_rag.asked import TextRetriever
 from mint_rag.hpo import DEFAULT_MODEL

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mint_core.errors import ConfigError, DataError
+from mint_core.files import digest_of_path
 from mint_core.interfaces import Passage, RetrieverContext
 from mint_core.interfaces.component import ComponentConfig
-from mint_core.runs.folder import digest_of_path
-from mint_core.students.student import fingerprint as weights_of
+from mint_core.students.load import fingerprint as weights_of
 from mint_rag import knowledge
 from mint_rag.asked import TextRetriever
 from mint_rag.finder import TermFinder

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mint_rag.knowledge import Knowledge
 
 PIVOT = 0.2
-"""How much a disease that has everything loses. Chosen on training patients of the phenopacket store."""
+"""How much a disease that has everything loses. Configured on training patients of the phenopacket store."""
 
 
 def phenotype_scores(knowledge: Knowledge, phenotypes: Sequence[int], pivot: float = PIVOT) -> NDArray[np.float32]:

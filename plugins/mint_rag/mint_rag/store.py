@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mint_core.errors import StorageError
-from mint_core.runs.folder import digest_of, storage_errors
+from mint_core.files import digest_of, storage_errors
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from mint_core.types import LabelSpace, Prompt
 if TYPE_CHECKING:
     import torch
 
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 
 def response_budget(student: Student, header: str, labels: LabelSpace, n: int) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, ModelError
+from mint_core.interfaces import Student
 
 if TYPE_CHECKING:
     import torch
@@ -18,27 +18,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 _WHOLE_FILE_BYTES = 64 * 2**20
-
-
-@dataclass
-class Student:
-    """A loaded student.
-
-    Attributes:
-        model: The transformers model, on its device.
-        processor: The processor of an image-text student; the tokenizer of a text student.
-        tokenizer: The tokenizer.
-        reads_images: Whether it is an image-text model.
-        device: Where it is.
-        source: The id or folder that it came from.
-    """
-
-    model: Any
-    processor: Any
-    tokenizer: Any
-    reads_images: bool
-    device: torch.device
-    source: str
 
 
 def resolve_device(name: str) -> str:

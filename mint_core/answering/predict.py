@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from mint_core.answering.outcome import Outcome, outcome
+from mint_core.answering.output import Output, Stdout
 from mint_core.errors import DataError, ModelError
 from mint_core.interfaces import Task, Unreadable
-from mint_core.prediction.outcome import Outcome, outcome
-from mint_core.prediction.output import Output, Stdout
-from mint_core.runs.observer import Observer
+from mint_core.observer import Observer
 from mint_core.types import LabelSpace, Prediction, Prompt, Sample
 
 T = TypeVar("T")

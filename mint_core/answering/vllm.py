@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mint_core.answering.generate import stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, DataError, ModelError
-from mint_core.inference.generate import stop_tokens
+from mint_core.interfaces import Student
 from mint_core.interfaces.task import Unreadable
 from mint_core.students.encoding import EncodedPrompt, check_length, encode_prompt
+from mint_core.students.load import explain_load_failure, hub_commit
 from mint_core.students.prompts import parse_response, render_prompt
-from mint_core.students.student import Student, explain_load_failure, hub_commit
 from mint_core.types import Prediction, Prompt
 
 BATCH = 512
@@ -294,7 +295,7 @@ def _outline(config: StudentConfig, path: str | None) -> Student:
     """The student without weights, with the generation config that `load_student` would give it."""
     from transformers import GenerationConfig
 
-    from mint_core.planning.outline import load_outline
+    from mint_core.students.outline import load_outline
 
     student = load_outline(config, path)
     try:
@@ -314,7 +315,7 @@ def _adapter_rank(student: Student, adapter: Path) -> int:
     Raises:
         ModelError: It is none, or does not fit.
     """
-    from mint_core.aligners.lora import load_adapter
+    from mint_core.students.adapter import load_adapter
 
     made = load_adapter(student.model, adapter).peft_config["default"]
     return max(int(rank) for rank in (made.r, *made.rank_pattern.values()))
@@ -323,7 +324,7 @@ def _adapter_rank(student: Student, adapter: Path) -> int:
 def _adapts_vision(adapter: Path) -> bool:
     from safetensors import safe_open
 
-    from mint_core.aligners.lora import in_vision
+    from mint_core.students.adapter import in_vision
 
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         return any(in_vision(name) for name in file.keys())  # noqa: SIM118 - no mapping

@@ -7,19 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from mint_core.answering.fused import Fusion
+from mint_core.answering.predict import Answer, Answered, Careful, isolated
+from mint_core.answering.retrieved import Retrieval
+from mint_core.answering.setting import Setting
 from mint_core.config import PredictConfig, StudentConfig
 from mint_core.errors import ModelError
+from mint_core.files import storage_errors
 from mint_core.interfaces import RetrieverContext
-from mint_core.prediction.fused import Fusion
-from mint_core.prediction.predict import Answer, Answered, Careful, isolated
-from mint_core.prediction.retrieved import Retrieval
-from mint_core.prediction.setting import Setting
-from mint_core.runs.folder import storage_errors
-from mint_core.runs.observer import Observer
+from mint_core.observer import Observer
 from mint_core.types import Prediction, Prompt, Sample
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 VARIANT = "aligned"
 CACHE = Path("runs", ".cache")
@@ -73,9 +73,9 @@ def load(
 
 
 def _with_transformers(setting: Setting, config: PredictConfig, n: int, observer: Observer) -> tuple[Student, Careful]:
-    from mint_core.aligners.lora import load_adapter
-    from mint_core.inference.answer import answers
-    from mint_core.students.student import load_student
+    from mint_core.answering.answer import answers
+    from mint_core.students.adapter import load_adapter
+    from mint_core.students.load import load_student
 
     task, labels = setting.task, setting.labels
     student = load_student(cast(StudentConfig, setting.student), setting.student_path)
@@ -94,7 +94,7 @@ def _with_transformers(setting: Setting, config: PredictConfig, n: int, observer
 def _with_vllm(
     setting: Setting, config: PredictConfig, options: Mapping[str, Any], observer: Observer
 ) -> tuple[Student, Careful]:
-    from mint_core.inference.vllm import VllmEngine
+    from mint_core.answering.vllm import VllmEngine
 
     task, adapter = setting.task, cast(Path, setting.adapter)
     engine = VllmEngine(
@@ -117,7 +117,7 @@ def _with_vllm(
 
 
 def _tell_of_another(student: Student, setting: Setting, observer: Observer) -> None:
-    from mint_core.students.student import fingerprint
+    from mint_core.students.load import fingerprint
 
     if fingerprint(student.source, cast(StudentConfig, setting.student).revision) != setting.trained_on:
         observer.message(
@@ -136,7 +136,7 @@ class _Budget(NamedTuple):
 
 
 def _budget(setting: Setting, config: PredictConfig, student: Student) -> _Budget:
-    from mint_core.inference.generate import response_budget
+    from mint_core.answering.generate import response_budget
 
     longest = response_budget(student, setting.task.header, setting.labels, setting.n)
     return _Budget(config.max_new_tokens or longest, longest)

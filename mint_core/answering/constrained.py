@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from mint_core.inference.automaton import Automaton, automaton
-from mint_core.inference.generate import greedy, stop_tokens
-from mint_core.inference.known import once
+from mint_core.answering.automaton import Automaton, automaton
+from mint_core.answering.generate import greedy, stop_tokens
+from mint_core.answering.memo import once
 from mint_core.students.encoding import append_response, check_length, encode_prompt
 from mint_core.types import LabelSpace, Prompt, Response
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 
 def generate_constrained(

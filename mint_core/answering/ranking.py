@@ -49,7 +49,7 @@ def rank(sample_id: str, scores: NDArray[np.float32], labels: LabelSpace) -> Stu
 
     Args:
         sample_id: Written into the ranking.
-        scores: (n_labels,) natural logarithms from `mint_core.inference.score.score`, in the order of the label space.
+        scores: (n_labels,) natural logarithms from `mint_core.answering.score.score`, in the order of the label space.
         labels: The label space.
     """
     exact = scores.astype(np.float64)

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from mint_core.inference.trie import Trie
+from mint_core.answering.trie import Trie
 from mint_core.students.encoding import EncodedPrompt, append_response, stack
 from mint_core.students.tree import in_form, layer_masks, prompt_positions
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 _LOGITS_BYTES = 128 * 2**20
 """Of one piece of logits in fp32; two or three such tensors are alive at a time."""

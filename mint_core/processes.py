@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mint_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mint_core.runs.context import Context
 
 _PATIENCE = timedelta(days=30)
 """The others wait while the first process labels and predicts."""
@@ -70,50 +65,8 @@ def joined() -> Iterator[None]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     yield
     if is_first():
-        _tell(None)
+        tell(None)
     distributed.destroy_process_group()
-
-
-def call_others(context: Context, work: Path) -> None:
-    """Has the other processes train along. Does nothing in a process that was called, or that is alone.
-
-    Args:
-        context: The run.
-        work: Working folder of its stage `align`, whose checkpoints all processes read.
-    """
-    if count() > 1 and is_first():
-        _tell(
-            {
-                "config": context.resolved.dump(),
-                "folder": str(context.folder.path),
-                "cache": str(context.cache),
-                "work": str(work),
-            }
-        )
-
-
-def follow() -> None:
-    """Trains along whenever the first process does, until it is done. The first one alone writes results."""
-    from mint_core.config import resolve
-    from mint_core.plugins import registry
-    from mint_core.runs import stages
-    from mint_core.runs.context import Context
-    from mint_core.runs.folder import RunFolder
-    from mint_core.runs.observer import Observer
-
-    while (task := _listen()) is not None:
-        resolved = resolve(task["config"], registry())
-        context = Context(resolved, RunFolder(Path(task["folder"])), Observer(), Path(task["cache"]), {})
-        with tempfile.TemporaryDirectory() as own:
-            stages.align(context, Path(task["work"]), Path(own))
-
-
-def _listen() -> dict[str, Any] | None:
-    """The first process's next task. Where that one has stopped, it has said why, and nobody else has to."""
-    try:
-        return _tell(None)
-    except RuntimeError:
-        os._exit(1)
 
 
 def _connected() -> bool:
@@ -122,10 +75,18 @@ def _connected() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _tell(task: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Hands the first process's task to all."""
+def tell(task: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Hands the first process's task to all; in the others, whatever they give is replaced by it."""
     from torch import distributed
 
     box = [task]
     distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def listen() -> dict[str, Any] | None:
+    """The first process's next task. Where that one has stopped, it has said why, and nobody else has to."""
+    try:
+        return tell(None)
+    except RuntimeError:
+        os._exit(1)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial, reduce
 from typing import TYPE_CHECKING
 
-from mint_core.inference.known import once
+from mint_core.answering.memo import once
 from mint_core.students.encoding import encode_response, end_token
 from mint_core.students.prompts import write_response
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
     from mint_core.types import LabelSpace
 
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from mint_core.answering.record import NAME, AdapterRecord, read_record
 from mint_core.config import EMBEDDED, RetrievalConfig, StudentConfig, merge, resolve
 from mint_core.errors import ConfigError, ModelError
 from mint_core.interfaces import Retriever, Task
 from mint_core.plugins import registry
-from mint_core.prediction.record import NAME, AdapterRecord, read_record
 from mint_core.types import LabelSpace
 
 M = TypeVar("M", bound=BaseModel)

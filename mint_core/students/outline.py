@@ -6,14 +6,8 @@ from typing import Any
 
 from mint_core.config import StudentConfig
 from mint_core.errors import ModelError
-from mint_core.students.student import (
-    Student,
-    explain_load_failure,
-    hub_commit,
-    is_image_text,
-    resolve_device,
-    resolve_dtype,
-)
+from mint_core.interfaces import Student
+from mint_core.students.load import explain_load_failure, hub_commit, is_image_text, resolve_device, resolve_dtype
 
 
 def load_outline(config: StudentConfig, path: str | None = None) -> Student:

@@ -11,10 +11,10 @@ from typing import Any, TextIO
 
 from filelock import FileLock
 
+from mint_core.answering.formats import Format
+from mint_core.answering.outcome import Outcome
 from mint_core.errors import ConfigError, DataError
-from mint_core.prediction.formats import Format
-from mint_core.prediction.outcome import Outcome
-from mint_core.runs.folder import acquire, read_json, storage_errors, write_json
+from mint_core.files import acquire, read_json, storage_errors, write_json
 
 
 class Output:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mint_core.inference.known import once
-from mint_core.inference.trie import Branches, Candidates, candidates, tries
+from mint_core.answering.memo import once
+from mint_core.answering.trie import Branches, Candidates, candidates, tries
 from mint_core.students.encoding import EncodedPrompt, append_response, check_length, encode_prompt, stack
 from mint_core.students.prompts import render_prompt
 from mint_core.types import LabelSpace, Prompt
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 _TOKENS = 4096
 """Nodes of all rows in one pass."""
@@ -130,7 +130,7 @@ def with_tries(
     """(prompts, labels): all prompts in one batch, the labels as tries behind them."""
     import torch
 
-    from mint_core.inference.branches import begin, path_log_probs
+    from mint_core.answering.branches import begin, path_log_probs
 
     innermost = model.get_base_model() if hasattr(model, "get_base_model") else model
     begun = begin(student, innermost, prompts, known.shared)

@@ -45,7 +45,7 @@ class StudentRecord(_Record):
     dtype: str
     attention: str
     fingerprint: str
-    """See `mint_core.students.student.fingerprint`."""
+    """See `mint_core.students.load.fingerprint`."""
 
 
 class AdapterRecord(_Record):
@@ -80,8 +80,8 @@ def write_record(adapter: Path, context: Context) -> None:
         adapter: The adapter's folder.
         context: The run.
     """
-    from mint_core.runs.folder import write_json
-    from mint_core.students.student import fingerprint, hub_commit
+    from mint_core.files import write_json
+    from mint_core.students.load import fingerprint, hub_commit
 
     task, student, labels = context.resolved.task, context.resolved.config.student, context.data.labels
     paths = {name for name, value in task.config if isinstance(value, Path)}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mint_core.inference.constrained import generate_constrained
-from mint_core.inference.generate import generate
-from mint_core.inference.score import label_tokens, score
+from mint_core.answering.constrained import generate_constrained
+from mint_core.answering.generate import generate
+from mint_core.answering.score import label_tokens, score
 from mint_core.students.prompts import parse_response, write_response
 from mint_core.types import LabelSpace, Prediction, Prompt
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mint_core.config import PredictConfig
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 FREE = "-free"
 """Behind the name of a variant: the same prompts, answered without constraints, whatever the config says."""

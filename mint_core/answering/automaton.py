@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mint_core.answering.trie import common
 from mint_core.errors import ModelError
-from mint_core.inference.trie import common
 from mint_core.students.encoding import encode_response
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
     from mint_core.types import LabelSpace
 
 Ints = NDArray[np.int64]

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from mint_core.answering.fused import Fusion
+from mint_core.answering.predict import Answered, Careful
 from mint_core.errors import DataError
 from mint_core.interfaces import Retriever, Unreadable
-from mint_core.prediction.fused import Fusion
-from mint_core.prediction.predict import Answered, Careful
 from mint_core.types import Prediction, Prompt, Sample
 
 if TYPE_CHECKING:
-    from mint_core.students.student import Student
+    from mint_core.interfaces import Student
 
 
 @dataclass(frozen=True, slots=True)

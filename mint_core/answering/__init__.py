@@ -1,0 +1,1 @@
+"""From a prompt to an answer: engines, decoding, and answers for new samples."""

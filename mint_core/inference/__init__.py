@@ -1,1 +1,0 @@
-"""Inference: from prompts to predictions."""

@@ -1,1 +1,0 @@
-"""New samples without labels: `mint predict`."""
