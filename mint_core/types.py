@@ -212,6 +212,8 @@ class Prediction:
     """Natural logarithm of each label's probability, where the labels were scored; empty after free generation."""
     passages: tuple[str, ...] = ()
     """Sources of the retrieved passages that stood in the prompt, best first."""
+    scores: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """Where labels were scored: natural logarithms for all of them, shape (n_labels,), in the label space's order."""
 
     @classmethod
     def of_labels(cls, sample_id: str, variant: str, labels: tuple[str, ...]) -> Prediction:

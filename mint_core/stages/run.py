@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,28 +21,25 @@ from mint_core.interfaces import (
     Task,
 )
 from mint_core.observer import Observer
-from mint_core.runs.folder import RunFolder
-from mint_core.runs.tables import read_preferences, read_rankings
 from mint_core.splits import check_samples
-from mint_core.types import Ranking, Sample, Split, TaskData
-
-RANKINGS = Path("rankings", "rankings.parquet")
-PREFERENCES = Path("preferences", "preferences.parquet")
-
-Facts = Mapping[str, Any]
-"""What a stage tells the run record."""
+from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
+from mint_core.stages.stage import Manifest
+from mint_core.types import PreferenceGroup, Ranking, Sample, Split, TaskData
 
 
 @dataclass
-class Context:
+class Run:
     """What every stage needs: the resolved config, the task and its data, the run folder, an observer."""
 
     resolved: Resolved
-    folder: RunFolder
+    path: Path
+    """The run folder."""
     observer: Observer
     cache: Path
     loaded: dict[str, TaskData] = field(default_factory=dict)
     """Data of earlier runs of one comparison, by digest of the task's record: reading them takes time."""
+    made: dict[str, Manifest] = field(default_factory=dict)
+    """The stages that are complete for this config, by name."""
 
     @cached_property
     def task(self) -> Task:
@@ -119,17 +116,28 @@ class Context:
     @cached_property
     def taught(self) -> frozenset[str]:
         """The labels that are some training sample's first answer: of the others a student has learnt nothing."""
-        return frozenset(group.answer for group in read_preferences(self.folder.path / PREFERENCES))
+        return frozenset(group.answer for group in self.preferences())
 
     @cached_property
     def embedded(self) -> EmbeddedStudent | None:
         """The embedded student, where it is used."""
-        return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED else None
+        asked = self.resolved.config.predict.engine == "endpoint"
+        return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED and not asked else None
 
     @property
     def student_path(self) -> str | None:
         """Folder of the embedded student, where it is used."""
         return str(self.embedded.path) if self.embedded else None
+
+    def student_identity(self) -> dict[str, Any]:
+        """What decides the student: its weights by content, its settings without the device, its precision."""
+        from mint_core.students.load import fingerprint, resolve_device, resolve_dtype
+
+        config = self.resolved.config.student
+        dtype = resolve_dtype(config.dtype, resolve_device(config.device))
+        settings = config.model_dump(mode="json", exclude={"device"})
+        weights = fingerprint(self.student_path or config.model, config.revision)
+        return {"student": {**settings, "dtype": str(dtype).removeprefix("torch.")}, "student_weights": weights}
 
     @cached_property
     def data_fingerprint(self) -> str:
@@ -144,7 +152,11 @@ class Context:
 
     def rankings(self) -> dict[str, Ranking]:
         """The teacher's rankings by sample id."""
-        return read_rankings(self.folder.path / RANKINGS, self.data.labels)
+        return read_rankings(self.path / RANKINGS, self.data.labels)
+
+    def preferences(self) -> list[PreferenceGroup]:
+        """The preference groups of the training split, in order."""
+        return read_preferences(self.path / PREFERENCES)
 
     def advance(self, total: int | None, unit: str) -> Callable[[int], None]:
         """A counter that tells the observer how far the stage is; without a total it is what is done."""
