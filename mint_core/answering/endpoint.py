@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -166,9 +165,8 @@ class Endpoint(Engine):
         """The server without what may hold a key, and the model."""
         return {"engine": "endpoint", "endpoint": shown(self.url), "model": self.config.model}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """See `Engine.close`."""
         self._stop.set()  # wakes those that wait for their next attempt
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._client.close()
@@ -265,10 +263,10 @@ class Endpoint(Engine):
         if status in (404, 405):
             raise ModelError(
                 f"{where} knows no model '{self.config.model}' or no such path ({status}{code}); most servers want an "
-                "--endpoint that ends in /v1 and a --model out of their list of models."
+                "address that ends in /v1 and a model out of their list of models."
             )
         if status < 400:
-            raise ModelError(f"{where} answers {status} and points elsewhere; give the right address to --endpoint.")
+            raise ModelError(f"{where} answers {status} and points elsewhere; give the right address of the endpoint.")
         raise DataError(f"{where} refuses the prompt ({status}{code}); it may be too long or not to its liking.")
 
 

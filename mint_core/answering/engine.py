@@ -87,7 +87,11 @@ class Engine(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Lets go of what the engine holds; nothing where it holds nothing."""
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of what the engine holds: this one of nothing."""
+        return
 
     @abstractmethod
     def answers(self, variant: str, prompts: Prompts, *, free: bool = False) -> Iterator[list[Answered]]:

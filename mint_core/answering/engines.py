@@ -41,9 +41,7 @@ def open_engine(asking: Asking, who: Who, tell: Callable[[str], None], *, isolat
     """
     name = asking.config.engine
     if name == "endpoint":
-        notice = check_consent(asking.config.endpoint, who.modality)
-        if notice:
-            tell(notice)
+        check_consent(asking.config.endpoint, who.modality)
         return Endpoint(asking)
     if who.student is None:
         raise ConfigError("Nobody is named who could answer; name a student, or an endpoint.")

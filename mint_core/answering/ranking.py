@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mint_core.answering.scores import ScoreTable
+from mint_core.answering.scores import FOLDER, ScoreTable
 from mint_core.errors import DataError
 from mint_core.types import LabelSpace, Ranking
 
@@ -69,7 +69,7 @@ def read_student_rankings(run: Path, variant: str = "aligned") -> dict[str, Stud
     Raises:
         DataError: The run did not score all labels, or has no such variant.
     """
-    folder = run / "scores"
+    folder = run / FOLDER
     table = ScoreTable.read(folder)
     if table is None:
         raise DataError(f"{run} holds no scores of all labels; make the run with --set predict.decode=score.")

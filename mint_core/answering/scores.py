@@ -23,6 +23,8 @@ from mint_core.interfaces import Retriever
 from mint_core.names import recognise
 from mint_core.types import LabelSpace, Prediction, Sample
 
+FOLDER = "scores"
+"""Name of the folder in a run."""
 INDEX = "index.json"
 Rows = NDArray[np.float32]
 """(n_samples, n_labels), in the order of the label space."""

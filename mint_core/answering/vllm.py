@@ -25,6 +25,7 @@ from mint_core.types import Prompt
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes for `max_lora_rank`."""
 _LORA = 1
+_OTHERWISE = "use predict.engine=transformers"
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _OURS = (
     *("model", "tokenizer", "revision", "tokenizer_revision", "trust_remote_code", "dtype"),
@@ -54,7 +55,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             )
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
-            "predict.engine=vllm needs vLLM, which is not installed; run `pip install 'mint-core[vllm]'`."
+            "predict.engine=vllm needs vLLM, which is not here; run `pip install 'mint-core[vllm]'`."
         )
 
 
@@ -71,7 +72,7 @@ def allowed_rank(rank: int) -> int:
         if allowed >= rank:
             return allowed
     raise ModelError(
-        f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}; use predict.engine=transformers."
+        f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}; {_OTHERWISE}."
     )
 
 
@@ -139,8 +140,8 @@ class VllmEngine(Engine):
         self._request = self._add(adapter)
         if not self._check_whole(adapter):
             self._tell(
-                "This version of vLLM does not tell whether it uses the whole adapter; compare a few answers with those "
-                "of predict.engine=transformers."
+                "This version of vLLM does not tell whether it uses the whole adapter; compare a few answers "
+                "with those of predict.engine=transformers."
             )
 
     def _add(self, adapter: Path) -> Any:
@@ -151,7 +152,7 @@ class VllmEngine(Engine):
             self._engine.llm_engine.add_lora(request)
         except Exception as error:
             raise ModelError(
-                f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); use predict.engine=transformers."
+                f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}."
             ) from error
         return request
 
@@ -163,8 +164,8 @@ class VllmEngine(Engine):
         missing = sorted(set.intersection(*(set(one) for one in told)))
         if missing:
             raise ModelError(
-                f"vLLM would leave out {len(missing)} layers of the adapter in {adapter}, {missing[0]} among them; use "
-                "predict.engine=transformers."
+                f"vLLM would leave out {len(missing)} layers of the adapter in {adapter}, {missing[0]} among them; "
+                f"{_OTHERWISE}."
             )
         return True
 
@@ -195,7 +196,7 @@ class VllmEngine(Engine):
         if length > limit:
             raise DataError(
                 f"Sample {sample_id}: prompt and response take {length} tokens, and vLLM has room for {limit} here; "
-                "raise max_model_len, or give it more memory, for example with --set predict.vllm.tensor_parallel_size=2."
+                "raise max_model_len, or give it more memory, for example predict.vllm.tensor_parallel_size=2."
             )
 
     def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, str]:
@@ -219,7 +220,7 @@ class VllmEngine(Engine):
             if list(output.prompt_token_ids) != row.ids:
                 raise ModelError(
                     f"vLLM reads the prompt of sample {sample_id} as {len(output.prompt_token_ids)} tokens, which are "
-                    f"not the {len(row.ids)} of the student's own processor; use predict.engine=transformers with it."
+                    f"not the {len(row.ids)} of the student's own processor; {_OTHERWISE}."
                 )
         written = [list(output.outputs[0].token_ids) for output in outputs]
         return dict(zip(rows, self.student.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
@@ -278,7 +279,7 @@ def _device(wanted: str) -> str:
         raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
     if not found:
         raise ModelError(
-            "vLLM finds no GPU here; use predict.engine=transformers, or install a build of vLLM for CPUs."
+            f"vLLM finds no GPU here; {_OTHERWISE}, or install a build of vLLM for CPUs."
         )
     if wanted.startswith("cuda:"):
         raise ConfigError(
@@ -353,8 +354,8 @@ def _start(source: str, options: Mapping[str, Any]) -> Any:
             return LLM(**options)
     except Exception as error:
         raise ModelError(
-            f"vLLM cannot start with the student {source} ({_reason(error)}); change that with --set predict.vllm.KEY=VALUE, "
-            "or use predict.engine=transformers."
+            f"vLLM cannot start with the student {source} ({_reason(error)}); set predict.vllm.KEY, "
+            f"or {_OTHERWISE}."
         ) from error
 
 

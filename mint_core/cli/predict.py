@@ -178,6 +178,7 @@ def _closed_pipe(stdout: TextIO) -> Iterator[None]:
 
 def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summary:
     from mint_core.answering.asker import open_asker
+    from mint_core.answering.endpoint import check_consent
     from mint_core.answering.new_samples import Job, predict
     from mint_core.answering.output import Stdout
     from mint_core.observer import Observer
@@ -186,6 +187,10 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     _check_scored(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
+    if setting.predict.engine == "endpoint":
+        notice = check_consent(setting.predict.endpoint, setting.task.modality)
+        if notice:
+            terminal.message(notice)
     decode, threshold = setting.predict.decode, given["threshold"]
     job = Job(setting.task, setting.labels, given["place"], decode, threshold, given["on_error"])
     with ExitStack() as stack:

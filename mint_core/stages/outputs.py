@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mint_core.answering.scores import FOLDER
 from mint_core.types import LabelSpace, PreferenceGroup, Ranking, Sample
 
 RANKINGS = Path("rankings", "rankings.parquet")
@@ -18,7 +19,7 @@ PREFERENCES = Path("preferences", "preferences.parquet")
 ADAPTER = Path("adapter")
 HISTORY = Path("training", "history.json")
 PREDICTIONS = Path("predictions.jsonl")
-SCORES = Path("scores")
+SCORES = Path(FOLDER)
 """Scores of all labels, see `mint_core.answering.scores`; only where somebody scored them."""
 METRICS = Path("metrics.json")
 SAMPLES = Path("samples.parquet")
