@@ -7,15 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from mint_core.answering.engine import Asking
 from mint_core.answering.record import NAME, AdapterRecord, read_record
-from mint_core.config import EMBEDDED, RetrievalConfig, StudentConfig, merge, resolve
+from mint_core.config import (
+    EMBEDDED,
+    Configured,
+    PredictConfig,
+    RetrievalConfig,
+    StudentConfig,
+    check_engine,
+    check_retrieval,
+    configured,
+    merge,
+    resolve,
+    validated,
+)
 from mint_core.errors import ConfigError, ModelError
 from mint_core.interfaces import Task
 from mint_core.plugins import registry
 from mint_core.types import LabelSpace
 
 _LAYERS = ("task", "student", "predict", "retriever", "retrieval")
-_OF_ONE_MODEL = ("revision", "trust_remote_code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,7 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path, out: Path,
     retriever = _retriever(user)
     taught = None if record.taught is None else frozenset(record.taught)
     predict = _predict(user)
-    n = task.config.n or record.n
-    if n > len(record.labels):
-        raise ConfigError(f"task.n={n} is larger than the label space ({len(record.labels)} labels).")
+    n = task.n_listed(len(record.labels), record.n)
     return Setting(
         task=task,
         labels=record.label_space,
@@ -102,6 +112,7 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path, out: Path,
 
 def _predict(user: Mapping[str, Any]) -> PredictConfig:
     config = validated(PredictConfig, user.get("predict", {}), "predict")
+    check_engine(config, aligned=False)
     if config.shots:
         raise ConfigError("predict.shots=1 shows a solved training sample, and `mint predict` has none; leave it out.")
     return config
@@ -145,12 +156,11 @@ def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: 
     if user.get("name", record.task.name) != record.task.name:
         raise ConfigError(f"The adapter was trained for the task '{record.task.name}'; leave --task out.")
     try:
-        component = registry().get("task", record.task.name).component
+        registry().get("task", record.task.name)
     except ConfigError as error:
         raise ModelError(f"The adapter's task is not here; install {record.task.distribution}. {error}") from None
-    options = {**record.task.config, "data": str(place), **{key: value for key, value in user.items() if key != "name"}}
-    config = valid(component.Config, options, f"task '{record.task.name}'", _made_by(adapter))
-    task = cast(Task, component(config))
+    choice = {**record.task.config, "data": str(place), **user, "name": record.task.name}
+    task = cast(Task, configured("task", choice, registry(), _made_by(adapter)).make())
     if (task.header, task.modality) != (record.header, record.modality):
         raise ModelError(
             f"The task '{task.name}' has changed since the adapter in {adapter} was trained (version "
@@ -162,13 +172,13 @@ def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: 
 def _student(adapter: Path, record: AdapterRecord, user: Mapping[str, Any]) -> StudentConfig:
     known = record.student.model_dump(include={"model", "revision", "dtype", "attention"})
     if user.get("model", known["model"]) != known["model"]:
-        known = {key: value for key, value in known.items() if key not in _OF_ONE_MODEL}
+        known = {key: value for key, value in known.items() if key not in StudentConfig.of_one_model}
     elif Path(known["model"]).is_absolute() and not Path(known["model"]).exists():
         raise ModelError(
             f"The adapter was trained on the student in {known['model']}, which is not here; name the student's folder "
             "or hub id with --student."
         )
-    return valid(StudentConfig, {**known, **user}, "the student", _made_by(adapter))
+    return validated(StudentConfig, {**known, **user}, "the student", _made_by(adapter))
 
 
 def _made_by(adapter: Path) -> str:
@@ -190,5 +200,5 @@ def from_config(layer: Mapping[str, Any], out: Path, top: int | None) -> Setting
     resolved = resolve(merge(layer, {"aligner": None}), registry())
     task = cast(Task, resolved.task.make())
     labels = task.load().labels
-    n = list_length(task, labels)
+    n = task.n_listed(len(labels))
     return Setting(task, labels, n, _predict(layer), out / ".cache", n)

@@ -54,9 +54,7 @@ def check_options(options: Mapping[str, Any]) -> None:
                 f"predict.vllm takes no {key}: it follows from the adapter and the options of the student."
             )
     if importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            "predict.engine=vllm needs vLLM, which is not here; run `pip install 'mint-core[vllm]'`."
-        )
+        raise ConfigError("predict.engine=vllm needs vLLM, which is not here; run `pip install 'mint-core[vllm]'`.")
 
 
 def allowed_rank(rank: int) -> int:
@@ -71,9 +69,7 @@ def allowed_rank(rank: int) -> int:
     for allowed in RANKS:
         if allowed >= rank:
             return allowed
-    raise ModelError(
-        f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}; {_OTHERWISE}."
-    )
+    raise ModelError(f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}; {_OTHERWISE}.")
 
 
 class VllmEngine(Engine):
@@ -151,9 +147,7 @@ class VllmEngine(Engine):
         try:
             self._engine.llm_engine.add_lora(request)
         except Exception as error:
-            raise ModelError(
-                f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}."
-            ) from error
+            raise ModelError(f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}.") from error
         return request
 
     def _check_whole(self, adapter: Path) -> bool:
@@ -278,9 +272,7 @@ def _device(wanted: str) -> str:
     except Exception as error:
         raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
     if not found:
-        raise ModelError(
-            f"vLLM finds no GPU here; {_OTHERWISE}, or install a build of vLLM for CPUs."
-        )
+        raise ModelError(f"vLLM finds no GPU here; {_OTHERWISE}, or install a build of vLLM for CPUs.")
     if wanted.startswith("cuda:"):
         raise ConfigError(
             f"vLLM takes the GPUs in CUDA_VISIBLE_DEVICES; set that to {wanted.removeprefix('cuda:')} and leave "
@@ -354,8 +346,7 @@ def _start(source: str, options: Mapping[str, Any]) -> Any:
             return LLM(**options)
     except Exception as error:
         raise ModelError(
-            f"vLLM cannot start with the student {source} ({_reason(error)}); set predict.vllm.KEY, "
-            f"or {_OTHERWISE}."
+            f"vLLM cannot start with the student {source} ({_reason(error)}); set predict.vllm.KEY, or {_OTHERWISE}."
         ) from error
 
 

@@ -40,7 +40,7 @@ class Evaluate(Stage):
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
         config = run.resolved.config
-        samples = run.data.split(run.split)
+        samples = run.reported
         rankings = run.rankings()
         predictions = read_predictions(run.path)
         retrieved = retrieval_rows(run, predictions)
@@ -92,7 +92,7 @@ def evaluation_samples(
         predictions: Of samples of the reported split.
         rankings: The teacher's rankings, from which T_i and B_i are taken.
     """
-    samples = {sample.id: sample for sample in run.data.split(run.split)}
+    samples = {sample.id: sample for sample in run.reported}
     judged = []
     for prediction in predictions:
         truth = cast(str, samples[prediction.sample_id].label)  # check_samples refuses evaluation samples without one

@@ -89,10 +89,11 @@ class Predict(Stage):
                 facts = {"who": engine.facts, "max_new_tokens": asking.budget(engine.counter), **asked.facts}
                 owner = getattr(getattr(engine, "student", None), "processor", None)
                 replaced = count_control_tokens(asked.prompts.values(), owner)
-            _publish(run, partial, table, samples, [variant.name for variant in variants], out)
+            names = [variant.name for variant in variants]
+            _publish_answers(run, partial, names, out)
+            _publish_scores(run, table, samples, out)
         retriever = {"retriever": run.retriever.describe()} if run.retriever is not None else {}
         told = {"control_tokens_replaced": replaced} if replaced else {}
-        names = [variant.name for variant in variants]
         return {"responses": total, "resumed": len(done), "variants": names, **facts, **told, **retriever}
 
 
@@ -145,16 +146,18 @@ def _keep(
         write_line(stream, {**line, "passages": sources[answer.sample_id]})
 
 
-def _publish(
-    run: Run, partial: Path, table: ScoreTable, samples: Sequence[Sample], variants: Sequence[str], out: Path
-) -> None:
-    """The answers for the reported samples in their order, and the scores of all labels where there are any."""
+def _publish_answers(run: Run, partial: Path, variants: Sequence[str], out: Path) -> None:
+    """The answers for the reported samples, in their order."""
     position = {sample.id: place for place, sample in enumerate(run.reported)}
     lines = [line for line in read_lines(partial) if line["sample_id"] in position]
     lines.sort(key=lambda line: (variants.index(line["variant"]), position[line["sample_id"]]))
     with (out / PREDICTIONS).open("w", encoding="utf-8") as stream:
         for line in lines:
             write_line(stream, line)
+
+
+def _publish_scores(run: Run, table: ScoreTable, samples: Sequence[Sample], out: Path) -> None:
+    """The scores of all labels where there are any, the retriever's among them."""
     if run.retriever is not None:
         blind = [sample.for_student(run.task.modality) for sample in samples]
         found = retriever_scores(run.retriever, blind, run.data.labels)

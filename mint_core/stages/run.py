@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from mint_core.config import EMBEDDED, Resolved
-from mint_core.errors import DataError
-from mint_core.evaluation.subsets import Member, members
+from mint_core.config import EMBEDDED, Resolved, decisive
+from mint_core.errors import ContractError
+from mint_core.evaluation.subsets import Member, members, reported
 from mint_core.files import digest_of, storage_errors
 from mint_core.interfaces import (
+    Context,
     EmbeddedStudent,
     Metric,
     PreferenceStrategy,
     Retriever,
-    RetrieverContext,
     Task,
 )
 from mint_core.observer import Observer
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
 from mint_core.stages.stage import Manifest
-from mint_core.types import PreferenceGroup, Ranking, Sample, Split, TaskData
+from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Run:
     @cached_property
     def task(self) -> Task:
         """The task."""
-        return cast(Task, self.resolved.task.registered.component(self.resolved.task.config))
+        return cast(Task, self.resolved.task.make())
 
     @cached_property
     def data(self) -> TaskData:
@@ -59,50 +59,62 @@ class Run:
     @cached_property
     def n(self) -> int:
         """Labels that the student lists (N)."""
-        count = len(self.data.labels)
-        n: int = self.resolved.task.config.n or self.task.list_length(count)
-        if n > count:
-            raise DataError(
-                f"N = {n} is larger than the label space ({count} labels); lower it with --set task.n={count}."
-            )
-        return n
+        return self.task.n_listed(len(self.data.labels))
 
     @cached_property
-    def split(self) -> Split:
-        """The split that is reported."""
-        wanted = self.resolved.config.evaluate.split
-        present = {sample.split for sample in self.data.samples}
-        if wanted == "auto":
-            return "test" if "test" in present else "val"
-        if wanted not in present:
-            raise DataError(f"The split '{wanted}' has 0 samples; choose another with --set evaluate.split=….")
-        return wanted
+    def reported(self) -> list[Sample]:
+        """The samples that are judged."""
+        return reported(self.data.samples, self.resolved.config.evaluate.split)
+
+    @property
+    def split(self) -> str:
+        """Where the judged samples come from, for people: `test`, or `val, external: test`."""
+        own = dict.fromkeys(sample.split for sample in self.reported if sample.cohort is None)
+        external = dict.fromkeys(sample.split for sample in self.reported if sample.cohort is not None)
+        parts = [*own] if own == external or not external or not own else [*own, f"external: {', '.join(external)}"]
+        return ", ".join(parts or external)
+
+    def context(self, advance: Callable[[int], None] | None = None) -> Context:
+        """What the run's components are given to work with.
+
+        Args:
+            advance: Hears of their progress.
+        """
+        config = self.resolved.config
+        listens = {} if advance is None else {"advance": advance}
+        return Context(self.data.labels, self.n, config.seed, self.device, self.cache, **listens)
+
+    @cached_property
+    def device(self) -> str:
+        """Where models compute, for example `cpu` or `cuda`."""
+        from mint_core.students.load import resolve_device
+
+        return resolve_device(self.resolved.config.student.device)
 
     @cached_property
     def strategy(self) -> PreferenceStrategy:
         """The preference strategy."""
-        component = cast(type[PreferenceStrategy], self.resolved.strategy.registered.component)
-        return component(self.resolved.strategy.config, self.data.labels, self.n)
+        return cast(PreferenceStrategy, self.resolved.strategy.make(Context(self.data.labels, self.n)))
 
     @cached_property
     def metrics(self) -> list[Metric]:
         """The metrics, in the order of the table."""
-        return [cast(Metric, chosen.registered.component(chosen.config)) for chosen in self.resolved.metrics]
+        return [cast(Metric, metric.make()) for metric in self.resolved.metrics]
 
     @cached_property
     def members(self) -> dict[str, Member]:
-        """Group, cohort and whether the label was seen in training, of every sample of the reported split."""
-        return members(self.data.split(self.split), self.data.split("train"))
+        """Group, cohort and whether the label was seen in training, of every judged sample."""
+        return members(self.reported, self.data.split("train"))
 
     @cached_property
     def retriever(self) -> Retriever | None:
         """The retriever with its index; None where the run has none."""
-        chosen = self.resolved.retriever
-        if chosen is None:
+        if self.resolved.retriever is None:
             return None
-        retriever = cast(Retriever, chosen.registered.component(chosen.config))
+        context = Context(self.data.labels, self.n, cache=self.cache, advance=self.advance(None, "passages"))
+        retriever = cast(Retriever, self.resolved.retriever.make(context))
         with storage_errors(self.cache):
-            retriever.build(RetrieverContext(self.data.labels, self.cache, self.advance(None, "passages")))
+            retriever.build()
         return retriever
 
     @cached_property
@@ -131,11 +143,11 @@ class Run:
 
     def student_identity(self) -> dict[str, Any]:
         """What decides the student: its weights by content, its settings without the device, its precision."""
-        from mint_core.students.load import fingerprint, resolve_device, resolve_dtype
+        from mint_core.students.load import fingerprint, resolve_dtype
 
         config = self.resolved.config.student
-        dtype = resolve_dtype(config.dtype, resolve_device(config.device))
-        settings = config.model_dump(mode="json", exclude={"device"})
+        dtype = resolve_dtype(config.dtype, self.device)
+        settings = decisive(config)
         weights = fingerprint(self.student_path or config.model, config.revision)
         return {"student": {**settings, "dtype": str(dtype).removeprefix("torch.")}, "student_weights": weights}
 
@@ -149,6 +161,32 @@ class Run:
             ]
             + [[*self.data.labels.names], [list(a) for a in self.data.labels.aliases]]
         )
+
+    def task_identity(self) -> dict[str, Any]:
+        """What decides the prompts: the task, its data, and N."""
+        return {"task": self.resolved.task.record, "data": self.data_fingerprint, "n": self.n}
+
+    def groups_of(self, rankings: Mapping[str, Ranking]) -> list[PreferenceGroup]:
+        """The preference groups of the training split.
+
+        Args:
+            rankings: The teacher's, by sample id.
+
+        Raises:
+            ContractError: The strategy's groups of one sample ask for lists of different lengths.
+        """
+        train = self.data.split("train")
+        self.strategy.fit([rankings[sample.id] for sample in train], [sample.label for sample in train])
+        groups = []
+        for sample in train:
+            own = self.strategy.groups(rankings[sample.id], sample.label)
+            if len({len(group.chosen[0]) for group in own}) > 1:
+                raise ContractError(
+                    f"The strategy '{self.strategy.name}' made groups of sample {sample.id} whose first chosen "
+                    "responses differ in length; a prompt asks for one number of labels."
+                )
+            groups += own
+        return groups
 
     def rankings(self) -> dict[str, Ranking]:
         """The teacher's rankings by sample id."""
