@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mint_core.comparison.rows import Row, check_pairs, check_rows, parse_seeds
 from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
 from mint_core.files import digest_of
-from mint_core.interfaces import Retriever
+from mint_core.interfaces import Aligner, Retriever
 from mint_core.plugins import Registry
-
-_START = "_adapter"
-"""An aligner with an option `x_adapter` can start from the adapter of the aligner `x`."""
-_FREE = frozenset({"warmup", "save_steps", "log_steps", "report_to", "share_prompt"})
-"""Options in which a phase may differ from the run that stands for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,12 @@ class Plan:
 
     def in_order(self) -> list[PlannedRun]:
         """The runs in the order of work: those that another starts from come first."""
-        return sorted(self.runs, key=lambda run: run.starts_from is not None)
+        found = {run.folder: run for run in self.runs}
+
+        def depth(run: PlannedRun) -> int:
+            return 0 if run.starts_from is None else 1 + depth(found[run.starts_from])
+
+        return sorted(self.runs, key=depth)
 
 
 def plan(
@@ -154,18 +154,22 @@ def _check_folders(runs: Sequence[PlannedRun]) -> None:
 
 def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registry) -> PlannedRun:
     """The run with the adapter that it starts from, where its aligner can start from one and a row makes it."""
-    if run.resolved.aligner is None:
-        return run
-    for field, value in run.resolved.aligner.config:
-        if not field.endswith(_START) or value is not None:
+    mine = _aligner(run)
+    for other in runs:
+        theirs = _aligner(other)
+        if mine is None or theirs is None or other is run or not _same_but_aligner(run, other):
             continue
-        phase = field.removesuffix(_START)
-        for other in runs:
-            if other.aligner == phase and _same_but_aligner(run, other) and _same_training(run, other, phase):
-                adapter = other.resolved.config.out / other.folder / "adapter"
-                started = merge(run.resolved.dump(), {"aligner": {field: str(adapter)}})
-                return replace(run, resolved=resolve(started, components), starts_from=other.folder)
+        option = mine.start_option(theirs)
+        if option is not None:
+            adapter = other.resolved.config.out / other.folder / "adapter"
+            started = merge(run.resolved.dump(), {"aligner": {option: str(adapter)}})
+            return replace(run, resolved=resolve(started, components), starts_from=other.folder)
     return run
+
+
+def _aligner(run: PlannedRun) -> Aligner | None:
+    chosen = run.resolved.aligner
+    return None if chosen is None else cast(Aligner, chosen.registered.component(chosen.config))
 
 
 def _same_but_aligner(run: PlannedRun, other: PlannedRun) -> bool:
@@ -179,23 +183,6 @@ def _passages(dump: Mapping[str, Any]) -> Any:
     """What stands in the training prompts beside the samples themselves."""
     retrieval = dump["retrieval"]
     return (dump["retriever"], retrieval["tokens"]) if retrieval["train"] else None
-
-
-def _same_training(run: PlannedRun, other: PlannedRun, phase: str) -> bool:
-    """Whether nothing in a run's config asks for another first phase than the one that the other run is.
-
-    `sft_epochs: 20` asks for another phase than a run of `sft` with 8 epochs; `sft_epochs: null` asks for none.
-    """
-    if run.resolved.aligner is None or other.resolved.aligner is None:
-        return False
-    mine, theirs = run.resolved.aligner.config.model_dump(), other.resolved.aligner.config.model_dump()
-    for field in theirs.keys() & mine.keys() - _FREE:
-        if f"{phase}_{field}" in mine:
-            if mine[f"{phase}_{field}"] not in (None, theirs[field]):
-                return False
-        elif mine[field] != theirs[field]:
-            return False
-    return True
 
 
 def _default_name(kind: str, layer: Mapping[str, Any], first: Resolved) -> str:

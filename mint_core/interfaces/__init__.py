@@ -1,6 +1,6 @@
 """One abstract base class per seam, torch-free."""
 
-from mint_core.interfaces.aligner import Aligner, AlignmentJob, AlignmentResult
+from mint_core.interfaces.aligner import AdapterShape, Aligner, AlignmentJob, AlignmentResult, Layout, TrainingPhase
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.interfaces.metric import EvaluationSample, Metric
 from mint_core.interfaces.retriever import Passage, Retriever, RetrieverContext
@@ -10,6 +10,7 @@ from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig, Unreada
 from mint_core.interfaces.teacher import Teacher, TeacherContext
 
 __all__ = [
+    "AdapterShape",
     "Aligner",
     "AlignmentJob",
     "AlignmentResult",
@@ -17,6 +18,7 @@ __all__ = [
     "ComponentConfig",
     "EmbeddedStudent",
     "EvaluationSample",
+    "Layout",
     "Metric",
     "Passage",
     "PreferenceStrategy",
@@ -27,5 +29,6 @@ __all__ = [
     "TaskConfig",
     "Teacher",
     "TeacherContext",
+    "TrainingPhase",
     "Unreadable",
 ]
