@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := -e . -e plugins/mint_metrics -e plugins/mint_plip -e plugins/mint_gestalt -e plugins/mint_rag
+PACKAGES := -e . -e plugins/mint_metrics -e plugins/mint_plip -e plugins/mint_gestalt -e plugins/mint_rag -e plugins/mint_trl
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 .PHONY: demo test check wheels clean

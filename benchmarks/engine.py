@@ -211,9 +211,9 @@ def time_variant(variant: str, size: Size, steps: int, make: Callable[[Size], An
         make: Builds the student.
     """
     import torch
+    from mint_core.aligners.trl_engine import expand
 
     from mint_core.aligners.orpo import Orpo, OrpoConfig
-    from mint_core.aligners.trl_engine import expand
 
     student = make(size)
     loaded = peak_mib(size)

@@ -201,11 +201,9 @@ def test_the_reference_is_kept_by_content(job, monkeypatch) -> None:
 
 def load_adapted(given: AlignmentJob) -> Any:
     """The job's student with the adapter that `dpo` would begin with."""
-    from mint_core.aligners.settings import settle
-    from mint_core.aligners.trainer import fresh_adapter
+    from mint_core.aligners.trainer import begin
 
-    config = DpoConfig(**OPTIONS)
-    return fresh_adapter(given, config, settle(config, 1))
+    return begin(given, dpo(), dpo().settings(1))
 
 
 # Interruptions.

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from mint_core.aligners.batches import GroupLogProbs
 from mint_core.aligners.kl import Kl, KlConfig
@@ -89,9 +88,3 @@ def test_training_lowers_the_loss(aligner, config, tmp_path) -> None:
     own = [entry["loss"] for entry in result.history][-12:]  # without mult-dpo's SFT phase
     assert own[-1] < 0.7 * own[0]
     assert (job.adapter / "adapter_model.safetensors").is_file()
-
-
-@pytest.mark.parametrize("config", [SimpoConfig, KlConfig, MultDpoConfig])
-def test_trl_is_refused(config) -> None:
-    with pytest.raises(ValidationError):
-        config(engine="trl")

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mint_core.aligners import trainer as engine
+from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.checkpoints import newest_complete_checkpoint
 from mint_core.aligners.orpo import Orpo, OrpoConfig
 from mint_core.aligners.settings import PRESETS, TrainingConfig, settle
@@ -260,12 +261,19 @@ def test_the_history_ends_with_the_last_step(align) -> None:
     assert {"loss", "nll", "odds_ratio", "margin", "learning_rate"} <= result.history[0].keys()
 
 
+class Plain(LoraAligner):
+    """A loss is all that an aligner needs."""
+
+    name = "plain"
+
+    def group_loss(self, group: Any) -> dict[str, torch.Tensor]:
+        return {"loss": -group.chosen.average.mean()}
+
+
 def test_lambda_zero_is_plain_sft(align, student, tmp_path) -> None:
     result, found = align("orpo", weight=0.0)
     assert result.history[-1]["loss"] == pytest.approx(result.history[-1]["nll"], rel=1e-2)
-    engine.train(
-        job(student, tmp_path / "sft"), config(), lambda group: {"loss": -group.chosen.average.mean()}, extra={}
-    )
+    Plain(config()).align(job(student, tmp_path / "sft"))
     assert_same(found, load_file(tmp_path / "sft" / "adapter" / "adapter_model.safetensors"), 1e-6)
 
 

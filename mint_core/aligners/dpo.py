@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
-from mint_core import processes
+from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.settings import PRESETS, TrainingConfig, TrainingSettings, settle
-from mint_core.aligners.sft import sft_group_loss
+from mint_core.aligners.sft import SFT, Sft, SftConfig, sft_group_loss
 from mint_core.errors import ConfigError
 from mint_core.files import digest_of_path
-from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
+from mint_core.interfaces import Aligner, TrainingPhase
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mint_core.aligners.batches import GroupLogProbs
+    from mint_core.aligners.trainer import GroupLoss
+
+_FREE = frozenset({"warmup", "save_steps", "log_steps", "report_to", "share_prompt"})
+"""Options in which a run of `sft` may differ from the phase that it stands for."""
 
 
 class DpoConfig(TrainingConfig):
@@ -33,18 +37,8 @@ class DpoConfig(TrainingConfig):
         None, description="Begin from the adapter of an `sft` run instead of training one: its adapter/ folder."
     )
 
-    def phase_epochs(self) -> tuple[float, ...]:
-        """Epochs of the SFT phase, where there is one, and of the DPO phase."""
-        preset = PRESETS[self.preset]
-        own = settle(self, parameters=0, epochs=preset.dpo_epochs).epochs
-        return (own,) if self.sft_adapter else (self.sft_epochs or preset.dpo_sft_epochs, own)
 
-    def phase_rejected(self) -> tuple[bool, ...]:
-        """The SFT phase reads the chosen responses only."""
-        return (True,) if self.sft_adapter else (False, True)
-
-
-class Dpo(Aligner):
+class Dpo(LoraAligner):
     """SFT first, then DPO with the SFT model as frozen reference, on the same LoRA adapter.
 
     L = -log sigmoid(b * log(p(y_w) / p_ref(y_w)) - b * log(p(y_l) / p_ref(y_l))), with sums over the response tokens
@@ -56,57 +50,49 @@ class Dpo(Aligner):
     name = "dpo"
     Config = DpoConfig
     config: DpoConfig
+    first: ClassVar[type[LoraAligner]] = Sft
+    """The aligner that the first phase is."""
 
-    def align(self, job: AlignmentJob) -> AlignmentResult:
-        """Trains and saves the adapter."""
-        if self.config.engine == "trl":
-            return self._align_by_trl(job)
-        from mint_core.aligners.batches import check_groups, check_lengths
-        from mint_core.aligners.reference import reference_log_probs
-        from mint_core.aligners.trainer import adapted_layers, count_parameters, fit, plan, save
+    def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
+        """SFT on the chosen responses, unless an adapter stands for it, then DPO."""
+        preset = PRESETS[self.config.preset]
+        own = settle(self.config, 0, preset.dpo_epochs).epochs
+        dpo = self.phase("dpo", epochs=own, reads_reference=True)
+        if self.config.sft_adapter is not None:
+            return (dpo,)
+        sft_epochs = self.config.sft_epochs or preset.dpo_sft_epochs
+        return self.phase(SFT, epochs=sft_epochs, rejected=False), dpo
 
-        check_groups(job.groups)
-        check_lengths(job)
-        settings = self.settings(count_parameters(job.student))
-        # The checkpoints of a training that began elsewhere are never taken for this one's.
-        work = job.work / f"dpo{self.sft_adapter_digest or ''}"
-        dpo = plan(job, self.config, settings, self.group_loss, work)
-        sft = None
-        if self.config.sft_adapter is None:
-            first = self.sft_settings(settings)
-            sft = plan(job, self.config, first, sft_group_loss, job.work / "sft", rejected=False)
-        before = sft.steps if sft else 0
-        total = before + dpo.steps
-        model = self._begin(job, settings)
-        history = fit(job, model, sft, total=total).history if sft else ()
-        reference = reference_log_probs(
-            job,
-            model,
-            self.config.batch_size,
-            share_prompt=self.config.share_prompt,
-            budget=self.config.token_budget,
-        )
-        done = fit(job, model, dpo, references=reference.log_probs, before=before, total=total)
-        save(model, job.adapter)
-        return AlignmentResult(
-            steps=before + done.steps,
-            final_loss=done.history[-1]["loss"],
-            history=(*history, *done.history),
-            settings={
-                **self.record(settings),
-                "sft_steps": before,
-                "reference": reference.digest,
-                "reference_responses": len(reference.log_probs),
-                "processes": processes.count(),
-                "trainable_layers": adapted_layers(model),
-            },
-        )
+    def start_option(self, other: Aligner) -> str | None:
+        """`sft_adapter`, where the other is an SFT run that trains what this one's first phase would.
+
+        `sft_epochs: 20` asks for another phase than a run of `sft` with 8 epochs; `sft_epochs: null` asks for none.
+        """
+        if type(other) is not self.first or self.config.sft_adapter is not None:
+            return None
+        own = {"epochs": self.config.sft_epochs, "learning_rate": self.config.sft_learning_rate}
+        for option in SftConfig.model_fields.keys() - _FREE:
+            found = getattr(other.config, option)
+            if option in own:
+                if own[option] not in (None, found):
+                    return None
+            elif getattr(self.config, option) != found:
+                return None
+        return "sft_adapter"
+
+    def shortened(self, epochs: float) -> Self:
+        """The same with so many epochs in both phases."""
+        return super().shortened(epochs).changed(sft_epochs=epochs)
+
+    @property
+    def start(self) -> Path | None:
+        """The option `sft_adapter`."""
+        return self.config.sft_adapter
 
     @property
     def sft_adapter_digest(self) -> str | None:
         """What names the weights that training begins from; None where it trains them itself."""
-        adapter = self.config.sft_adapter
-        return None if adapter is None else digest_of_path(adapter / "adapter_model.safetensors")
+        return None if self.start is None else digest_of_path(self.start / "adapter_model.safetensors")
 
     @property
     def beta(self) -> float:
@@ -124,33 +110,32 @@ class Dpo(Aligner):
             ConfigError: The config asks for another shape than that of `sft_adapter`.
         """
         settings = settle(self.config, parameters, PRESETS[self.config.preset].dpo_epochs)
-        adapter = self.config.sft_adapter
-        return settings if adapter is None else _shaped(settings, self.config, adapter)
+        return settings if self.start is None else _shaped(settings, self.config, self.start)
 
-    def sft_settings(self, settings: TrainingSettings) -> TrainingSettings:
-        """Hyperparameters of the SFT phase.
+    def phase_settings(self, phase: TrainingPhase, settings: TrainingSettings) -> TrainingSettings:
+        """The SFT phase may have a learning rate of its own."""
+        rate = self.config.sft_learning_rate if phase.name == SFT else None
+        return replace(settings, epochs=phase.epochs, learning_rate=rate or settings.learning_rate)
 
-        Args:
-            settings: Those of the DPO phase.
-        """
-        epochs = self.config.sft_epochs or PRESETS[self.config.preset].dpo_sft_epochs
-        return replace(settings, epochs=epochs, learning_rate=self.config.sft_learning_rate or settings.learning_rate)
+    def phase_loss(self, phase: TrainingPhase) -> GroupLoss:
+        """SFT, then the method's own."""
+        return sft_group_loss if phase.name == SFT else self.group_loss
+
+    def phase_folder(self, phase: TrainingPhase) -> str:
+        """The checkpoints of a training that began elsewhere are never taken for this one's."""
+        return SFT if phase.name == SFT else f"dpo{self.sft_adapter_digest or ''}"
 
     def record(self, settings: TrainingSettings) -> dict[str, Any]:
-        """All hyperparameters of both phases.
-
-        Args:
-            settings: Those of the DPO phase.
-        """
-        own = self.sft_settings(settings) if self.config.sft_adapter is None else None
+        """All hyperparameters of both phases."""
+        sft = next((self.phase_settings(phase, settings) for phase in self.phases(0) if phase.name == SFT), None)
         return {
-            **self.config.model_dump(mode="json"),
-            **asdict(settings),
-            "lora_targets": settings.lora_targets if own else "as sft_adapter",
+            **super().record(settings),
+            "lora_targets": settings.lora_targets if sft else "as sft_adapter",
             "beta": self.beta,
-            "sft_epochs": own.epochs if own else None,
-            "sft_learning_rate": own.learning_rate if own else None,
+            "sft_epochs": sft.epochs if sft else None,
+            "sft_learning_rate": sft.learning_rate if sft else None,
             "sft_adapter_digest": self.sft_adapter_digest,
+            "sft_steps": 0,
         }
 
     def group_loss(self, group: GroupLogProbs) -> dict[str, Tensor]:
@@ -174,46 +159,6 @@ class Dpo(Aligner):
             "chosen_reward": (w @ parts.chosen_reward.squeeze(1)).detach(),
             "rejected_reward": (parts.rejected_reward.squeeze(0) @ v).detach(),
         }
-
-    def _align_by_trl(self, job: AlignmentJob) -> AlignmentResult:
-        """Both phases by TRL's trainers; its DPO computes the reference anew in every step, and without dropout."""
-        from mint_core.aligners.trainer import adapted_layers, count_parameters, save
-        from mint_core.aligners.trl_engine import DPO, SFT, fit_trl, plan_trl, trl_record
-
-        settings = self.settings(count_parameters(job.student))
-        work = job.work / f"dpo{self.sft_adapter_digest or ''}"
-        dpo = plan_trl(job, self.config, settings, DPO, work=work, options={"beta": self.beta})
-        sft = None
-        if self.config.sft_adapter is None:
-            first = self.sft_settings(settings)
-            sft = plan_trl(job, self.config, first, SFT, work=job.work / "sft", options={})
-        before = sft.steps if sft else 0
-        total = before + dpo.steps
-        model = self._begin(job, settings)
-        history = fit_trl(model, sft, total=total).history if sft else ()
-        done = fit_trl(model, dpo, before=before, total=total)
-        save(model, job.adapter)
-        return AlignmentResult(
-            steps=before + done.steps,
-            final_loss=done.history[-1]["loss"],
-            history=(*history, *done.history),
-            settings={
-                **self.record(settings),
-                **trl_record(dpo),
-                "sft_steps": before,
-                "dpo_dropout": 0.0,
-                "trainable_layers": adapted_layers(model),
-            },
-        )
-
-    def _begin(self, job: AlignmentJob, settings: TrainingSettings) -> Any:
-        """The student with a fresh adapter, or with that of an earlier `sft` run."""
-        from mint_core.aligners.trainer import fresh_adapter
-        from mint_core.students.adapter import continue_adapter
-
-        if self.config.sft_adapter is None:
-            return fresh_adapter(job, self.config, settings)
-        return continue_adapter(job.student.model, self.config.sft_adapter, self.config.lora_dropout)
 
 
 def _shaped(settings: TrainingSettings, config: DpoConfig, adapter: Path) -> TrainingSettings:

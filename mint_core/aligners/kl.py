@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.settings import TrainingConfig
-from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 class KlConfig(TrainingConfig):
     """Options of `kl`."""
 
-    engine: Literal["mint"] = Field("mint", description="Who trains: mint.")
     sft_weight: float = Field(
         0.0, ge=0, description="Weight of an SFT term on the chosen responses, which keeps the format alive."
     )
 
 
-class Kl(Aligner):
+class Kl(LoraAligner):
     """KL(teacher || student) over a group's responses as candidates: plain distillation, the baseline of the losses.
 
     The student's distribution is the softmax of the responses' log-probabilities, summed over their tokens. The
@@ -36,12 +35,6 @@ class Kl(Aligner):
     name = "kl"
     Config = KlConfig
     config: KlConfig
-
-    def align(self, job: AlignmentJob) -> AlignmentResult:
-        """Trains and saves the adapter."""
-        from mint_core.aligners.trainer import train
-
-        return train(job, self.config, self.group_loss, extra={})
 
     def group_loss(self, group: GroupLogProbs) -> dict[str, Tensor]:
         """The loss of one group; the divergence is at least 0."""

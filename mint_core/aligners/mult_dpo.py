@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from mint_core.aligners.dpo import Dpo, DpoConfig
 
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 
 class MultDpoConfig(DpoConfig):
     """Options of `mult-dpo`: those of `dpo`."""
-
-    engine: Literal["mint"] = Field("mint", description="Who trains: mint.")
 
 
 class MultDpo(Dpo):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from mint_core.aligners.settings import PRESETS, TrainingConfig
-from mint_core.errors import ConfigError
-from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
+from mint_core.aligners.base import LoraAligner
+from mint_core.aligners.settings import PRESETS, TrainingConfig, TrainingSettings
+from mint_core.interfaces import TrainingPhase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +24,8 @@ class OrpoConfig(TrainingConfig):
         "response", description="What the SFT term covers: the response, or prompt and response as TRL does."
     )
 
-    def reads_prompts(self) -> bool:
-        """`nll: all` does."""
-        return self.nll == "all"
 
-
-class Orpo(Aligner):
+class Orpo(LoraAligner):
     """ORPO on preference groups: L = L_SFT + lambda * -log sigmoid(log odds(y_w) - log odds(y_l)).
 
     The SFT term is the mean over the group's chosen responses, the odds-ratio term the mean over all k' x q' pairs,
@@ -42,37 +38,30 @@ class Orpo(Aligner):
     Config = OrpoConfig
     config: OrpoConfig
 
-    def align(self, job: AlignmentJob) -> AlignmentResult:
-        """Trains and saves the adapter."""
+    @property
+    def weight(self) -> float:
+        """The option, or what the preset says."""
+        return PRESETS[self.config.preset].orpo_weight if self.config.weight is None else self.config.weight
+
+    def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
+        """With `nll: all` the loss reads the likelihood of the prompt."""
+        return (self.phase("orpo", reads_prompt=self.config.nll == "all"),)
+
+    def record(self, settings: TrainingSettings) -> dict[str, Any]:
+        """All hyperparameters, lambda among them."""
+        return {**super().record(settings), "weight": self.weight}
+
+    def group_loss(self, group: GroupLogProbs) -> dict[str, Tensor]:
+        """The loss of one group, its two terms, and how far apart the two sides are."""
         from mint_core.aligners.losses import orpo_loss, set_mean
-        from mint_core.aligners.trainer import train
 
-        weight = PRESETS[self.config.preset].orpo_weight if self.config.weight is None else self.config.weight
-        whole = self.config.nll == "all"
-        if self.config.engine == "trl":
-            return self._align_by_trl(job, weight)
-
-        def loss(group: GroupLogProbs) -> dict[str, Tensor]:
-            chosen, rejected = group.chosen.average, group.rejected.average
-            nll = group.whole_nll if whole else -chosen
-            parts = orpo_loss(chosen[:, None], rejected[None, :], nll[:, None], weight)
-            w, v = group.chosen_weights, group.rejected_weights
-            return {
-                "loss": set_mean(parts.loss, w, v),  # (k', q') -> ()
-                "nll": w @ nll,
-                "odds_ratio": set_mean(parts.odds_ratio, w, v),
-                "margin": (w @ chosen - v @ rejected).detach(),
-            }
-
-        return train(job, self.config, loss, whole=whole, extra={"weight": weight})
-
-    def _align_by_trl(self, job: AlignmentJob, weight: float) -> AlignmentResult:
-        from mint_core.aligners.trl_engine import ORPO, train_by_trl
-
-        if self.config.nll != "all":
-            raise ConfigError(
-                "TRL's ORPO takes its SFT term over prompt and response; add --set aligner.nll=all, or leave "
-                "aligner.engine out."
-            )
-        options = {"beta": weight, "disable_dropout": False}
-        return train_by_trl(job, self.config, ORPO, options, {"weight": weight})
+        chosen, rejected = group.chosen.average, group.rejected.average
+        nll = group.whole_nll if self.config.nll == "all" else -chosen
+        parts = orpo_loss(chosen[:, None], rejected[None, :], nll[:, None], self.weight)
+        w, v = group.chosen_weights, group.rejected_weights
+        return {
+            "loss": set_mean(parts.loss, w, v),  # (k', q') -> ()
+            "nll": w @ nll,
+            "odds_ratio": set_mean(parts.odds_ratio, w, v),
+            "margin": (w @ chosen - v @ rejected).detach(),
+        }

@@ -45,10 +45,6 @@ class TrainingConfig(ComponentConfig):
     """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
 
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
-    engine: Literal["mint", "trl"] = Field(
-        "mint",
-        description="Who trains: mint, or TRL as a reference (text students only; pip install 'mint-core[trl]').",
-    )
     epochs: float | None = Field(None, gt=0, description="Passes over the preference groups.")
     learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")
     warmup: float | None = Field(None, ge=0, description="Warm-up: steps from 1 on, share of all steps below 1.")
@@ -80,18 +76,6 @@ class TrainingConfig(ComponentConfig):
     report_to: tuple[str, ...] = Field(
         (), description="Trackers of transformers' Trainer, for example tensorboard; none."
     )
-
-    def phase_epochs(self) -> tuple[float, ...]:
-        """Epochs of each phase of the training; each has a warm-up of its own."""
-        return (settle(self, parameters=0).epochs,)
-
-    def phase_rejected(self) -> tuple[bool, ...]:
-        """Whether each phase reads the rejected responses; for `mint plan`."""
-        return (True,) * len(self.phase_epochs())
-
-    def reads_prompts(self) -> bool:
-        """Whether the loss reads the likelihood of the prompt, which needs a row per response; for `mint plan`."""
-        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.settings import TrainingConfig
-from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
+from mint_core.interfaces import TrainingPhase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
     from mint_core.aligners.batches import GroupLogProbs
 
 
+SFT = "sft"
+"""Name of the phase."""
+
+
 class SftConfig(TrainingConfig):
     """Options of `sft`."""
-
-    def phase_rejected(self) -> tuple[bool, ...]:
-        """The rejected responses are not read."""
-        return (False,)
 
 
 def sft_group_loss(group: GroupLogProbs) -> dict[str, Tensor]:
@@ -26,7 +27,7 @@ def sft_group_loss(group: GroupLogProbs) -> dict[str, Tensor]:
     return {"loss": group.chosen_weights @ -group.chosen.average}
 
 
-class Sft(Aligner):
+class Sft(LoraAligner):
     """Supervised fine-tuning on the chosen responses: L = -log p(y_w | x), a mean over the response tokens.
 
     The rejected responses are not read. With weights, a response counts by its share. Source: MINT, section "Align".
@@ -36,12 +37,10 @@ class Sft(Aligner):
     Config = SftConfig
     config: SftConfig
 
-    def align(self, job: AlignmentJob) -> AlignmentResult:
-        """Trains and saves the adapter."""
-        if self.config.engine == "trl":
-            from mint_core.aligners.trl_engine import SFT, train_by_trl
+    def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
+        """The rejected responses are not read."""
+        return (self.phase(SFT, rejected=False),)
 
-            return train_by_trl(job, self.config, SFT, {}, {})
-        from mint_core.aligners.trainer import train
-
-        return train(job, self.config, sft_group_loss, rejected=False, extra={})
+    def group_loss(self, group: GroupLogProbs) -> dict[str, Tensor]:
+        """The loss of one group."""
+        return sft_group_loss(group)

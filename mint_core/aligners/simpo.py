@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.settings import TrainingConfig
-from mint_core.interfaces import Aligner, AlignmentJob, AlignmentResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 class SimpoConfig(TrainingConfig):
     """Options of `simpo`."""
 
-    engine: Literal["mint"] = Field("mint", description="Who trains: mint.")
     beta: float = Field(2.0, gt=0, description="Scale of the reward, a mean log-probability per token.")
     margin: float = Field(1.0, ge=0, description="gamma: by how much the chosen reward should be larger.")
     sft_weight: float = Field(
@@ -26,7 +25,7 @@ class SimpoConfig(TrainingConfig):
     )
 
 
-class Simpo(Aligner):
+class Simpo(LoraAligner):
     """SimPO: like DPO, with mean log-probabilities as rewards, a margin, and no reference.
 
     The loss is the mean over all k' x q' pairs of a group, weighted where the group carries weights. Source: Meng et
@@ -36,12 +35,6 @@ class Simpo(Aligner):
     name = "simpo"
     Config = SimpoConfig
     config: SimpoConfig
-
-    def align(self, job: AlignmentJob) -> AlignmentResult:
-        """Trains and saves the adapter."""
-        from mint_core.aligners.trainer import train
-
-        return train(job, self.config, self.group_loss, extra={})
 
     def group_loss(self, group: GroupLogProbs) -> dict[str, Tensor]:
         """The loss of one group."""

@@ -6,10 +6,9 @@ a group the weighted mean over all chosen x rejected pairs. A method is one phas
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -19,22 +18,23 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from mint_core import processes
+from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.batches import (
     GroupCollator,
     GroupDataset,
     GroupLogProbs,
     References,
     Scorer,
-    check_groups,
     check_lengths,
     shares_prompts,
 )
 from mint_core.aligners.checkpoints import COMPLETE, usable_checkpoint
 from mint_core.aligners.figures import Figures
-from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
+from mint_core.aligners.reference import reference_log_probs
+from mint_core.aligners.settings import TrainingConfig, TrainingSettings
 from mint_core.errors import ConfigError, TrainingError
-from mint_core.interfaces import AlignmentJob, AlignmentResult, Student
-from mint_core.students.adapter import add_lora, target_modules
+from mint_core.interfaces import AlignmentJob, AlignmentResult, Student, TrainingPhase
+from mint_core.students.adapter import add_lora, continue_adapter, target_modules
 
 GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
 """From one group's log-probabilities to scalars: `loss` and what else is worth logging."""
@@ -158,21 +158,14 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One pass of training over the groups."""
+class PreparedPhase:
+    """A phase that was checked before anything is computed."""
 
+    phase: TrainingPhase
     loss: GroupLoss
     arguments: Any
     """transformers' TrainingArguments; the checkpoints lie in its output_dir."""
     steps: int
-    rejected: bool
-    """Whether the loss reads the rejected responses."""
-    whole: bool
-    """Whether the loss reads the likelihood of the prompt."""
-    share_prompt: bool
-    """Compute a prompt once for all its responses, where that is proven equal."""
-    budget: int | None
-    """Most tokens of one forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,46 +176,53 @@ class PhaseResult:
     history: tuple[dict[str, float], ...]
 
 
-def train(
-    job: AlignmentJob,
-    config: TrainingConfig,
-    group_loss: GroupLoss,
-    *,
-    rejected: bool = True,
-    whole: bool = False,
-    extra: Mapping[str, Any],
-) -> AlignmentResult:
-    """Trains a LoRA adapter in one phase and saves it.
+def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
+    """Trains a LoRA adapter, phase by phase, and saves it.
 
     Args:
         job: Student, groups, prompts, where to write.
-        config: Training options.
-        group_loss: The method.
-        rejected: Whether the method reads the rejected responses.
-        whole: Also compute the likelihood of the prompt, for `nll: all`.
-        extra: Settings of the method, for the record.
+        aligner: Options, phases and losses.
 
     Raises:
         TrainingError: A loss or a gradient is not finite.
         DataError: There is no group, or a response is empty.
-        ConfigError: The warm-up is as long as the training, or the GPU is not the first one.
+        ConfigError: The warm-up is as long as a phase, or the GPU is not the first one.
     """
-    check_groups(job.groups, rejected=rejected)
-    check_lengths(job, rejected=rejected)
-    settings = settle(config, count_parameters(job.student))
-    phase = plan(job, config, settings, group_loss, job.work, rejected=rejected, whole=whole)
-    model = fresh_adapter(job, config, settings)
-    done = fit(job, model, phase)
+    aligner.check(job)
+    parameters = count_parameters(job.student)
+    settings, phases = aligner.settings(parameters), aligner.phases(parameters)
+    check_lengths(job, rejected=any(phase.rejected for phase in phases))
+    prepared = [prepare(job, aligner, settings, phase) for phase in phases]
+    model = begin(job, aligner, settings)
+    facts: dict[str, Any] = {}
+    done: list[PhaseResult] = []
+    for one in prepared:
+        references = None
+        if one.phase.reads_reference:
+            how = {"share_prompt": one.phase.layout == "shared", "budget": one.phase.token_budget}
+            reference = reference_log_probs(job, model, one.phase.batch_size, **how)
+            references = reference.log_probs
+            facts |= {"reference": reference.digest, "reference_responses": len(references)}
+        done.append(fit(job, model, one, references=references, **progress(prepared, one)))
     save(model, job.adapter)
-    return AlignmentResult(
-        steps=done.steps,
-        final_loss=done.history[-1]["loss"],
-        history=done.history,
-        settings={
-            **config.model_dump(mode="json"), **asdict(settings), **extra, "trainable_layers": adapted_layers(model),
-            "processes": processes.count(),
-        },
-    )  # fmt: skip
+    facts |= {"trainable_layers": adapted_layers(model), "processes": processes.count()}
+    return result(aligner.record(settings) | facts, prepared, done)
+
+
+def progress(prepared: Sequence[PreparedPhase], current: PreparedPhase) -> dict[str, int]:
+    """Steps before a phase, and steps of all."""
+    steps = [one.steps for one in prepared]
+    return {"before": sum(steps[: prepared.index(current)]), "total": sum(steps)}
+
+
+def result(
+    settings: Mapping[str, Any], prepared: Sequence[PreparedPhase], done: Sequence[PhaseResult]
+) -> AlignmentResult:
+    """What the run record says of the training, with the steps of all phases but the last."""
+    earlier = {f"{one.phase.name}_steps": one.steps for one in prepared[:-1]}
+    history = tuple(entry for phase in done for entry in phase.history)
+    steps = sum(earlier.values()) + done[-1].steps
+    return AlignmentResult(steps, history[-1]["loss"], history, {**settings, **earlier})
 
 
 def count_parameters(student: Student) -> int:
@@ -230,81 +230,78 @@ def count_parameters(student: Student) -> int:
     return sum(parameter.numel() for parameter in student.model.parameters())
 
 
-def fresh_adapter(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings) -> Any:
-    """The student with a new LoRA adapter, drawn from the job's seed."""
+def begin(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings) -> Any:
+    """The student with a new LoRA adapter, drawn from the job's seed, or with the one that training begins from.
+
+    Raises:
+        ModelError: The adapter to begin from cannot be read, or is another student's.
+    """
+    config = aligner.config
+    if aligner.start is not None:
+        return continue_adapter(job.student.model, aligner.start, config.lora_dropout)
     torch.manual_seed(job.seed)
     names = target_modules(job.student.model, settings.lora_targets, vision=config.lora_vision)
     return add_lora(job.student.model, names, settings.lora_rank, settings.lora_alpha, config.lora_dropout)
 
 
-def plan(
-    job: AlignmentJob,
-    config: TrainingConfig,
-    settings: TrainingSettings,
-    loss: GroupLoss,
-    work: Path,
-    *,
-    rejected: bool = True,
-    whole: bool = False,
-) -> Phase:
+def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings, phase: TrainingPhase) -> PreparedPhase:
     """A phase, checked before anything is computed.
 
     Args:
         job: Groups and student.
-        config: Training options.
-        settings: The same with the preset filled in.
-        loss: The method.
-        work: Where the phase's checkpoints go, and no other phase's.
-        rejected: Whether the method reads the rejected responses.
-        whole: Whether it reads the likelihood of the prompt.
+        aligner: Options and losses.
+        settings: The options with the preset filled in.
+        phase: One of the aligner's.
 
     Raises:
-        ConfigError: The warm-up is as long as the training, or the GPU is not the first one.
+        ConfigError: The warm-up is as long as the phase.
     """
-    arguments = _arguments(job, config, settings, work)
-    steps = _steps(len(job.groups), arguments)
-    arguments.warmup_steps = _warmup_steps(steps, settings)
-    return Phase(loss, arguments, steps, rejected, whole, config.share_prompt, config.token_budget)
+    folder = job.work / aligner.phase_folder(phase)
+    arguments = _arguments(job, aligner.config, aligner.phase_settings(phase, settings), folder)
+    steps = phase.steps(phase.units(job.groups), arguments.world_size)
+    arguments.warmup_steps = phase.warmup_steps(steps)
+    return PreparedPhase(phase, aligner.phase_loss(phase), arguments, steps)
 
 
 def fit(
     job: AlignmentJob,
     model: Any,
-    phase: Phase,
+    prepared: PreparedPhase,
     *,
     references: References | None = None,
-    before: int = 0,
-    total: int | None = None,
+    before: int,
+    total: int,
 ) -> PhaseResult:
     """Trains the adapter on `model` further, from the newest complete checkpoint of this phase where there is one.
 
     Args:
         job: Student, groups, prompts, progress.
         model: The student with an adapter that has gradients. A phase that was finished only gets its weights loaded.
-        phase: What to do.
+        prepared: What to do.
         references: What the frozen reference says of every response, where the loss reads it.
         before: Steps of earlier phases.
-        total: Steps of all phases; None = of this one.
+        total: Steps of all phases.
 
     Raises:
         TrainingError: A loss or a gradient is not finite.
     """
-    shared = phase.share_prompt and shares_prompts(job, model, rejected=phase.rejected, whole=phase.whole)
-    guard = Guard(lambda step, figures: job.advance(before + step, total or phase.steps, figures))
+    phase, how = prepared.phase, {"rejected": prepared.phase.rejected}
+    shared = phase.layout == "shared" and shares_prompts(job, model, whole=phase.reads_prompt, **how)
+    guard = Guard(lambda step, figures: job.advance(before + step, total, figures))
     trainer = GroupTrainer(
         model=model,
-        args=phase.arguments,
+        args=prepared.arguments,
         train_dataset=GroupDataset(job.groups),
         data_collator=GroupCollator(
-            job.student, job, rejected=phase.rejected, references=references, shared=shared, budget=phase.budget
+            job.student, job, references=references, shared=shared, budget=phase.token_budget, **how
         ),
         callbacks=[guard],
-        group_loss=phase.loss,
-        whole=phase.whole,
+        group_loss=prepared.loss,
+        whole=phase.reads_prompt,
     )
     guard.trainer = trainer
     trainer.remove_callback(_printer())
-    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(phase.arguments.output_dir), phase.steps))
+    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps))
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
     return PhaseResult(trainer.state.global_step, history)
 
@@ -320,19 +317,23 @@ def adapted_layers(model: Any) -> int:
     return sum(hasattr(module, "lora_A") for module in model.modules())
 
 
-def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path) -> TrainingArguments:
-    """Transformers' own arguments, with its surprising defaults set right.
+def check_device(student: Student) -> None:
+    """Refuses another GPU than the first: transformers would train on the first one without a word.
 
     Raises:
-        ConfigError: The GPU is not the first one.
+        ConfigError: It is another one.
     """
-    device = job.student.device
-    on_gpu = device.type == "cuda"
-    if on_gpu and device.index:
+    device = student.device
+    if device.type == "cuda" and device.index:
         raise ConfigError(
             f"Training runs on the first visible GPU, not on {device}; hide the others instead: "
             f"CUDA_VISIBLE_DEVICES={device.index} and --set student.device=cuda."
         )
+
+
+def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path) -> TrainingArguments:
+    """Transformers' own arguments, with its surprising defaults set right."""
+    on_gpu = job.student.device.type == "cuda"
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
@@ -357,41 +358,13 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
-        use_cpu=device.type == "cpu",
+        use_cpu=job.student.device.type == "cpu",
         # A text prompt leaves layers of an image-text student unused; looking for them takes time.
         ddp_find_unused_parameters=job.student.reads_images,
     )
     # Where torchrun did not start one process per GPU, one GPU is used: nn.DataParallel would tear groups apart.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
-
-
-def _steps(groups: int, arguments: Any) -> int:
-    """Optimiser steps."""
-    batches: int = math.ceil(groups / (arguments.train_batch_size * arguments.world_size))
-    steps: int = math.ceil(math.ceil(batches / arguments.gradient_accumulation_steps) * arguments.num_train_epochs)
-    return steps
-
-
-def _warmup_steps(steps: int, settings: TrainingSettings) -> int:
-    """Warm-up in steps.
-
-    Args:
-        steps: All steps of the training.
-        settings: Steps where `warmup` is 1 or more, share of all steps below 1.
-
-    Raises:
-        ConfigError: It is as long as the training, so that the learning rate would never be reached.
-    """
-    if settings.warmup < 1:
-        return min(math.ceil(settings.warmup * steps), steps - 1)
-    warmup = int(settings.warmup)
-    if warmup >= steps:
-        raise ConfigError(
-            f"The warm-up of {warmup} steps is as long as the training ({steps} steps); "
-            "set a share instead, for example --set aligner.warmup=0.1."
-        )
-    return warmup
 
 
 def _printer() -> type[TrainerCallback]:

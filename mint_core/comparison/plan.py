@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mint_core.comparison.rows import Row, check_pairs, check_rows, parse_seeds
 from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
 from mint_core.files import digest_of
-from mint_core.interfaces import Retriever
+from mint_core.interfaces import Aligner
 from mint_core.plugins import Registry
-
-_START = "_adapter"
-"""An aligner with an option `x_adapter` can start from the adapter of the aligner `x`."""
-_FREE = frozenset({"warmup", "save_steps", "log_steps", "report_to", "share_prompt"})
-"""Options in which a phase may differ from the run that stands for it."""
+from mint_core.runs.store import Store
+from mint_core.stages.outputs import ADAPTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class PlannedRun:
     @property
     def aligner(self) -> str | None:
         """Name of its aligner."""
-        return self.resolved.aligner.registered.component.name if self.resolved.aligner else None
+        return self.resolved.aligner.name if self.resolved.aligner else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,8 @@ class Plan:
     """`compare` or `sweep`."""
     path: Path
     """The comparison's folder."""
-    cache: Path
+    store: Store
+    """All runs beside the comparison, whose complete stages are reused."""
     layer: Mapping[str, Any]
     """The user's config, without rows."""
     rows: tuple[Row, ...]
@@ -64,7 +62,12 @@ class Plan:
 
     def in_order(self) -> list[PlannedRun]:
         """The runs in the order of work: those that another starts from come first."""
-        return sorted(self.runs, key=lambda run: run.starts_from is not None)
+        found = {run.folder: run for run in self.runs}
+
+        def depth(run: PlannedRun) -> int:
+            return 0 if run.starts_from is None else 1 + depth(found[run.starts_from])
+
+        return sorted(self.runs, key=depth)
 
 
 def plan(
@@ -97,8 +100,8 @@ def plan(
     path = first.config.out / str(first.config.name or _default_name(kind, layer, first))
     below = {
         # What the config leaves open must not depend on the row: a baseline is no task's default teacher.
-        "task": {"name": first.task.registered.component.name},
-        "teacher": {"name": first.teacher.registered.component.name},
+        "task": {"name": first.task.name},
+        "teacher": {"name": first.teacher.name},
         "predict": {"base": False},  # the base student has a row of its own
     }
 
@@ -117,11 +120,15 @@ def plan(
         planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None) for row in baselines
     )
     _check_folders([*runs, *baseline_runs])
-    check_pairs(pairs, [*rows, *baselines], [run.row for run in runs if _ranks_labels(run.resolved)])
+    check_pairs(
+        pairs,
+        [*rows, *baselines],
+        [run.row for run in runs if run.resolved.retriever and run.resolved.retriever.ranks_labels],
+    )
     return Plan(
         kind=kind,
         path=path,
-        cache=first.config.out / ".cache",
+        store=Store(first.config.out),
         layer=layer,
         rows=tuple(rows),
         baselines=tuple(baselines),
@@ -130,11 +137,6 @@ def plan(
         baseline_runs=baseline_runs,
         pairs=tuple(pairs),
     )
-
-
-def _ranks_labels(resolved: Resolved) -> bool:
-    component = resolved.retriever.registered.component if resolved.retriever else Retriever
-    return getattr(component, "label_scores", None) is not Retriever.label_scores
 
 
 def _check_folders(runs: Sequence[PlannedRun]) -> None:
@@ -154,18 +156,22 @@ def _check_folders(runs: Sequence[PlannedRun]) -> None:
 
 def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registry) -> PlannedRun:
     """The run with the adapter that it starts from, where its aligner can start from one and a row makes it."""
-    if run.resolved.aligner is None:
-        return run
-    for field, value in run.resolved.aligner.config:
-        if not field.endswith(_START) or value is not None:
+    mine = _aligner(run)
+    for other in runs:
+        theirs = _aligner(other)
+        if mine is None or theirs is None or other is run or not _same_but_aligner(run, other):
             continue
-        phase = field.removesuffix(_START)
-        for other in runs:
-            if other.aligner == phase and _same_but_aligner(run, other) and _same_training(run, other, phase):
-                adapter = other.resolved.config.out / other.folder / "adapter"
-                started = merge(run.resolved.dump(), {"aligner": {field: str(adapter)}})
-                return replace(run, resolved=resolve(started, components), starts_from=other.folder)
+        option = mine.start_option(theirs)
+        if option is not None:
+            adapter = other.resolved.config.out / other.folder / ADAPTER
+            started = merge(run.resolved.dump(), {"aligner": {option: str(adapter)}})
+            return replace(run, resolved=resolve(started, components), starts_from=other.folder)
     return run
+
+
+def _aligner(run: PlannedRun) -> Aligner | None:
+    chosen = run.resolved.aligner
+    return None if chosen is None else cast(Aligner, chosen.make())
 
 
 def _same_but_aligner(run: PlannedRun, other: PlannedRun) -> bool:
@@ -181,27 +187,10 @@ def _passages(dump: Mapping[str, Any]) -> Any:
     return (dump["retriever"], retrieval["tokens"]) if retrieval["train"] else None
 
 
-def _same_training(run: PlannedRun, other: PlannedRun, phase: str) -> bool:
-    """Whether nothing in a run's config asks for another first phase than the one that the other run is.
-
-    `sft_epochs: 20` asks for another phase than a run of `sft` with 8 epochs; `sft_epochs: null` asks for none.
-    """
-    if run.resolved.aligner is None or other.resolved.aligner is None:
-        return False
-    mine, theirs = run.resolved.aligner.config.model_dump(), other.resolved.aligner.config.model_dump()
-    for field in theirs.keys() & mine.keys() - _FREE:
-        if f"{phase}_{field}" in mine:
-            if mine[f"{phase}_{field}"] not in (None, theirs[field]):
-                return False
-        elif mine[field] != theirs[field]:
-            return False
-    return True
-
-
 def _default_name(kind: str, layer: Mapping[str, Any], first: Resolved) -> str:
     """Kind, task, teacher and a hash of the config without rows and seeds, so that more of them can be added."""
     plain = {key: value for key, value in layer.items() if key not in ("name", "out", "align_seed")}
-    parts = (kind, first.task.registered.component.name, first.teacher.registered.component.name)
+    parts = (kind, first.task.name, first.teacher.name)
     return "-".join([*parts, digest_of(plain)[:8]])
 
 

@@ -1,6 +1,6 @@
 """One abstract base class per seam, torch-free."""
 
-from mint_core.interfaces.aligner import Aligner, AlignmentJob, AlignmentResult
+from mint_core.interfaces.aligner import AdapterShape, Aligner, AlignmentJob, AlignmentResult, Layout, TrainingPhase
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.interfaces.context import Context
 from mint_core.interfaces.metric import EvaluationSample, Metric
@@ -11,6 +11,7 @@ from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig, Unreada
 from mint_core.interfaces.teacher import Teacher
 
 __all__ = [
+    "AdapterShape",
     "Aligner",
     "AlignmentJob",
     "AlignmentResult",
@@ -19,6 +20,7 @@ __all__ = [
     "Context",
     "EmbeddedStudent",
     "EvaluationSample",
+    "Layout",
     "Metric",
     "Passage",
     "PreferenceStrategy",
@@ -27,5 +29,6 @@ __all__ = [
     "Task",
     "TaskConfig",
     "Teacher",
+    "TrainingPhase",
     "Unreadable",
 ]

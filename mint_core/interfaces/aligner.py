@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from mint_core.errors import ConfigError
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.types import PreferenceGroup, Prompt
 
 if TYPE_CHECKING:
     from mint_core.interfaces import Student
+
+Layout = Literal["shared", "distinct", "expanded"]
+"""Rows of a group: its prompt once with all responses behind it, one row per response, or two per pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,93 @@ class AlignmentResult:
     """All hyperparameters after presets were resolved."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingPhase:
+    """One pass of training over the preference groups, with a learning rate schedule of its own."""
+
+    name: str
+    epochs: float
+    batch_size: int
+    """Groups per device and batch; pairs where the layout is `expanded`."""
+    accumulation: int = 1
+    """Batches per optimiser step."""
+    warmup: float = 0.0
+    """Steps from 1 on, share of all steps below 1."""
+    rejected: bool = True
+    """Whether the loss reads the rejected responses."""
+    reads_prompt: bool = False
+    """Whether the loss reads the likelihood of the prompt."""
+    reads_reference: bool = False
+    """Whether the loss compares with the student as it stands when the phase begins."""
+    layout: Layout = "shared"
+    token_budget: int | None = None
+    """Most tokens of one forward pass; None = no limit."""
+    gradient_checkpointing: bool = False
+
+    @property
+    def per_step(self) -> int:
+        """Groups, or pairs, of one optimiser step in each process."""
+        return self.batch_size * self.accumulation
+
+    def units(self, groups: Sequence[PreferenceGroup]) -> int:
+        """What an epoch consists of: the groups, or their pairs where the layout is `expanded`."""
+        if self.layout != "expanded":
+            return len(groups)
+        return sum(len(group.chosen) * (len(group.rejected) if self.rejected else 1) for group in groups)
+
+    def steps(self, units: int, processes: int = 1) -> int:
+        """Optimiser steps.
+
+        Args:
+            units: See `units`.
+            processes: How many share a step.
+        """
+        batches = math.ceil(units / (self.batch_size * processes))
+        return math.ceil(math.ceil(batches / self.accumulation) * self.epochs)
+
+    def warmup_steps(self, steps: int) -> int:
+        """Warm-up in steps.
+
+        Args:
+            steps: All steps of the phase.
+
+        Raises:
+            ConfigError: It is as long as the phase, so that the learning rate would never be reached.
+        """
+        if self.warmup < 1:
+            return min(math.ceil(self.warmup * steps), steps - 1)
+        if int(self.warmup) >= steps:
+            raise ConfigError(
+                f"The warm-up of {int(self.warmup)} steps is as long as the training ({steps} steps); "
+                "set a share instead, for example --set aligner.warmup=0.1."
+            )
+        return int(self.warmup)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterShape:
+    """The LoRA adapter that is trained."""
+
+    rank: int
+    alpha: float
+    targets: Literal["attention", "all-linear"]
+    """Query, key, value and output projections, or every linear layer."""
+    dropout: float = 0.0
+    vision: bool = False
+    """Whether the vision tower and the projector are adapted too."""
+
+
 class Aligner(Component[ComponentConfig]):
     """Trains an adapter on preference groups.
+
+    `align` is all that a run and a comparison need. What an aligner says beside it lets `mint plan` and the checks
+    before the first stage know what it will do, and lets a comparison train a common first phase once.
 
     Clauses:
         1. `align` writes `adapter_config.json` and `adapter_model.safetensors` into `job.adapter`, and no pickle.
         2. A loss or a gradient that is not finite raises TrainingError with the sample ids, and nothing is saved.
         3. An empty response raises DataError.
+        4. Where `phases` says anything, `job.advance` counts the steps of these phases, one after the other.
     """
 
     kind = "aligner"
@@ -63,3 +148,56 @@ class Aligner(Component[ComponentConfig]):
         Raises:
             TrainingError: The loss or a gradient is not finite.
         """
+
+    def check(self, job: AlignmentJob) -> None:
+        """Refuses what it cannot train, before anything is computed; also for `mint plan`.
+
+        Args:
+            job: Its student may be without weights.
+
+        Raises:
+            MintError: It cannot; the message says why.
+        """
+
+    def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
+        """What it will train, in order; none = it does not say, and then `mint plan` cannot plan it.
+
+        Args:
+            parameters: Size of the student; 0 where it is not known yet. Nothing may be read or loaded for the answer.
+        """
+        return ()
+
+    def shape(self, parameters: int) -> AdapterShape | None:
+        """The adapter that it will train; None = it does not say, and the plan leaves its memory out.
+
+        Args:
+            parameters: Size of the student.
+
+        Raises:
+            MintError: The config names an adapter to begin from that cannot be read, or that has another shape.
+        """
+        return None
+
+    def shortened(self, epochs: float) -> Aligner | None:
+        """The same with so many epochs in every phase, and without warm-up, checkpoints or trackers.
+
+        `mint plan --probe` trains it for a few steps and throws the result away. None = it cannot be shortened.
+
+        Args:
+            epochs: Of each phase.
+        """
+        return None
+
+    def start_option(self, other: Aligner) -> str | None:
+        """The option that takes the adapter of a run of another aligner, where that adapter stands for a first phase.
+
+        In a comparison the row then begins from that run instead of training the phase once more. The two runs have
+        data, labels, preferences, prompts, student and seed in common.
+
+        Args:
+            other: Another aligner, with its config.
+
+        Returns:
+            The option's name; None where it begins from no adapter of the other.
+        """
+        return None

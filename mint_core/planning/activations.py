@@ -49,7 +49,7 @@ def count_activations(student: Student, model: Any, batch: Mapping[str, Any]) ->
     try:
         return _count(model, lambda: model(**inputs, use_cache=False), whole=True)
     except _NO_META:  # most vision towers look at the values of an image's shape
-        return _count(model, lambda: _language_model(student, model, inputs), whole=False)
+        return _count(model, lambda: _language_model(student, inputs), whole=False)
 
 
 def _square(student: Student, mask: Any) -> Any:
@@ -61,13 +61,13 @@ def _square(student: Student, mask: Any) -> Any:
     return torch.empty(rows, 1, length, length, dtype=student.model.dtype if eager else torch.bool, device="meta")
 
 
-def _language_model(student: Student, model: Any, inputs: Mapping[str, Any]) -> None:
+def _language_model(student: Student, inputs: Mapping[str, Any]) -> None:
     """The decoder alone, on embeddings of the same shape."""
     config = student.model.config.get_text_config()
     rows, length = inputs["input_ids"].shape
     embeddings = torch.empty(rows, length, config.hidden_size, dtype=student.model.dtype, device="meta")
     named = {key: inputs[key] for key in ("attention_mask", "position_ids") if key in inputs}
-    model.get_base_model().get_decoder()(inputs_embeds=embeddings, use_cache=False, **named)
+    student.model.get_decoder()(inputs_embeds=embeddings, use_cache=False, **named)
 
 
 def _count(model: Any, forward: Callable[[], Any], *, whole: bool) -> Activations:

@@ -12,8 +12,7 @@ import psutil
 import torch
 
 from mint_core.aligners.batches import GroupCollator
-from mint_core.aligners.settings import TrainingConfig, TrainingSettings
-from mint_core.interfaces import AlignmentJob, Student
+from mint_core.interfaces import AdapterShape, AlignmentJob, Student, TrainingPhase
 from mint_core.planning.activations import count_activations
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.types import PreferenceGroup
@@ -72,12 +71,10 @@ class Memory:
 
 def estimate(
     job: AlignmentJob,
-    config: TrainingConfig,
-    settings: TrainingSettings,
+    phase: TrainingPhase,
+    shape: AdapterShape | None,
     largest: Sequence[PreferenceGroup],
     *,
-    shared: bool,
-    rejected: bool,
     device: int,
     on_cpu: bool,
 ) -> Memory:
@@ -85,36 +82,34 @@ def estimate(
 
     Args:
         job: The student without weights, groups and prompts.
-        config: Training options.
-        settings: The same with the preset filled in.
+        phase: The phase that takes most, in the layout that is used.
+        shape: The adapter; None = not known, and then it is not in the estimate.
         largest: The groups of the batch that takes most.
-        shared: Whether a row holds its prompt once.
-        rejected: Whether the rejected responses are read.
         device: Memory of the device in bytes.
         on_cpu: Whether it is a CPU, whose memory the libraries share.
     """
     student = job.student
     weights = _bytes(student.model)
     parameters = sum(parameter.numel() for parameter in student.model.parameters())
-    parts = GroupCollator(student, job, rejected=rejected, shared=shared, budget=config.token_budget)(largest)["parts"]
-    batch = max(parts, key=lambda part: part["size"].computed)
+    collator = GroupCollator(
+        student, job, rejected=phase.rejected, shared=phase.layout == "shared", budget=phase.token_budget
+    )
+    batch = max(collator(largest)["parts"], key=lambda part: part["size"].computed)
     rows, length = batch["model"]["input_ids"].shape
-    names = target_modules(student.model, settings.lora_targets, vision=config.lora_vision)
-    with torch.device("meta"):
-        model = add_lora(student.model, names, settings.lora_rank, settings.lora_alpha, config.lora_dropout)
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    if not on_cpu and student.model.dtype == torch.bfloat16:
+    model = student.model if shape is None else _adapted(student, shape)
+    trainable = 0 if shape is None else sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if shape and not on_cpu and student.model.dtype == torch.bfloat16:
         _as_autocast_does(model)
     activations = count_activations(student, model, batch)
-    vision = _vision(student, batch["model"], config, counted=activations.whole)
+    vision = _vision(student, batch["model"], shape, counted=activations.whole)
     kept, checkpointed = activations.kept + vision.kept, activations.checkpointed + vision.checkpointed
     return Memory(
         weights=weights,
         adapter=trainable * _FP32,
         gradients=trainable * _FP32,
         optimiser=trainable * _FP32 * _ADAMW_STATES,
-        activations=checkpointed if config.gradient_checkpointing else kept,
-        logits=_logits(student, batch, whole=config.reads_prompts()),
+        activations=checkpointed if phase.gradient_checkpointing else kept,
+        logits=_logits(student, batch, whole=phase.reads_prompt),
         libraries=psutil.Process().memory_info().rss if on_cpu else 0,
         activations_kept=kept,
         activations_checkpointed=checkpointed,
@@ -124,6 +119,12 @@ def estimate(
         parameters=parameters,
         trainable=trainable,
     )
+
+
+def _adapted(student: Student, shape: AdapterShape) -> Any:
+    names = target_modules(student.model, shape.targets, vision=shape.vision)
+    with torch.device("meta"):
+        return add_lora(student.model, names, shape.rank, shape.alpha, shape.dropout)
 
 
 def _bytes(model: Any) -> int:
@@ -157,7 +158,7 @@ class _Vision:
     checkpointed: int
 
 
-def _vision(student: Student, inputs: Mapping[str, Any], config: TrainingConfig, *, counted: bool) -> _Vision:
+def _vision(student: Student, inputs: Mapping[str, Any], shape: AdapterShape | None, *, counted: bool) -> _Vision:
     """What the vision tower takes where the count did not see it.
 
     A rule of thumb: eight hidden states and two wide ones per patch and layer. A frozen tower holds one layer at
@@ -173,7 +174,7 @@ def _vision(student: Student, inputs: Mapping[str, Any], config: TrainingConfig,
     patch = int(getattr(vision, "patch_size", 0) or 16)
     tokens = len(pixels) if pixels.dim() == 2 else math.ceil(pixels.numel() / (3 * patch**2))
     layer = int(tokens * (8 * hidden + 2 * wide) * pixels.element_size())
-    if not config.lora_vision or counted:
+    if counted or not (shape and shape.vision):
         return _Vision(layer, layer)
     return _Vision(layers * layer, int(layers * tokens * hidden * pixels.element_size()) + layer)
 

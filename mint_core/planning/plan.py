@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from mint_core.aligners.batches import check_groups
-from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
-from mint_core.aligners.trainer import count_parameters
-from mint_core.aligners.trainer import plan as plan_phase
-from mint_core.config import Configured, Resolved
+from mint_core import processes
+from mint_core.config import Resolved
 from mint_core.errors import ConfigError
-from mint_core.interfaces import AlignmentJob, Student
+from mint_core.interfaces import Aligner, AlignmentJob, Layout, Student, TrainingPhase
 from mint_core.observer import Observer
 from mint_core.planning.groups import PlannedGroups, planned_groups
 from mint_core.planning.lengths import GroupLengths, Lengths, Spread, measure, prompt_lengths, spread
 from mint_core.planning.memory import Memory, device_memory, estimate
 from mint_core.planning.probe import Probe, probe
-from mint_core.planning.tokens import Layout, Tokens, count, pairs_of
-from mint_core.retrieval.passages import add_passages
+from mint_core.planning.tokens import Tokens, count, pairs_of
 from mint_core.runs.checks import check_sizes
-from mint_core.runs.context import Context
-from mint_core.runs.folder import RunFolder
-from mint_core.runs.pipeline import default_name
-from mint_core.runs.prompts import response_budget, training_prompts, training_reserve
-from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
+from mint_core.runs.pipeline import run_folder
+from mint_core.runs.store import Store
+from mint_core.stages.predict import asking_of
+from mint_core.stages.prompts import training_prompts
+from mint_core.stages.run import Run
+from mint_core.students.encoding import StudentCounter, check_length, context_length, encode_prompt, encode_response
 from mint_core.students.outline import load_outline
 from mint_core.students.prompts import write_response
-from mint_core.types import PreferenceGroup, Prompt
+from mint_core.types import PreferenceGroup
 
 _GIB = 2**30
 
@@ -41,6 +37,9 @@ _GIB = 2**30
 class PhasePlan:
     """One phase of the training."""
 
+    name: str
+    groups_per_step: int
+    """Groups per optimiser step and process; pairs where the layout is `expanded`."""
     epochs: float
     steps: int
     warmup_steps: int
@@ -93,8 +92,6 @@ class Plan:
     pairs: int
     counted: int
     """Groups whose tokens were counted: all, or a sample."""
-    groups_per_step: int
-    """Groups per optimiser step and process; pairs under `engine: trl`."""
     lengths: LengthPlan
     phases: tuple[PhasePlan, ...]
     memory: Memory
@@ -118,6 +115,7 @@ class Plan:
             {**asdict(phase), "ratio_expanded": _ratio(phase, "expanded"), "ratio_distinct": _ratio(phase, "distinct")}
             for phase in self.phases
         ]
+        plain["groups_per_step"] = max(phase.groups_per_step for phase in self.phases)
         plain["groups_from"] = self.groups_from.basis
         plain["run"] = str(self.groups_from.run) if self.groups_from.run else None
         memory = self.memory
@@ -154,98 +152,95 @@ def make_plan(
     """
     observer = observer or Observer()
     config = resolved.config
-    chosen, training = _aligner(resolved)
-    folder = RunFolder(config.out / (config.name or default_name(resolved)))
-    context = Context(resolved, folder, observer, config.out / ".cache")
-    check_sizes(context)
-    rejected = any(training.phase_rejected())
-    found = planned_groups(context)
-    check_groups(found.groups, rejected=rejected)
-    student = _outline(context, another_gpu=memory_gib is not None)
+    aligner = _aligner(resolved)
+    store = Store(config.out)
+    run = Run(resolved, run_folder(resolved), observer, store.cache)
+    check_sizes(run)
+    found = planned_groups(run, store)
+    student = _outline(run, another_gpu=memory_gib is not None)
+    parameters = sum(parameter.numel() for parameter in student.model.parameters())
+    training = aligner.phases(parameters)
+    rejected = any(phase.rejected for phase in training)
     counted = _some(found.groups, sample, config.seed)
-    job = _job(context, student, found.groups)
+    job = _job(run, student, found.groups)
+    aligner.check(job)
     observer.stage("count", reused=False)
-    begin = time.monotonic()
+    start = time.monotonic()
     lengths = measure(
-        student, counted, job.prompts, job.header, rejected=rejected, advance=context.advance(len(counted), "groups")
+        student, counted, job.prompts, job.header, rejected=rejected, advance=run.advance(len(counted), "groups")
     )
-    settings = _settings(chosen, training, count_parameters(student))
-    phases = _phases(job, training, settings, lengths)
-    shown = _lengths(context, student, lengths, sample)
-    busiest = max(phases, key=lambda phase: phase.tokens_per_step.of(phase.layout))
+    training = tuple(replace(phase, layout=_layout(phase, lengths.groups)) for phase in training)
+    phases = tuple(_phase(job, phase, lengths) for phase in training)
+    shown = _lengths(run, student, lengths, sample)
+    busiest = max(range(len(phases)), key=lambda at: phases[at].tokens_per_step.of(phases[at].layout))
+    shape = aligner.shape(parameters)
     memory = estimate(
         job,
-        training,
-        settings,
-        _largest(counted, lengths, training, busiest),
-        shared=busiest.layout == "shared",
-        rejected=busiest.rejected,
+        training[busiest],
+        shape,
+        _largest(counted, lengths, training[busiest]),
         device=int(memory_gib * _GIB) if memory_gib else device_memory(student.device),
         on_cpu=memory_gib is None and student.device.type == "cpu",
     )
     _refuse_what_cannot_fit(student, memory)
-    observer.finished("count", time.monotonic() - begin)
-    per_step = training.batch_size * training.accumulation
-    measured = _probe(context, chosen, job, per_step) if steps else None
+    observer.finished("count", time.monotonic() - start)
+    measured = _probe(run, aligner, job) if steps else None
+    warnings = _warnings(shown, memory, training[busiest], found, len(counted))
+    if shape is None:
+        warnings.append(
+            f"The aligner '{aligner.name}' does not say which adapter it trains; adapter, gradients and optimiser are "
+            "not in the estimate."
+        )
     return Plan(
         student=student.source,
-        aligner=chosen.registered.component.name,
-        data=context.data.source,
+        aligner=aligner.name,
+        data=run.data.source,
         groups_from=found,
         groups=len(found.groups),
         pairs=sum(len(g.chosen) * (len(g.rejected) if rejected else 1) for g in found.groups),
         counted=len(counted),
-        groups_per_step=per_step,
         lengths=shown,
         phases=phases,
         memory=memory,
         probe=measured,
-        warnings=tuple(_warnings(shown, memory, training, found, len(counted))),
+        warnings=tuple(warnings),
     )
 
 
-def _aligner(resolved: Resolved) -> tuple[Configured, TrainingConfig]:
-    if resolved.aligner is None:
+def _aligner(resolved: Resolved) -> Aligner:
+    chosen = resolved.aligner
+    if chosen is None:
         raise ConfigError("A run without an aligner trains nothing, so there is nothing to plan; name one (--aligner).")
-    if not isinstance(resolved.aligner.config, TrainingConfig):
-        name = resolved.aligner.registered.component.name
-        raise ConfigError(f"The aligner '{name}' trains in its own way, which `mint plan` does not know.")
-    return resolved.aligner, resolved.aligner.config
+    aligner = cast(Aligner, chosen.make())
+    if not aligner.phases(0):
+        raise ConfigError(
+            f"The aligner '{aligner.name}' does not say what it will train (it has no method `phases`), so that "
+            "`mint plan` cannot plan it."
+        )
+    return aligner
 
 
-def _outline(context: Context, *, another_gpu: bool) -> Student:
+def _outline(run: Run, *, another_gpu: bool) -> Student:
     """The student without weights, in the precision that it would have on that device."""
-    config = context.resolved.config.student
+    config = run.resolved.config.student
     if another_gpu and config.dtype == "auto":
         config = config.model_copy(update={"dtype": "bf16"})
-    return load_outline(config, str(context.embedded.path) if context.embedded else None)
+    return load_outline(config, run.student_path)
 
 
-def _job(context: Context, student: Student, groups: Sequence[PreferenceGroup]) -> AlignmentJob:
+def _job(run: Run, student: Student, groups: Sequence[PreferenceGroup]) -> AlignmentJob:
     """What the aligner would be given; nothing is written to its folders."""
-    nowhere = context.folder.path / "planned"
+    nowhere = run.path / "planned"
     return AlignmentJob(
         student=student,
         groups=groups,
-        prompts=_prompts(context, student, groups),
-        header=context.task.header,
-        seed=context.resolved.config.alignment_seed,
+        prompts=training_prompts(run, student, groups).prompts,
+        header=run.task.header,
+        seed=run.resolved.config.alignment_seed,
         work=nowhere,
         adapter=nowhere,
         advance=lambda *_: None,
     )
-
-
-def _prompts(context: Context, student: Student, groups: Sequence[PreferenceGroup]) -> dict[str, Prompt]:
-    """The training prompts, with passages where the run puts them in; only then is the retriever's index built."""
-    prompts = training_prompts(context, groups)
-    config = context.resolved.config.retrieval
-    if not config.train or context.retriever is None:
-        return prompts
-    asked = [s.for_student(context.task.modality) for s in context.data.split("train") if s.id in prompts]
-    reserve = training_reserve(context, student, groups, prompts)
-    retriever, header = context.retriever, context.task.header
-    return add_passages(prompts, asked, retriever, student, header, tokens=config.tokens, reserve=reserve).prompts
 
 
 def _some(groups: Sequence[PreferenceGroup], count: int | None, seed: int) -> Sequence[PreferenceGroup]:
@@ -255,49 +250,36 @@ def _some(groups: Sequence[PreferenceGroup], count: int | None, seed: int) -> Se
     return [groups[place] for place in sorted(order)]
 
 
-def _settings(chosen: Configured, config: TrainingConfig, parameters: int) -> TrainingSettings:
-    """The preset filled in; an aligner that begins from another adapter takes that one's shape."""
-    own: Callable[[int], TrainingSettings] | None = getattr(
-        chosen.registered.component(chosen.config), "settings", None
+def _layout(phase: TrainingPhase, groups: Sequence[GroupLengths]) -> Layout:
+    """A prompt with one response is one row either way."""
+    several = any(len(group.chosen) + phase.rejected * len(group.rejected) > 1 for group in groups)
+    return "distinct" if phase.layout == "shared" and not several else phase.layout
+
+
+def _phase(job: AlignmentJob, phase: TrainingPhase, lengths: Lengths) -> PhasePlan:
+    """Steps and tokens of a phase."""
+    units = phase.units(job.groups)
+    steps = phase.steps(units, processes.count())
+    epoch = count(lengths.groups, rejected=phase.rejected).times(len(job.groups) / len(lengths.groups))
+    return PhasePlan(
+        name=phase.name,
+        groups_per_step=phase.per_step,
+        epochs=phase.epochs,
+        steps=steps,
+        warmup_steps=phase.warmup_steps(steps),
+        rejected=phase.rejected,
+        layout=phase.layout,
+        tokens_per_step=epoch.times(min(1, phase.per_step * processes.count() / units)),
+        tokens_per_epoch=epoch,
     )
-    return own(parameters) if own else settle(config, parameters)
 
 
-def _phases(
-    job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, lengths: Lengths
-) -> tuple[PhasePlan, ...]:
-    """Steps and tokens of every phase; the steps come from the code that trains."""
-    phases = []
-    for epochs, rejected in zip(config.phase_epochs(), config.phase_rejected(), strict=True):
-        layout = _layout(config, lengths.groups, rejected=rejected)
-        units: Sequence[Any] = job.groups
-        if config.engine == "trl":  # which trains on pairs
-            units = [pair for g in job.groups for pair in range(len(g.chosen) * (len(g.rejected) if rejected else 1))]
-        planned = plan_phase(
-            replace(job, groups=units), config, replace(settings, epochs=epochs), lambda _: {}, Path("planned")
-        )
-        epoch = count(lengths.groups, rejected=rejected).times(len(job.groups) / len(lengths.groups))
-        per_step = config.batch_size * config.accumulation * planned.arguments.world_size / len(units)
-        warmup = int(planned.arguments.warmup_steps)
-        phases.append(PhasePlan(epochs, planned.steps, warmup, rejected, layout, epoch.times(min(1, per_step)), epoch))
-    return tuple(phases)
-
-
-def _layout(config: TrainingConfig, groups: Sequence[GroupLengths], *, rejected: bool) -> Layout:
-    if config.engine == "trl":
-        return "expanded"
-    several = any(len(group.chosen) + rejected * len(group.rejected) > 1 for group in groups)
-    return "shared" if config.share_prompt and several and not config.reads_prompts() else "distinct"
-
-
-def _largest(
-    groups: Sequence[PreferenceGroup], lengths: Lengths, config: TrainingConfig, phase: PhasePlan
-) -> list[PreferenceGroup]:
-    """The batch that takes most: the longest groups in one batch; under TRL the longest pairs."""
+def _largest(groups: Sequence[PreferenceGroup], lengths: Lengths, phase: TrainingPhase) -> list[PreferenceGroup]:
+    """The batch that takes most: the longest groups in one batch, or the longest pairs."""
     cost = [count([one], rejected=phase.rejected).of(phase.layout) for one in lengths.groups]
     order = sorted(range(len(groups)), key=lambda place: -cost[place])
     if phase.layout != "expanded":
-        return [groups[place] for place in order[: config.batch_size]]
+        return [groups[place] for place in order[: phase.batch_size]]
     pairs: list[PreferenceGroup] = []
     for place in order:
         group = groups[place]
@@ -305,12 +287,12 @@ def _largest(
         pairs += [PreferenceGroup(group.sample_id, (chosen,), others) for chosen in group.chosen] * pairs_of(
             lengths.groups[place], rejected=phase.rejected
         )
-        if len(pairs) >= config.batch_size:
+        if len(pairs) >= phase.batch_size:
             break
-    return pairs[: config.batch_size]
+    return pairs[: phase.batch_size]
 
 
-def _lengths(context: Context, student: Student, lengths: Lengths, sample: int | None) -> LengthPlan:
+def _lengths(run: Run, student: Student, lengths: Lengths, sample: int | None) -> LengthPlan:
     groups = lengths.groups
     worst = max(groups, key=lambda group: group.longest)
     rejected = [tokens for group in groups for tokens in group.rejected]
@@ -327,19 +309,19 @@ def _lengths(context: Context, student: Student, lengths: Lengths, sample: int |
         context=context_length(student),
         labels_written=lengths.labels_written,
         labels_read=lengths.labels_read,
-        inference_row=_inference_row(context, student, sample),
+        inference_row=_inference_row(run, student, sample),
     )
 
 
-def _inference_row(context: Context, student: Student, sample: int | None) -> int:
+def _inference_row(run: Run, student: Student, sample: int | None) -> int:
     """The longest prompt of the reported split with the longest answer; refused where it does not fit.
 
     Passages of a retriever are not in it: they are found when the run predicts.
     """
-    answer = _longest_answer(context, student)
+    answer = _longest_answer(run, student)
     longest = 0
-    for one in context.data.split(context.split)[:sample]:
-        prompt = context.task.inference_prompt(one.for_student(context.task.modality), context.n)
+    for one in run.reported[:sample]:
+        prompt = run.task.inference_prompt(one.for_student(run.task.modality), run.n)
         encoded = encode_prompt(student, one.id, prompt)
         prompt_lengths(student, prompt, encoded)
         check_length(student, one.id, encoded.length + answer)
@@ -347,21 +329,21 @@ def _inference_row(context: Context, student: Student, sample: int | None) -> in
     return longest
 
 
-def _longest_answer(context: Context, student: Student) -> int:
+def _longest_answer(run: Run, student: Student) -> int:
     """Tokens of the longest answer that is generated, or of the longest label that is scored."""
-    predict, labels, header = context.resolved.config.predict, context.data.labels, context.task.header
+    predict, labels, header = run.resolved.config.predict, run.data.labels, run.task.header
     if predict.decode == "score":
         return max(len(encode_response(student, write_response(header, (name,)), "")) for name in labels.names)
-    return predict.max_new_tokens or response_budget(student, context)
+    return asking_of(run).budget(StudentCounter(student))
 
 
-def _probe(context: Context, aligner: Configured, job: AlignmentJob, per_step: int) -> Probe:
+def _probe(run: Run, aligner: Aligner, job: AlignmentJob) -> Probe:
     from mint_core.students.load import load_student
 
-    config = context.resolved.config
-    context.observer.stage("probe", reused=False)
-    student = load_student(config.student, str(context.embedded.path) if context.embedded else None)
-    return probe(aligner, job, student, groups_per_step=per_step, seed=config.alignment_seed, observer=context.observer)
+    config = run.resolved.config
+    run.observer.stage("probe", reused=False)
+    student = load_student(config.student, run.student_path)
+    return probe(aligner, job, student, seed=config.alignment_seed, observer=run.observer)
 
 
 def _refuse_what_cannot_fit(student: Student, memory: Memory) -> None:
@@ -376,12 +358,12 @@ def _refuse_what_cannot_fit(student: Student, memory: Memory) -> None:
 
 
 def _warnings(
-    lengths: LengthPlan, memory: Memory, config: TrainingConfig, found: PlannedGroups, counted: int
+    lengths: LengthPlan, memory: Memory, phase: TrainingPhase, found: PlannedGroups, counted: int
 ) -> list[str]:
     warnings = []
     if memory.total > memory.device:
         relief = memory.activations - memory.activations_checkpointed
-        helps = not config.gradient_checkpointing and memory.total - relief <= memory.device
+        helps = not phase.gradient_checkpointing and memory.total - relief <= memory.device
         advice = (
             "--set aligner.gradient_checkpointing=true should make it fit"
             if helps

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from mint_core.interfaces import Layout
 from mint_core.planning.lengths import Spread
 from mint_core.planning.plan import Plan
-from mint_core.planning.tokens import Layout
 
 _BASES = {
     "preferences": "the preferences of {run}",
@@ -121,7 +121,7 @@ def _steps(plan: Plan) -> Table:
             f"{phase.epochs:g}",
             f"{phase.steps:,}",
             f"{phase.warmup_steps:,}",
-            f"{plan.groups_per_step:,}",
+            f"{phase.groups_per_step:,}",
             f"{speed:.3g}" if speed is not None else "--probe",
             duration(speed * phase.steps) if speed is not None else "--probe",
         )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
+from mint_core.interfaces import Layout
 from mint_core.planning.lengths import GroupLengths
-
-Layout = Literal["shared", "distinct", "expanded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Tokens:
 
 
 def pairs_of(group: GroupLengths, *, rejected: bool) -> int:
-    """Configured x rejected pairs; chosen responses where nothing is rejected."""
+    """Chosen x rejected pairs; chosen responses where nothing is rejected."""
     return len(group.chosen) * (len(group.rejected) if rejected else 1)
 
 

@@ -9,24 +9,26 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import PrinterCallback, TrainingArguments
+from transformers import PrinterCallback
 
-from mint_core.aligners.batches import check_groups
 from mint_core.aligners.checkpoints import usable_checkpoint
-from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
 from mint_core.aligners.trainer import (
     Guard,
     PhaseResult,
+    PreparedPhase,
     adapted_layers,
+    begin,
     count_parameters,
-    fresh_adapter,
-    plan,
+    prepare,
+    progress,
+    result,
     save,
 )
 from mint_core.errors import ConfigError, TrainingError
@@ -34,6 +36,7 @@ from mint_core.interfaces import AlignmentJob, AlignmentResult
 from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
 from mint_core.students.prompts import write_response
 from mint_core.types import PreferenceGroup
+from mint_trl.aligners import ByTrl
 
 Row = dict[str, list[int]]
 # What TRL's preference trainers tokenize when they are made; mint's rows take its place.
@@ -69,101 +72,49 @@ class Method:
     module: str
     row: Callable[[list[int], Sequence[list[int]]], Row]
     """Token ids of a prompt and its responses in the columns of TRL's own tokenization."""
-    rejected: bool = True
-    """Whether it reads the rejected responses."""
+    options: Callable[[Any], dict[str, Any]] = lambda _: {}
+    """What its config has beside the training arguments, for an aligner."""
     takes_ids: bool = False
     """Whether its constructor takes rows that are token ids already."""
     needs_limit: bool = False
     """Whether it reads a missing length limit as 512."""
 
 
-SFT = Method("SFT", "trl", _sft_row, rejected=False, takes_ids=True)
-DPO = Method("DPO", "trl", _dpo_row)
-ORPO = Method("ORPO", "trl.experimental.orpo", _orpo_row, needs_limit=True)
+METHODS = {
+    "sft": Method("SFT", "trl", _sft_row, takes_ids=True),
+    "dpo": Method("DPO", "trl", _dpo_row, lambda aligner: {"beta": aligner.beta}),
+    "orpo": Method(
+        "ORPO",
+        "trl.experimental.orpo",
+        _orpo_row,
+        lambda aligner: {"beta": aligner.weight, "disable_dropout": False},
+        needs_limit=True,
+    ),
+}
+"""By the name of the phase."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrlPhase:
-    """One pass of training by TRL."""
-
-    method: Method
-    job: AlignmentJob
-    """Its groups are single pairs."""
-    arguments: TrainingArguments
-    options: dict[str, Any]
-    """What the method's TRL config has beside them."""
-    steps: int
-
-
-def train_by_trl(
-    job: AlignmentJob, config: TrainingConfig, method: Method, options: dict[str, Any], extra: dict[str, Any]
-) -> AlignmentResult:
-    """Trains a LoRA adapter in one phase of TRL and saves it.
+def train(job: AlignmentJob, aligner: ByTrl) -> AlignmentResult:
+    """Trains a LoRA adapter, phase by phase, and saves it.
 
     Args:
         job: Student, groups, prompts, where to write.
-        config: Training options; `batch_size` counts pairs.
-        method: SFT or ORPO.
-        options: What the method's TRL config has beside the training arguments.
-        extra: Settings of the method, for the record.
+        aligner: Options and phases; `batch_size` counts pairs.
 
     Raises:
-        ConfigError: trl is not installed, the student reads images, or a group carries weights.
+        ConfigError: The student reads images, a group carries weights, or the warm-up is as long as a phase.
         TrainingError: A gradient is not finite.
     """
-    settings = settle(config, count_parameters(job.student))
-    phase = plan_trl(job, config, settings, method, work=job.work, options=options)
-    model = fresh_adapter(job, config, settings)
-    done = fit_trl(model, phase)
+    aligner.check(job)
+    parameters = count_parameters(job.student)
+    settings = aligner.settings(parameters)
+    prepared = [prepare(job, aligner, settings, phase) for phase in aligner.phases(parameters)]
+    model = begin(job, aligner, settings)
+    done = [fit(job, aligner, model, one, **progress(prepared, one)) for one in prepared]
     save(model, job.adapter)
-    return AlignmentResult(
-        steps=done.steps,
-        final_loss=done.history[-1]["loss"],
-        history=done.history,
-        settings={
-            **config.model_dump(mode="json"),
-            **asdict(settings),
-            **extra,
-            **trl_record(phase),
-            "trainable_layers": adapted_layers(model),
-        },
-    )
-
-
-def trl_record(phase: TrlPhase) -> dict[str, Any]:
-    """What the run record says of the engine."""
-    return {"trl": _trl_version(), "rows": len(phase.job.groups)}
-
-
-def plan_trl(
-    job: AlignmentJob,
-    config: TrainingConfig,
-    settings: TrainingSettings,
-    method: Method,
-    *,
-    work: Path,
-    options: dict[str, Any],
-) -> TrlPhase:
-    """A phase, checked before anything is computed.
-
-    Args:
-        job: Groups and student.
-        config: Training options.
-        settings: The same with the preset filled in.
-        method: Which of TRL's trainers.
-        work: Where the phase's checkpoints go, and no other phase's.
-        options: What the method's TRL config has beside the training arguments.
-
-    Raises:
-        ConfigError: trl is not installed, the student reads images, a group carries weights, or the warm-up is as long
-            as the training.
-    """
-    check_groups(job.groups, rejected=method.rejected)
-    _refuse(job)
-    trl_class(method, "Trainer")
-    pairs = replace(job, groups=expand(job.groups, rejected=method.rejected))
-    planned = plan(pairs, config, settings, lambda _: {}, work)
-    return TrlPhase(method, pairs, planned.arguments, options, planned.steps)
+    facts = {"trl": version("trl"), "rows": prepared[-1].phase.units(job.groups)}
+    facts |= {"dpo_dropout": 0.0} if prepared[-1].phase.reads_reference else {}
+    return result({**aligner.record(settings), **facts, "trainable_layers": adapted_layers(model)}, prepared, done)
 
 
 def expand(groups: Sequence[PreferenceGroup], *, rejected: bool) -> list[PreferenceGroup]:
@@ -177,14 +128,18 @@ def expand(groups: Sequence[PreferenceGroup], *, rejected: bool) -> list[Prefere
     ]
 
 
-def fit_trl(model: Any, phase: TrlPhase, *, before: int = 0, total: int | None = None) -> PhaseResult:
+def fit(
+    job: AlignmentJob, aligner: ByTrl, model: Any, prepared: PreparedPhase, *, before: int, total: int
+) -> PhaseResult:
     """Trains the adapter on `model` further, from the newest complete checkpoint of this phase where there is one.
 
     Args:
+        job: Student, groups, prompts, progress.
+        aligner: Options of the method.
         model: The student with an adapter that has gradients. For DPO the adapter as it stands is the reference.
-        phase: What to do.
+        prepared: What to do.
         before: Steps of earlier phases.
-        total: Steps of all phases; None = of this one.
+        total: Steps of all phases.
 
     Raises:
         TrainingError: A gradient is not finite.
@@ -192,25 +147,24 @@ def fit_trl(model: Any, phase: TrlPhase, *, before: int = 0, total: int | None =
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    job = phase.job
-    rows = Dataset.from_list([_row(job, phase.method, group) for group in job.groups])
-    arguments = {field.name: getattr(phase.arguments, field.name) for field in fields(phase.arguments) if field.init}
+    phase, given = prepared.phase, prepared.arguments
+    method = METHODS[phase.name]
+    rows = Dataset.from_list([_row(job, method, pair) for pair in expand(job.groups, rejected=phase.rejected)])
+    arguments = {field.name: getattr(given, field.name) for field in fields(given) if field.init}
     # Nothing is cut: mint has checked the lengths.
-    limit = (context_length(job.student) or 2**20) if phase.method.needs_limit else None
-    config = trl_class(phase.method, "Config")(**arguments, max_length=limit, **phase.options)
+    limit = (context_length(job.student) or 2**20) if method.needs_limit else None
+    config = trl_class(method, "Config")(**arguments, max_length=limit, **method.options(aligner))
     config._n_gpu = min(config.n_gpu, 1)
-    trainer = trl_class(phase.method, "Trainer")(
+    trainer = trl_class(method, "Trainer")(
         model=model,
         args=config,
-        train_dataset=rows if phase.method.takes_ids else Dataset.from_list(_PLACEHOLDER),
+        train_dataset=rows if method.takes_ids else Dataset.from_list(_PLACEHOLDER),
         processing_class=job.student.tokenizer,
-        callbacks=[
-            TrlGuard(lambda step, figures: job.advance(before + step, total or phase.steps, figures)),
-        ],
+        callbacks=[TrlGuard(lambda step, figures: job.advance(before + step, total, figures))],
     )
     trainer.train_dataset = rows
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(config.output_dir), phase.steps))
+    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(config.output_dir), prepared.steps))
     if "ref" in model.peft_config:
         model.delete_adapter("ref")  # TRL's copy of the reference, which would be saved beside the adapter
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
@@ -226,8 +180,8 @@ class TrlGuard(Guard):
         norm = torch.stack([gradient.detach().float().norm() for gradient in gradients]).norm()
         if not bool(torch.isfinite(norm)):
             raise TrainingError(
-                f"A gradient is not finite in step {state.global_step + 1} under engine trl, which does not say for "
-                "which samples; nothing was saved. --set aligner.engine=mint names them."
+                f"A gradient is not finite in step {state.global_step + 1} under TRL, which does not say for which "
+                "samples; nothing was saved. mint's own aligner of that method names them."
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -241,21 +195,14 @@ def trl_class(method: Method, kind: Literal["Trainer", "Config"]) -> Any:
     """A class of trl, for example DPOTrainer.
 
     Raises:
-        ConfigError: trl is not installed, or this version lacks the method.
+        ConfigError: This version of trl lacks the method.
     """
     _stay_silent()
-    try:
-        importlib.import_module("trl")
-    except ImportError:
-        raise ConfigError(
-            "aligner.engine=trl needs trl, which is not installed here; pip install 'mint-core[trl]', or leave "
-            "aligner.engine out."
-        ) from None
     try:
         return getattr(importlib.import_module(method.module), f"{method.prefix}{kind}")
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"trl {_trl_version()} has no {method.prefix} trainer any more; leave aligner.engine out."
+            f"trl {version('trl')} has no {method.prefix} trainer any more; take mint's own aligner of that method."
         ) from error
 
 
@@ -268,29 +215,25 @@ def _stay_silent() -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 
-def _trl_version() -> str:
-    from importlib.metadata import version
-
-    return version("trl")
-
-
-def _refuse(job: AlignmentJob) -> None:
-    """What TRL cannot train.
+def check(job: AlignmentJob, aligner: ByTrl) -> None:
+    """Refuses what TRL cannot train.
 
     Raises:
-        ConfigError: The student reads images, or a group carries weights.
+        ConfigError: The student reads images, a group carries weights, or trl has not got the method.
     """
     if job.student.reads_images:
         raise ConfigError(
-            f"aligner.engine=trl trains text students only, and {job.student.source} reads images; leave "
-            "aligner.engine out."
+            f"The aligner '{aligner.name}' trains text students only, and {job.student.source} reads images; take "
+            "mint's own aligner of that method."
         )
     weighted = next((g.sample_id for g in job.groups if g.chosen_weights or g.rejected_weights), None)
     if weighted is not None:
         raise ConfigError(
-            f"aligner.engine=trl knows no weights, and the responses of sample {weighted} carry some; leave "
-            "aligner.engine out, or --set strategy.weights=uniform without strategy.truth_share."
+            f"The aligner '{aligner.name}' knows no weights, and the responses of sample {weighted} carry some; take "
+            "mint's own aligner of that method, or --set strategy.weights=uniform without strategy.truth_share."
         )
+    for phase in aligner.phases(0):
+        trl_class(METHODS[phase.name], "Trainer")
 
 
 def _row(job: AlignmentJob, method: Method, group: PreferenceGroup) -> Row:

@@ -1,6 +1,5 @@
-"""TRL as reference: the same losses where the definitions agree, the known differences where they do not."""
+"""TRL as reference for mint's engine: the same losses where the definitions agree, the known differences elsewhere."""
 
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from mint_core.aligners.dpo import Dpo, DpoConfig
@@ -19,11 +19,10 @@ from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob
 from mint_core.students.load import load_student
 from mint_core.types import Message, PreferenceGroup, Prompt
-from tests.tiny_students import HEADER, LABELS, build
+from mint_trl.aligners import TrlDpo, TrlOrpo, TrlOrpoConfig, TrlSft
 
-needs_trl = pytest.mark.skipif(
-    importlib.util.find_spec("trl") is None, reason="trl is not installed; mint does not depend on it"
-)
+HEADER = "MOST_LIKELY_TISSUE:"
+LABELS = ("Adrenal gland", "Bile duct", "Colon", "Kidney", "Liver", "Skin")
 GROUPS = [
     PreferenceGroup(
         f"case-{i}",
@@ -58,15 +57,17 @@ def job(folder: Path, tmp_path: Path) -> Callable[..., AlignmentJob]:
 
 
 def sft(engine: str, **options: Any) -> Sft:
-    return Sft(SftConfig(engine=engine, **{**OPTIONS, **options}))
+    return {"mint": Sft, "trl": TrlSft}[engine](SftConfig(**{**OPTIONS, **options}))
 
 
 def dpo(engine: str, **options: Any) -> Dpo:
-    return Dpo(DpoConfig(engine=engine, **{**OPTIONS, "sft_epochs": 1, **options}))
+    return {"mint": Dpo, "trl": TrlDpo}[engine](DpoConfig(**{**OPTIONS, "sft_epochs": 1, **options}))
 
 
 def orpo(engine: str, **options: Any) -> Orpo:
-    return Orpo(OrpoConfig(engine=engine, **{**OPTIONS, "nll": "all", **options}))
+    if engine == "trl":
+        return TrlOrpo(TrlOrpoConfig(**{**OPTIONS, **options}))
+    return Orpo(OrpoConfig(**{**OPTIONS, "nll": "all", **options}))
 
 
 def losses(result: Any) -> list[float]:
@@ -85,7 +86,6 @@ def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) ->
 # Where the definitions agree.
 
 
-@needs_trl
 @pytest.mark.parametrize("make", [sft, orpo], ids=["sft", "orpo"])
 def test_ten_steps_give_the_losses_of_trl(job, make) -> None:
     """One row per batch: then TRL's mean over the tokens of a batch is mint's mean per response."""
@@ -97,7 +97,6 @@ def test_ten_steps_give_the_losses_of_trl(job, make) -> None:
     assert max(losses(found)) - min(losses(found)) > 1e-2  # the comparison is not one of constants
 
 
-@needs_trl
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_ten_steps_of_dpo_give_the_losses_of_trl(job, batch_size) -> None:
     """Both begin from one SFT adapter; TRL computes the reference in every step, mint once."""
@@ -114,7 +113,6 @@ def test_ten_steps_of_dpo_give_the_losses_of_trl(job, batch_size) -> None:
     assert min(losses(found)) < math.log(2) - 1e-2
 
 
-@needs_trl
 def test_a_group_is_the_mean_of_its_expanded_pairs(job) -> None:
     """mint sees one group of 2 x 2 responses, TRL a batch of its four pairs: the same first loss, and the same step."""
     group = PreferenceGroup("case-0", (("Colon",), ("Liver",)), (("Skin",), ("Kidney",)))
@@ -132,7 +130,6 @@ def test_a_group_is_the_mean_of_its_expanded_pairs(job) -> None:
 # Where they do not: docs/aligners.md, "What differs from TRL".
 
 
-@needs_trl
 def test_trl_averages_over_the_tokens_of_a_batch(job) -> None:
     """Responses of different lengths in one batch: TRL weighs the longer ones more."""
     found, expected = (sft(e, batch_size=5).align(job(e)) for e in ("mint", "trl"))
@@ -142,20 +139,18 @@ def test_trl_averages_over_the_tokens_of_a_batch(job) -> None:
     assert len(lengths) == 3
 
 
-@needs_trl
 def test_trls_orpo_spends_its_sft_term_on_the_prompt(job) -> None:
     response, whole = (orpo("mint", nll=nll).align(job(nll)) for nll in ("response", "all"))
     gaps = [abs(a - b) for a, b in zip(losses(response), losses(whole), strict=True)]
     assert gaps[0] > 1e-3  # the same student: only the definition differs
     assert max(gaps) > 0.1
-    with pytest.raises(ConfigError, match=r"SFT term over prompt and response; add --set aligner.nll=all"):
-        orpo("trl", nll="response").align(job("refused"))
+    with pytest.raises(ValidationError):
+        orpo("trl", nll="response")
 
 
 # The engine.
 
 
-@needs_trl
 @pytest.mark.parametrize("make", [sft, dpo, orpo], ids=["sft", "dpo", "orpo"])
 def test_it_writes_a_plain_adapter_and_a_record(job, make) -> None:
     steps: list[tuple[int, int]] = []
@@ -171,12 +166,10 @@ def test_it_writes_a_plain_adapter_and_a_record(job, make) -> None:
     assert steps == [(step, expected) for step in range(1, expected + 1)]
     assert [entry["step"] for entry in result.history] == list(range(1, expected + 1))
     assert result.steps == expected
-    assert result.settings["engine"] == "trl"
     assert result.settings["rows"] == 10
     assert result.settings["trl"]
 
 
-@needs_trl
 @pytest.mark.parametrize("stopped_at", [4, 14], ids=["in SFT", "in DPO"])
 def test_it_goes_on_after_an_interruption(job, stopped_at) -> None:
     def interrupt(step: int, total: int, figures: Any) -> None:
@@ -195,7 +188,6 @@ def test_it_goes_on_after_an_interruption(job, stopped_at) -> None:
     assert distance(weights(broken), weights(whole)) < 1e-6
 
 
-@needs_trl
 def test_no_usage_ping(job, monkeypatch) -> None:
     from huggingface_hub import constants
 
@@ -204,7 +196,6 @@ def test_no_usage_ping(job, monkeypatch) -> None:
     assert constants.HF_HUB_DISABLE_TELEMETRY
 
 
-@needs_trl
 def test_a_prompt_never_reaches_trls_messages(job, capfd, caplog) -> None:
     given = job("trl")
     secret = {i: Prompt((Message("user", f"SECRET-PATIENT-TEXT {i}"),)) for i in PROMPTS}
@@ -213,39 +204,28 @@ def test_a_prompt_never_reaches_trls_messages(job, capfd, caplog) -> None:
     assert "SECRET" not in said.out + said.err + caplog.text
 
 
-@needs_trl
 def test_a_gradient_that_is_not_finite_stops(job) -> None:
     given = job("trl")
     given.student.model.get_input_embeddings().weight.data[:] = float("nan")
-    with pytest.raises(TrainingError, match="gradient is not finite in step 1 under engine trl"):
+    with pytest.raises(TrainingError, match="gradient is not finite in step 1 under TRL"):
         sft("trl").align(given)
     assert not given.adapter.exists()
 
 
-@needs_trl
 @pytest.mark.parametrize("make", [sft, dpo, orpo], ids=["sft", "dpo", "orpo"])
 def test_weighted_groups_are_refused(job, make) -> None:
     groups = [replace(GROUPS[3], chosen=(("Colon",), ("Liver",)), chosen_weights=(0.9, 0.1))]
-    with pytest.raises(ConfigError, match=r"knows no weights, and the responses of sample case-3 carry some"):
+    with pytest.raises(ConfigError, match=r"'trl-\w+' knows no weights, and the responses of sample case-3 carry some"):
         make("trl").align(job("trl", groups=groups))
 
 
-@needs_trl
-def test_an_image_text_student_is_refused(job, tmp_path) -> None:
-    student = load_student(StudentConfig(model=str(build("llava", tmp_path / "llava")), device="cpu"))
-    with pytest.raises(ConfigError, match=r"trains text students only, and .*llava reads images"):
-        sft("trl").align(job("trl", student=student))
+def test_an_image_text_student_is_refused(job) -> None:
+    given = job("trl")
+    seeing = replace(given.student, reads_images=True)
+    with pytest.raises(ConfigError, match=r"'trl-sft' trains text students only, and .* reads images"):
+        sft("trl").align(replace(given, student=seeing))
 
 
-def test_a_missing_trl_is_one_sentence(job, monkeypatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "trl", None)  # what Python itself does to an import that must fail
-    with pytest.raises(ConfigError, match=r"needs trl, which is not installed here; pip install 'mint-core\[trl\]'"):
-        sft("trl").align(job("trl"))
-
-
-@needs_trl
 def test_a_trl_without_orpo_is_one_sentence(job, monkeypatch) -> None:
     import sys
 
