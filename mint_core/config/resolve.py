@@ -221,8 +221,8 @@ def check_retrieval(wanted: RetrievalConfig, predict: PredictConfig, retriever: 
         raise ConfigError(f"The retriever '{retriever.name}' ranks no labels, so that nothing can be fused.")
     if wanted.fuse == "weighted" and predict.decode != "score":
         raise ConfigError(
-            "--fuse weighted weighs the scores of all labels; add predict.decode=score (--decode score), or use "
-            "--fuse rrf."
+            "--fuse weighted weighs the scores of all labels; add --decode score (predict.decode=score in a config), or "
+            "use --fuse rrf."
         )
 
 
@@ -325,7 +325,7 @@ def validated(model: type[M], data: Any, where: str, otherwise: str = "") -> M:
         raise ConfigError(f"{where} must be a mapping of keys to values.")
     _refuse_unknown(model, data, where, otherwise)
     try:
-        return model.modelvalidated(dict(data))
+        return model.model_validate(dict(data))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         path = [str(part) for part in first["loc"]]
