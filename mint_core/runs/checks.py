@@ -9,8 +9,10 @@ from typing import cast
 import numpy as np
 
 from mint_core import processes
+from mint_core.answering.endpoint import check_consent
 from mint_core.interfaces import Aligner
 from mint_core.stages.fused import check_fusion
+from mint_core.stages.prompts import check_example
 from mint_core.stages.run import Run
 from mint_core.types import Ranking
 
@@ -24,7 +26,12 @@ def check_sizes(run: Run) -> None:
     Raises:
         ConfigError: One of them does not fit.
     """
+    _ = run.reported
     check_fusion(run)
+    check_example(run)
+    predict = run.resolved.config.predict
+    if predict.engine == "endpoint":
+        check_consent(predict.endpoint, run.task.modality)
     strategy = run.strategy
     aligner = run.resolved.aligner
     phases = cast(Aligner, aligner.make(run.context())).phases(0) if aligner else ()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mint_core import processes
+from mint_core.answering.endpoint import check_consent
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.files import digest_of, read_json
@@ -147,6 +148,11 @@ def _introduce(run: Run) -> None:
     if run.data.facts:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
+    predict = run.resolved.config.predict
+    if predict.engine == "endpoint":
+        notice = check_consent(predict.endpoint, run.task.modality)
+        if notice:
+            observer.message(notice)
     if run.embedded:
         observer.message(f"Student: {run.embedded.description}")
 

@@ -14,7 +14,7 @@ from mint_core.retrieval.passages import Augmented
 from mint_core.stages.run import Run
 from mint_core.students.encoding import StudentCounter, encode_response, response_budget
 from mint_core.students.prompts import render_prompt, write_response
-from mint_core.types import PreferenceGroup, Prompt
+from mint_core.types import PreferenceGroup, Prompt, Sample
 
 if TYPE_CHECKING:
     from mint_core.interfaces import Student
@@ -62,22 +62,36 @@ def passages_identity(run: Run) -> dict[str, Any]:
     return {**retriever.identity(), "tokens": run.resolved.config.retrieval.tokens}
 
 
-def example(run: Run) -> Example | None:
-    """The solved training sample of `predict.shots: 1`; never a sample that is reported.
+def check_example(run: Run) -> None:
+    """Refuses `predict.shots: 1` where no example can be shown.
 
-    It is drawn from the seed among the labelled training samples of the task's own data, and its list is the one that
-    an aligned student learns: the teacher's best labels with the truth placed, down to N.
+    Args:
+        run: The run, before its first stage.
 
     Raises:
         ConfigError: The student reads images, of which a prompt holds one, or no training sample has a label.
     """
     if run.resolved.config.predict.shots == 0:
-        return None
+        return
     if run.task.modality == "image":
         raise ConfigError("predict.shots=1 needs a task of texts: a prompt holds one image, that of the sample itself.")
-    known = [s for s in run.data.split("train") if s.label is not None and s.cohort is None]
-    if not known:
+    if not _solved(run):
         raise ConfigError("predict.shots=1 needs a training sample with a label, and there is none.")
+
+
+def _solved(run: Run) -> list[Sample]:
+    return [sample for sample in run.data.split("train") if sample.label is not None and sample.cohort is None]
+
+
+def example(run: Run) -> Example | None:
+    """The solved training sample of `predict.shots: 1`; never a sample that is reported.
+
+    It is drawn from the seed among the labelled training samples of the task's own data, and its list is the one that
+    an aligned student learns: the teacher's best labels with the truth placed, down to N.
+    """
+    if run.resolved.config.predict.shots == 0:
+        return None
+    known = _solved(run)
     sample = known[int(np.random.default_rng([run.resolved.config.seed, 23]).integers(len(known)))]
     ranking = run.rankings()[sample.id]
     top = run.strategy.top(ranking, sample.label)

@@ -61,7 +61,7 @@ def task_5_header(task: Task) -> None:
 def teacher_1_2_log_probs(teacher: Teacher, samples: list[Sample]) -> None:
     """Clauses 1 and 2: shape, type, and rows that are distributions."""
     rows = teacher.log_probs(samples)
-    shape = (len(samples), len(teacher.context.labels))
+    shape = (len(samples), len(teacher.labels))
     _require(rows.shape == shape, "teacher 1", f"shape {rows.shape}, expected {shape}")
     _require(rows.dtype == np.float32, "teacher 1", f"dtype {rows.dtype}, expected float32")
     _require(not (np.isnan(rows).any() or np.isposinf(rows).any()), "teacher 2", "a value is NaN or +inf")
