@@ -13,6 +13,7 @@ from PIL import Image
 
 import mint_core
 from mint_core.aligners.batches import GroupCollator
+from mint_core.aligners.rows import TrainingRows
 from mint_core.config import StudentConfig, merge, resolve
 from mint_core.errors import DataError
 from mint_core.interfaces import AlignmentJob
@@ -110,10 +111,10 @@ def test_lengths_and_steps_are_those_of_the_training(toy) -> None:
 
     context = Context(resolve(toy, registry()), RunFolder(run.path), Observer(), run.path)
     job = _job(student, groups, training_prompts(context, groups))
-    rows = GroupCollator(student, job, shared=False).batch(groups)["model"]["attention_mask"].sum(1)
+    rows = GroupCollator(TrainingRows(job), shared=False).batch(groups)["model"]["attention_mask"].sum(1)
     assert plan.lengths.max_length == int(rows.max())
     assert plan.phases[0].tokens_per_epoch.distinct == int(rows.sum())
-    shared = GroupCollator(student, job, shared=True).batch(groups)["size"].real
+    shared = GroupCollator(TrainingRows(job), shared=True).batch(groups)["size"].real
     assert plan.phases[0].tokens_per_epoch.shared == shared
 
 
@@ -287,7 +288,7 @@ def test_activations_on_meta_are_those_that_autograd_keeps(name: str, shared: bo
     counts = []
     for load, device in ((load_outline, "meta"), (load_student, "cpu")):
         student = load(config)
-        batch = GroupCollator(student, _job(student, groups, {"p": _prompt(name)}), shared=shared).batch(groups)
+        batch = GroupCollator(TrainingRows(_job(student, groups, {"p": _prompt(name)})), shared=shared).batch(groups)
         with torch.device(device):
             model = add_lora(student.model, target_modules(student.model, "attention", vision=False), 8, 8, 0.05)
         if device == "meta":

@@ -37,6 +37,8 @@ class AlignmentJob:
     """Where the adapter is saved: plain PEFT layout, safetensors."""
     advance: Callable[[int, int, Mapping[str, float]], None]
     """Call it with step, total steps and the latest figures."""
+    cache: Path | None = None
+    """A folder that lives longer than the run, for what is named by content; None = keep nothing."""
 
 
 @dataclass(frozen=True, slots=True)

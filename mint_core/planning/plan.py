@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from mint_core import processes
+from mint_core.aligners.rows import TrainingRows
 from mint_core.config import Resolved
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentJob, Layout, Student, TrainingPhase
@@ -166,16 +167,15 @@ def make_plan(
     aligner.check(job)
     observer.stage("count", reused=False)
     start = time.monotonic()
-    lengths = measure(
-        student, counted, job.prompts, job.header, rejected=rejected, advance=context.advance(len(counted), "groups")
-    )
+    rows = TrainingRows(job, rejected=rejected, keep=False)
+    lengths = measure(rows, counted, context.advance(len(counted), "groups"))
     training = tuple(replace(phase, layout=_layout(phase, lengths.groups)) for phase in training)
     phases = tuple(_phase(job, phase, lengths) for phase in training)
     shown = _lengths(context, student, lengths, sample)
     busiest = max(range(len(phases)), key=lambda at: phases[at].tokens_per_step.of(phases[at].layout))
     shape = aligner.shape(parameters)
     memory = estimate(
-        job,
+        rows,
         training[busiest],
         shape,
         _largest(counted, lengths, training[busiest]),
@@ -240,6 +240,7 @@ def _job(context: Context, student: Student, groups: Sequence[PreferenceGroup]) 
         work=nowhere,
         adapter=nowhere,
         advance=lambda *_: None,
+        cache=context.cache,
     )
 
 

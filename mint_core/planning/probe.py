@@ -64,10 +64,8 @@ def probe(aligner: Aligner, job: AlignmentJob, student: Student, *, seed: int, o
     _reset_peak(student)
     with TemporaryDirectory(prefix="mint-probe-") as folder:
         work = Path(folder)
-        small = replace(
-            job, student=student, groups=groups, work=work / "work", adapter=work / "adapter", advance=advance
-        )
-        short.align(small)
+        places = {"work": work / "work", "adapter": work / "adapter", "cache": work / "cache"}
+        short.align(replace(job, student=student, groups=groups, advance=advance, **places))
     gc.collect()
     return Probe(_per_phase(times, ends), _peak(student))
 

@@ -120,6 +120,7 @@ def align(context: Context, work: Path, out: Path) -> Facts:
             work=work / "checkpoints",
             adapter=out / "adapter",
             advance=advance,
+            cache=context.cache,
         )
         result = aligner.align(job)
         processes.wait()  # nobody still writes into the working folder
