@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from mint_core.retrieval.scores import RETRIEVER, read_names, read_scores
+from mint_core.runs.tables import read_preferences
 from numpy.typing import NDArray
 
 from mint_core.retrieval import fusion
-from mint_core.retrieval.scores import RETRIEVER, read_names, read_scores
-from mint_core.runs.tables import read_preferences
 from mint_core.types import LabelSpace
 
 Array = NDArray[np.float64]

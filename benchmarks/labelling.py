@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mint_core.interfaces import TeacherContext
+from mint_core.interfaces import Context
 from mint_core.types import ImageRef, LabelSpace, Sample
 from mint_plip.simulated import TISSUES, draw_morphology, draw_patch
 from mint_plip.teacher import Plip, PlipConfig
@@ -172,7 +172,7 @@ def published(folder: Path, files: Sequence[Path]) -> Labelled:
 
 def mint(folder: Path, files: Sequence[Path], cache: Path) -> Labelled:
     """Labels the files with the teacher, into an empty feature cache."""
-    context = TeacherContext(LabelSpace(NAMES), 0, "cpu", cache, lambda count: None)
+    context = Context(labels=LabelSpace(NAMES), seed=0, device="cpu", cache=cache, advance=lambda count: None)
     teacher = Plip(PlipConfig(model=str(folder), prompts=(PROMPT,)), context)
     warm = [InMemory(File(path).open(), f"warm {row}") for row, path in enumerate(files[:16])]
     teacher.log_probs([Sample(image.key, "test", image=image) for image in warm])
@@ -237,7 +237,10 @@ def memory_of(count: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     images = [draw_patch(draw_morphology(NAMES[row % len(NAMES)], rng), rng) for row in range(38)]
     with tempfile.TemporaryDirectory() as cache:
-        teacher = Plip(PlipConfig(), TeacherContext(LabelSpace(NAMES), 0, "cpu", Path(cache), lambda done: None))
+        teacher = Plip(
+            PlipConfig(),
+            Context(labels=LabelSpace(NAMES), seed=0, device="cpu", cache=Path(cache), advance=lambda done: None),
+        )
         log_probs = teacher.log_probs(Repeated(images, count))
     assert log_probs.shape == (count, len(NAMES))  # noqa: S101 - a benchmark checks itself
     unit = 1 if sys.platform == "darwin" else 1024

@@ -4,7 +4,7 @@
 
 published   as the authors' evaluator does it: difflib.SequenceMatcher of every generated name against every known one,
             both in lower case
-mint        `mint_metrics.similarity.best_matches` on the same responses of ten names
+mint        `mint_core.names.best_matches` on the same responses of ten names
 
 Three times are taken of mint. Cold: nothing is known but the label space, every name is new. Warm: every name was seen
 before. Evaluation: all four metrics on all responses in order, from nothing, as a run does it; names repeat there as
@@ -33,12 +33,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mint_core import names as similarity
 from mint_core.interfaces import EvaluationSample
+from mint_core.names import KNOWN, Match, best_matches
 from mint_core.types import LabelSpace, Prediction, normalise_name
-from mint_metrics import similarity
 from mint_metrics.car import CAR
 from mint_metrics.hfa import HFA
-from mint_metrics.similarity import KNOWN, Match, best_matches
 from mint_metrics.top_n import Top1, TopN
 
 ROOT = Path(__file__).parents[1]

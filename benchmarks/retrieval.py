@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.interfaces import RetrieverContext
+from mint_core.interfaces import Context
 from mint_core.plugins import registry
 from mint_core.types import Sample, TaskData
 from mint_rag import knowledge
@@ -92,10 +92,11 @@ def measure(data: TaskData, config: HpoConfig, samples: Sequence[Sample]) -> dic
     """Builds, loads and asks one retriever."""
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch)
-        context = RetrieverContext(data.labels, cache)
+        context = Context(labels=data.labels, cache=cache)
         begin = time.perf_counter()
         retriever = Hpo(config)
-        retriever.build(context)
+        retriever.context = context
+        retriever.build()
         built = time.perf_counter() - begin
         size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
         loaded = seconds_to_load(data, config, cache)
@@ -123,7 +124,8 @@ def load_again(cache: Path) -> float:
     labels = LabelSpace(tuple(names), tuple(tuple(one) for one in aliases))
     retriever = Hpo(HpoConfig.model_validate(given["config"]))
     begin = time.perf_counter()
-    retriever.build(RetrieverContext(labels, cache))
+    retriever.context = Context(labels=labels, cache=cache)
+    retriever.build()
     return time.perf_counter() - begin
 
 
@@ -245,7 +247,8 @@ def choices(place: Path) -> dict[str, dict[str, float]]:
     truth = np.array([data.labels.index(str(sample.label)) for sample in train])
     with tempfile.TemporaryDirectory() as scratch:
         retriever = Hpo(HpoConfig(method="fusion"))
-        retriever.build(RetrieverContext(data.labels, Path(scratch)))
+        retriever.context = Context(labels=data.labels, cache=Path(scratch))
+        retriever.build()
         known, label_of = retriever._known, retriever._label_of
         finder = TermFinder((name, phenotype) for name, phenotype in known.names)
         asked = [finder.find(text) for text in texts]

@@ -85,6 +85,10 @@ class Registry:
         """The names of one seam, sorted."""
         return sorted({name for found_kind, name in self._found if found_kind == kind})
 
+    def of_one_model(self, kind: str) -> frozenset[str]:
+        """Options of the components of one seam that say nothing about another `model`."""
+        return frozenset[str]().union(*(one.component.Config.of_one_model for one in self.all(kind)))
+
     def get(self, kind: str, name: str) -> Registered:
         """The component of one seam and name.
 

@@ -195,12 +195,62 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """Whose answers they are."""
+
+    who: Literal["base", "aligned", "teacher", "retriever", "chance", "baseline"]
+    free: bool = False
+    """Beside constrained answers: written without constraints."""
+    shuffled: bool = False
+    """The control that reads another sample's image."""
+    fused: bool = False
+    """The student's ranking combined with the retriever's."""
+
+    @property
+    def name(self) -> str:
+        """As files name it."""
+        flags = {"free": self.free, "shuffled": self.shuffled, "fused": self.fused}
+        return "-".join([self.who, *(flag for flag, there in flags.items() if there)])
+
+    @property
+    def title(self) -> str:
+        """As tables name it."""
+        return _TITLES[self]
+
+    @classmethod
+    def of(cls, name: str) -> Variant:
+        """The variant of a name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return VARIANTS[name]
+
+
+_TITLES = {
+    Variant("base"): "base student",
+    Variant("aligned"): "aligned student",
+    Variant("aligned", free=True): "aligned, not constrained",
+    Variant("base", free=True): "base, not constrained",
+    Variant("aligned", shuffled=True): "aligned, images shuffled",
+    Variant("base", fused=True): "base, fused",
+    Variant("aligned", fused=True): "aligned, fused",
+    Variant("teacher"): "teacher",
+    Variant("retriever"): "retriever",
+    Variant("chance"): "random list",
+    Variant("baseline"): "baseline",
+}
+VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in _TITLES}
+"""All variants by name, in the order of a table."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a student answered."""
 
     sample_id: str
     variant: str
-    """`base`, `aligned`, or `aligned-shuffled` (the control that reads another sample's image)."""
+    """Name of the `Variant`."""
     text: str = field(repr=False)
     labels: tuple[str, ...] = field(repr=False)
     """Distinct names in the order of the last list, as the student wrote them."""
@@ -212,6 +262,8 @@ class Prediction:
     """Natural logarithm of each label's probability, where the labels were scored; empty after free generation."""
     passages: tuple[str, ...] = ()
     """Sources of the retrieved passages that stood in the prompt, best first."""
+    scores: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """Where labels were scored: natural logarithms for all of them, shape (n_labels,), in the label space's order."""
 
     @classmethod
     def of_labels(cls, sample_id: str, variant: str, labels: tuple[str, ...]) -> Prediction:

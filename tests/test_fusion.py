@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mint_core.retrieval.scores import of_list, pack, unpack
 
 from mint_core.retrieval.fusion import (
     fit_weight,
@@ -12,7 +13,6 @@ from mint_core.retrieval.fusion import (
     student_votes,
     weighted,
 )
-from mint_core.retrieval.scores import of_list, pack, unpack
 from mint_core.types import LabelSpace, Prediction
 
 INF = float("inf")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mint_core.errors import ConfigError
+from mint_core.interfaces import Context
 from mint_core.preferences.listwise import Listwise, ListwiseConfig
 from mint_core.preferences.topk import place_truth
 from mint_core.testing import STRATEGY_CHECKS
@@ -39,7 +40,7 @@ def test_where_the_truth_goes(how, truth, expected) -> None:
 
 
 def test_the_worst_are_rejected_but_never_the_truth() -> None:
-    strategy = Listwise(ListwiseConfig(k=2, q=2), LABELS, 2)
+    strategy = Listwise(ListwiseConfig(k=2, q=2), Context(labels=LABELS, n=2))
     (group,) = strategy.groups(RANKING, "b")
     assert (group.chosen, group.rejected) == ((("b", "a"),), (("e", "f"),))
     (group,) = strategy.groups(RANKING, "f")
@@ -48,20 +49,20 @@ def test_the_worst_are_rejected_but_never_the_truth() -> None:
 
 @pytest.mark.parametrize(("n_labels", "n", "k"), [(5, 3, 2), (19, 5, 5), (528, 10, 10), (2, 1, 1)])
 def test_default_sizes(n_labels: int, n: int, k: int) -> None:
-    strategy = Listwise(None, LabelSpace(tuple(f"label {i}" for i in range(n_labels))), n)
+    strategy = Listwise(None, Context(labels=LabelSpace(tuple(f"label {i}" for i in range(n_labels))), n=n))
     assert (strategy.k, strategy.q) == (k, k)
 
 
 def test_sizes_beyond_the_label_space_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"k \+ q = 4 \+ 3 is larger than the label space \(6 labels\)"):
-        Listwise(ListwiseConfig(k=4, q=3), LABELS, 3)
+        Listwise(ListwiseConfig(k=4, q=3), Context(labels=LABELS, n=3))
 
 
 def test_a_longer_list_is_completed_down_the_ranking() -> None:
     """k = q = 2, N = 3: the third entry is the next label that is not rejected; CAR's top keeps k labels."""
-    strategy = Listwise(ListwiseConfig(k=2, q=2), LABELS, 3)
+    strategy = Listwise(ListwiseConfig(k=2, q=2), Context(labels=LABELS, n=3))
     (group,) = strategy.groups(RANKING, "b")
     assert (group.chosen, group.rejected) == ((("b", "a", "c"),), (("e", "f"),))
     assert strategy.top(RANKING, "b") == ("b", "a")
-    (group,) = Listwise(ListwiseConfig(k=2, q=2, complete=False), LABELS, 3).groups(RANKING, "b")
+    (group,) = Listwise(ListwiseConfig(k=2, q=2, complete=False), Context(labels=LABELS, n=3)).groups(RANKING, "b")
     assert group.chosen == (("b", "a"),)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mint_core.errors import ConfigError
+from mint_core.interfaces import Context
 from mint_core.preferences.listwise import Listwise, ListwiseConfig
 from mint_core.preferences.near_miss import NearMiss, NearMissConfig
 from mint_core.testing import STRATEGY_CHECKS
@@ -26,7 +27,7 @@ RANKING = ranking("s1", a=0.5, b=0.2, c=0.1, d=0.1, e=0.06, f=0.04)
 
 
 def strategy(n: int = 2, **options) -> NearMiss:
-    return NearMiss(NearMissConfig(**{"k": 2, "q": 2, **options}), LABELS, n)
+    return NearMiss(NearMissConfig(**{"k": 2, "q": 2, **options}), Context(labels=LABELS, n=n))
 
 
 def group(truth: str | None, n: int = 2, **options) -> PreferenceGroup:
@@ -45,8 +46,9 @@ class Confusions(NearMiss):
     class Config(NearMissConfig):
         rejected: str = "confusions"
 
-    def __init__(self, config, labels, n) -> None:
-        super().__init__(config, labels, n)
+    def __init__(self, config=None, context=None) -> None:
+        super().__init__(config, context)
+        labels = self.labels
         truths = [None if seed % 3 == 0 else labels.names[seed % len(labels)] for seed in range(30)]
         self.fit([drawn(labels, seed) for seed in range(30)], truths)
 
@@ -87,7 +89,7 @@ def test_a_list_never_takes_the_last_q_labels() -> None:
 
 
 def test_cars_lists_stay_those_of_listwise() -> None:
-    plain = Listwise(ListwiseConfig(k=2, q=2), LABELS, 2)
+    plain = Listwise(ListwiseConfig(k=2, q=2), Context(labels=LABELS, n=2))
     for truth in (None, *RANKED):
         assert strategy().top(RANKING, truth) == plain.top(RANKING, truth)
         assert strategy().bottom(RANKING, truth) == plain.bottom(RANKING, truth)
@@ -148,8 +150,9 @@ def test_a_truth_that_the_training_split_lacks_falls_back_to_the_ranking() -> No
 
 def test_the_prefer_stage_shows_the_whole_training_split(install_plugin, tmp_path, monkeypatch) -> None:
     """Through a run, until the preferences: those of confusions differ from those of the ranking alone."""
-    import mint_core
     from mint_core.runs.tables import read_preferences
+
+    import mint_core
     from tests.test_run import TOY
     from tests.tiny_students import build
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mint_core.runs.tables import read_preferences, write_preferences
 from pydantic import ValidationError
 
 from mint_core.errors import ConfigError
+from mint_core.interfaces import Context
 from mint_core.preferences.listwise import Listwise, ListwiseConfig
 from mint_core.preferences.pairwise import Pairwise, WeightedConfig
-from mint_core.runs.tables import read_preferences, write_preferences
 from mint_core.testing import STRATEGY_CHECKS
 from mint_core.types import LabelSpace, PreferenceGroup, Ranking
 
@@ -19,7 +20,9 @@ RANKING = Ranking("s1", RANKED, np.log(np.array([0.5, 0.2, 0.1, 0.1, 0.06, 0.04]
 
 
 def group(known: str | None, *, ranking: Ranking = RANKING, **options) -> PreferenceGroup:
-    (found,) = Pairwise(WeightedConfig(**{"k": 3, "q": 2, **options}), LABELS, 3).groups(ranking, known)
+    (found,) = Pairwise(WeightedConfig(**{"k": 3, "q": 2, **options}), Context(labels=LABELS, n=3)).groups(
+        ranking, known
+    )
     return found
 
 
@@ -58,7 +61,7 @@ def test_the_labels_are_those_of_listwise() -> None:
     for how in ("promote", "swap", "replace-first"):
         for truth in (None, *RANKED):
             options = {"k": 3, "q": 2, "truth": how}
-            (lists,) = Listwise(ListwiseConfig(**options), LABELS, 3).groups(RANKING, truth)
+            (lists,) = Listwise(ListwiseConfig(**options), Context(labels=LABELS, n=3)).groups(RANKING, truth)
             found = group(truth, truth=how)
             assert tuple(label for (label,) in found.chosen) == lists.chosen[0]
             assert tuple(label for (label,) in found.rejected) == lists.rejected[0]
@@ -92,8 +95,8 @@ def test_a_share_for_the_truth(truth, rule, expected) -> None:
 @pytest.mark.parametrize(
     "strategy",
     [
-        Listwise(ListwiseConfig(k=3, q=2, unlabelled="skip"), LABELS, 3),
-        Pairwise(WeightedConfig(k=3, q=2, unlabelled="skip"), LABELS, 3),
+        Listwise(ListwiseConfig(k=3, q=2, unlabelled="skip"), Context(labels=LABELS, n=3)),
+        Pairwise(WeightedConfig(k=3, q=2, unlabelled="skip"), Context(labels=LABELS, n=3)),
     ],
 )
 def test_samples_without_a_truth_can_be_left_out(strategy) -> None:
@@ -135,7 +138,9 @@ def test_probabilities_too_small_for_a_float() -> None:
     tiny = replace(RANKING, log_probs=np.array([0, -800, -801, -900, -901, -902], np.float32))
     found = group("b", ranking=tiny, weights="teacher", truth_share=0.5, k=3)
     assert sum(found.chosen_weights) == pytest.approx(1)
-    (found,) = Pairwise(WeightedConfig(k=2, q=1, weights="teacher", truth_share=0.0), LABELS, 3).groups(tiny, "b")
+    (found,) = Pairwise(
+        WeightedConfig(k=2, q=1, weights="teacher", truth_share=0.0), Context(labels=LABELS, n=3)
+    ).groups(tiny, "b")
     assert found.chosen_weights == (0.0, 1.0)
 
 
@@ -147,7 +152,7 @@ def test_shares_are_between_0_and_1(share) -> None:
 
 def test_sizes_beyond_the_label_space_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"strategy 'pairwise': k \+ q = 4 \+ 3 is larger"):
-        Pairwise(WeightedConfig(k=4, q=3), LABELS, 3)
+        Pairwise(WeightedConfig(k=4, q=3), Context(labels=LABELS, n=3))
 
 
 def test_weights_survive_the_table(tmp_path) -> None:

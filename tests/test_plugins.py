@@ -12,7 +12,7 @@ import pytest
 
 from mint_core import hookspecs
 from mint_core.errors import ConfigError, PluginError
-from mint_core.interfaces import RetrieverContext
+from mint_core.interfaces import Context
 from mint_core.plugins import SEAMS, canonical, discover, registry
 from mint_core.testing import RETRIEVER_CHECKS, TEACHER_CHECKS, teacher_context
 from mint_core.types import LabelSpace, Sample
@@ -67,7 +67,8 @@ def test_the_examples_of_the_docs_are_plugins_that_keep_their_contracts(install_
 
     found = registry().get("retriever", "glossary").component
     retriever = found(found.Config())
-    retriever.build(RetrieverContext(labels, tmp_path))
+    retriever.context = Context(labels=labels, cache=tmp_path)
+    retriever.build()
     for check in RETRIEVER_CHECKS:
         check(retriever, samples, labels)
     assert retriever.retrieve(samples)[0][0].label == "Liver"

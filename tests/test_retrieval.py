@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from mint_core.retrieval.scores import read_scores
 from PIL import Image
 
 import mint_core
@@ -25,7 +26,6 @@ from mint_core.retrieval.fusion import (
     reciprocal_rank,
 )
 from mint_core.retrieval.passages import add_passages
-from mint_core.retrieval.scores import read_scores
 from mint_core.students.encoding import encode_prompt, encode_response
 from mint_core.students.prompts import fence_passages, with_passages, write_response
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt, Sample

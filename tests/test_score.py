@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from mint_core.answering.answer import answers
 from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import mint_core
 from mint_core.answering import branches
-from mint_core.answering.answer import answers
 from mint_core.answering.generate import stop_tokens
 from mint_core.answering.ranking import rank, read_student_rankings
 from mint_core.answering.score import label_tokens, score, with_rows, with_tries

@@ -105,14 +105,13 @@ class Library(Retriever):
     name = "library"
     Config: ClassVar[type[Any]] = LibraryConfig
 
-    def build(self, context):
-        self.labels = context.labels
+    def build(self):
         folder = self.config.folder
         self.texts = {
             name: (folder / f"{name}.txt").read_text() if folder else f"{name} is an organ."
-            for name in context.labels.names
+            for name in self.labels.names
         }
-        context.advance(len(self.texts))
+        self.context.advance(len(self.texts))
 
     def retrieve(self, samples):
         best = np.argsort(-self._scores(samples), axis=1, kind="stable")[:, : self.config.passages]

@@ -6,27 +6,29 @@ import base64
 import io
 import ipaddress
 import json
+import os
 import random
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from types import TracebackType
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mint_core.answering.engine import Answered, Asking, Engine, Prompts
+from mint_core.config import EndpointConfig
 from mint_core.decoding import ahead
 from mint_core.errors import ConfigError, DataError, ModelError
-from mint_core.interfaces.task import Unreadable
-from mint_core.students.prompts import parse_response, write_response
-from mint_core.types import ImageRef, LabelSpace, Prediction, Prompt
+from mint_core.interfaces import Unreadable
+from mint_core.students.control import defuse
+from mint_core.students.prompts import chat_turns
+from mint_core.types import ImageRef, Modality, Prompt
 
 if TYPE_CHECKING:
     import httpx2
 
-VARIANT = "endpoint"
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; doubled before every further one."""
 LONGEST_WAIT = 60.0
@@ -35,26 +37,6 @@ LARGEST_ANSWER = 8 * 2**20
 IN_A_ROW = 3
 """So many samples in a row without an answer mean that the server is gone, and not that the samples are odd."""
 _TRY_AGAIN = (408, 409, 425, 429)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointOptions:
-    """Which server is asked, and how."""
-
-    url: str
-    """Base address, for example `http://localhost:8000/v1`."""
-    model: str
-    key: str | None = field(default=None, repr=False)
-    key_name: str = "MINT_API_KEY"
-    """Environment variable that holds the key, for messages."""
-    timeout: float = 120.0
-    """Seconds for one answer."""
-    retries: int = 4
-    parallel: int = 4
-    """Requests at a time."""
-    max_tokens: int | None = None
-    request: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the request; null takes a field out."""
 
 
 def checked_url(url: str) -> str:
@@ -69,9 +51,11 @@ def checked_url(url: str) -> str:
     except ValueError:
         host = None
     if host is None or parts.scheme not in ("http", "https"):
-        raise ConfigError("--endpoint takes an address such as http://localhost:8000/v1.")
+        raise ConfigError("An endpoint is an address such as http://localhost:8000/v1.")
     if parts.username is not None or parts.password is not None:
-        raise ConfigError("Write no name and password into --endpoint; put the key into an environment variable.")
+        raise ConfigError(
+            "Write no name and password into the address of an endpoint; put the key into an environment variable."
+        )
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return parts._replace(path=f"{path}/chat/completions", fragment="").geturl()
 
@@ -92,10 +76,50 @@ def is_local(url: str) -> bool:
         return False
 
 
-def token_limit(header: str, labels: LabelSpace, n: int) -> int:
-    """Tokens for the longest list and half again, without the model's tokenizer: two characters each."""
-    longest = tuple(sorted(labels.names, key=len)[-n:])
-    return 64 + int(0.75 * len(write_response(header, longest)))
+def check_consent(config: EndpointConfig, modality: Modality) -> str:
+    """Refuses to send samples to another machine unless the user has said that they may leave this one.
+
+    Args:
+        config: Which server.
+        modality: What is sent.
+
+    Returns:
+        One sentence for the person who waits; empty where nothing leaves this machine.
+
+    Raises:
+        ConfigError: They would leave this machine, and nobody has allowed it.
+    """
+    where = shown(checked_url(config.url))
+    if is_local(config.url):
+        return ""
+    what = "texts" if modality == "text" else "images"
+    if not config.send_text:
+        raise ConfigError(
+            f"{where} is another machine: patients' {what} would be sent there; if you may do that, allow it with "
+            "--send-text or --set predict.endpoint.send_text=true."
+        )
+    plain = ", unencrypted" if config.url.startswith("http:") else ""
+    return f"Patients' {what} leave this machine: they are sent to {where}{plain}."
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterCounter:
+    """Counts without the model's tokenizer, and rather too many: two characters make a token."""
+
+    context: int | None = None
+    """The model's context in tokens; None where nobody said."""
+
+    def prompt(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, its image aside."""
+        return sum(self.response(message.content) for message in prompt.messages)
+
+    def response(self, text: str) -> int:
+        """Tokens of a response."""
+        return 16 + len(text) // 2
+
+    def left(self, sample_id: str, prompt: Prompt) -> int | None:
+        """What the context leaves behind a prompt."""
+        return None if self.context is None else self.context - self.prompt(prompt)
 
 
 class _Again(Exception):
@@ -106,53 +130,49 @@ class _Again(Exception):
         self.wait = wait
 
 
-class Endpoint:
-    """Asks a server, a few samples at a time. Use it as a context manager.
+class Endpoint(Engine):
+    """Asks a server, a few samples at a time.
 
     Args:
-        options: Which server, and how.
-        header: First line of a response.
+        asking: What is the same for all questions; `asking.config.endpoint` says which server, and how.
 
     Raises:
-        ConfigError: The address is wrong, or the HTTP client is not installed.
+        ConfigError: The address is wrong, no model is named, or the HTTP client is not installed.
     """
 
-    def __init__(self, options: EndpointOptions, header: str) -> None:
+    def __init__(self, asking: Asking) -> None:
         try:
             import httpx2
         except ImportError:
-            raise ConfigError("--endpoint needs an HTTP client; run `pip install 'mint-core[endpoint]'`.") from None
-        self.options, self.header = options, header
-        self.url = checked_url(options.url)
+            raise ConfigError("An endpoint needs an HTTP client; run `pip install 'mint-core[endpoint]'`.") from None
+        self.asking, self.counter = asking, CharacterCounter()
+        self.config = asking.config.endpoint
+        self.url = checked_url(self.config.url)
+        key = os.environ.get(self.config.api_key_env, "").strip()
         self._errors: Any = httpx2.HTTPError
         self._timeouts: Any = httpx2.TimeoutException
         self._client: httpx2.Client = httpx2.Client(
-            headers={"Authorization": f"Bearer {options.key}"} if options.key else {},
-            timeout=options.timeout,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=self.config.timeout,
             follow_redirects=False,
-            trust_env=not is_local(options.url),  # a proxy would carry the samples off this machine
+            trust_env=not is_local(self.config.url),  # a proxy would carry the samples off this machine
         )
-        self._pool = ThreadPoolExecutor(options.parallel, thread_name_prefix="mint-endpoint")
+        self._pool = ThreadPoolExecutor(self.config.parallel, thread_name_prefix="mint-endpoint")
         self._stop = threading.Event()
 
-    def __enter__(self) -> Endpoint:
-        return self
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The server without what may hold a key, and the model."""
+        return {"engine": "endpoint", "endpoint": shown(self.url), "model": self.config.model}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """See `Engine.close`."""
         self._stop.set()  # wakes those that wait for their next attempt
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._client.close()
 
-    def answers(self, prompts: Mapping[str, Prompt]) -> Iterator[Prediction | Unreadable]:
-        """Answers prompts in their order.
-
-        Args:
-            prompts: Prompt per sample id.
-
-        Yields:
-            Predictions, and samples that the server refused or did not answer.
+    def answers(self, variant: str, prompts: Prompts, *, free: bool = False) -> Iterator[list[Answered]]:
+        """See `Engine.answers`; one at a time, in their order. Samples that the server refuses are named as such.
 
         Raises:
             ModelError: The server knows neither key, model nor path, or has gone away.
@@ -162,7 +182,7 @@ class Endpoint:
             return item[0], self._pool.submit(self._ask, item[1])
 
         missed = 0
-        for sample_id, answer in ahead(prompts.items(), start, self.options.parallel):
+        for sample_id, answer in ahead(prompts.items(), start, self.config.parallel):
             try:
                 text = answer.result()
             except _Again as problem:
@@ -172,20 +192,19 @@ class Endpoint:
                         f"{shown(self.url)} left {missed} samples in a row without an answer ({problem}); see to the "
                         "server and give the same command again."
                     ) from None
-                yield Unreadable(sample_id, f"Sample {sample_id}: {shown(self.url)} gave no answer ({problem}).")
+                yield [Unreadable(sample_id, f"Sample {sample_id}: {shown(self.url)} gave no answer ({problem}).")]
                 continue
             except DataError as problem:
-                yield Unreadable(sample_id, f"Sample {sample_id}: {problem}")
+                yield [Unreadable(sample_id, f"Sample {sample_id}: {problem}")]
                 continue
             missed = 0
-            parsed = parse_response(text, self.header)
-            yield Prediction(sample_id, VARIANT, text, parsed.labels, parsed.n_listed, parsed.well_formed)
+            yield [self.asking.read(sample_id, variant, text)]
 
     def _ask(self, prompt: Prompt) -> str:
         """One answer, after as many attempts as it takes."""
         payload = self._payload(prompt)
         wait = FIRST_WAIT
-        for left in range(self.options.retries, -1, -1):
+        for left in range(self.config.retries, -1, -1):
             try:
                 return self._post(payload)
             except _Again as problem:
@@ -196,17 +215,16 @@ class Endpoint:
         raise AssertionError("the last attempt returns or raises")
 
     def _payload(self, prompt: Prompt) -> dict[str, Any]:
-        messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
+        prompt = defuse(prompt).prompt
+        picture = None
         if prompt.image is not None:
-            user = next(message for message in messages if message["role"] == "user")
             picture = {"type": "image_url", "image_url": {"url": _as_url(prompt.image)}}
-            user["content"] = [picture, {"type": "text", "text": user["content"]}]
         payload = {
-            "model": self.options.model,
-            "messages": messages,
+            "model": self.config.model,
+            "messages": chat_turns(prompt, parts=False, picture=picture),
             "temperature": 0,
-            "max_tokens": self.options.max_tokens,
-            **self.options.request,
+            "max_tokens": self.asking.budget(self.counter),
+            **self.config.request,
         }
         return {name: value for name, value in payload.items() if value is not None}
 
@@ -215,7 +233,7 @@ class Endpoint:
             with self._client.stream("POST", self.url, json=payload) as response:
                 body = self._body(response)
         except self._timeouts:
-            raise _Again(f"no answer within {self.options.timeout:g} s") from None
+            raise _Again(f"no answer within {self.config.timeout:g} s") from None
         except self._errors as error:  # no word of it: it may quote the request
             raise _Again(f"the connection failed, {type(error).__name__}") from None
         status = response.status_code
@@ -227,7 +245,7 @@ class Endpoint:
 
     def _body(self, response: httpx2.Response) -> bytes:
         """What the server says, within the limits of size and time; a client's own timeout counts from byte to byte."""
-        end = time.monotonic() + self.options.timeout
+        end = time.monotonic() + self.config.timeout
         parts, size = [], 0
         for part in response.iter_bytes():
             parts.append(part)
@@ -235,20 +253,20 @@ class Endpoint:
             if size > LARGEST_ANSWER:
                 raise _Again(f"an answer of more than {LARGEST_ANSWER // 2**20} MiB")
             if time.monotonic() > end:
-                raise _Again(f"no complete answer within {self.options.timeout:g} s")
+                raise _Again(f"no complete answer within {self.config.timeout:g} s")
         return b"".join(parts)
 
     def _refuse(self, status: int, code: str) -> None:
         where = shown(self.url)
         if status in (401, 403):
-            raise ModelError(f"{where} refuses the key ({status}{code}); put it into {self.options.key_name}.")
+            raise ModelError(f"{where} refuses the key ({status}{code}); put it into {self.config.api_key_env}.")
         if status in (404, 405):
             raise ModelError(
-                f"{where} knows no model '{self.options.model}' or no such path ({status}{code}); most servers want an "
-                "--endpoint that ends in /v1 and a --model out of their list of models."
+                f"{where} knows no model '{self.config.model}' or no such path ({status}{code}); most servers want an "
+                "address that ends in /v1 and a model out of their list of models."
             )
         if status < 400:
-            raise ModelError(f"{where} answers {status} and points elsewhere; give the right address to --endpoint.")
+            raise ModelError(f"{where} answers {status} and points elsewhere; give the right address of the endpoint.")
         raise DataError(f"{where} refuses the prompt ({status}{code}); it may be too long or not to its liking.")
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mint_core.answering.scores import retriever_scores, scores_of
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Retriever
 from mint_core.retrieval import fusion
-from mint_core.retrieval.scores import of_list, of_prediction, retriever_scores
 from mint_core.students.prompts import write_response
 from mint_core.types import LabelSpace, Prediction, Sample
 
@@ -38,7 +38,7 @@ class Fusion:
 
         Args:
             samples: What the student reads of them.
-            predictions: The student's answer for each; where it scored the labels, for all of them.
+            predictions: The student's answer for each.
 
         Raises:
             ConfigError: The retriever ranks no labels.
@@ -46,19 +46,16 @@ class Fusion:
         theirs = retriever_scores(self.retriever, samples, self.labels)
         if theirs is None:
             raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
-        own = np.stack([self._row(prediction) for prediction in predictions])
+        own = scores_of(predictions, self.labels)
         both = fusion.combine(own, theirs, fusion.mask(self.taught, self.labels), self.weight)
         return [self._best(prediction, row) for prediction, row in zip(predictions, both, strict=True)]
-
-    def _row(self, prediction: Prediction) -> fusion.Scores:
-        return of_prediction(prediction, self.labels) if prediction.log_probs else of_list(prediction, self.labels)
 
     def _best(self, prediction: Prediction, row: fusion.Scores) -> Prediction:
         best = fusion.order(row)[: self.listed]
         names = tuple(self.labels.names[column] for column in best)
+        if prediction.scores is None:  # what the student wrote stays what it wrote
+            return replace(prediction, labels=names)
         logs = row - np.logaddexp.reduce(row)
         log_probs = () if self.weight is None else tuple(round(float(logs[column]), 5) for column in best)
-        if not prediction.log_probs:  # what the student wrote stays what it wrote
-            return replace(prediction, labels=names)
         text = write_response(self.header, names)
         return replace(prediction, text=text, labels=names, n_listed=len(names), log_probs=log_probs)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mint_core.students.encoding import check_length, encode_prompt, encode_response, end_token, stack
-from mint_core.students.prompts import write_response
-from mint_core.types import LabelSpace, Prompt
+from mint_core.students.encoding import EncodedPrompt, append_response, check_length, encode_prompt, end_token, stack
+from mint_core.types import Prompt
 
 if TYPE_CHECKING:
     import torch
@@ -15,18 +15,53 @@ if TYPE_CHECKING:
     from mint_core.interfaces import Student
 
 
-def response_budget(student: Student, header: str, labels: LabelSpace, n: int) -> int:
-    """Tokens that the longest list of N labels takes, and half again.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A response that has been begun: its prompt with what was written so far."""
+
+    prompt: EncodedPrompt
+    written: list[int] = field(default_factory=list)
+    """Tokens of the response, without its end."""
+    ended: bool = False
+
+
+def begin(student: Student, prompts: Mapping[str, Prompt], max_new_tokens: int) -> list[Begun]:
+    """Encodes prompts whose responses may take so many tokens.
+
+    Raises:
+        DataError: A prompt and its response do not fit the student's context.
+    """
+    encoded = [encode_prompt(student, sample_id, prompt) for sample_id, prompt in prompts.items()]
+    for prompt in encoded:
+        check_length(student, prompt.sample_id, prompt.length + max_new_tokens)
+    return [Begun(prompt) for prompt in encoded]
+
+
+def go_on(student: Student, model: Any, begun: Sequence[Begun], max_new_tokens: int) -> list[Begun]:
+    """Goes on writing responses that have not ended, greedily.
 
     Args:
-        student: Its tokenizer counts.
-        header: First line of a response.
-        labels: The label space; the N names with the most tokens make the longest list.
-        n: Labels per response.
+        student: Processor and device.
+        model: The student, perhaps with an adapter.
+        begun: One batch.
+        max_new_tokens: Tokens that are added to each, at most.
     """
-    tokens = {name: len(student.tokenizer(name, add_special_tokens=False)["input_ids"]) for name in labels.names}
-    longest = tuple(sorted(labels.names, key=lambda name: -tokens[name])[:n])
-    return int(1.5 * len(encode_response(student, write_response(header, longest), ""))) + 4
+    rows = [append_response(one.prompt, one.written) if one.written else one.prompt.tensors for one in begun]
+    end_of_turn = begun[0].prompt.end_of_turn
+    stops = set(stop_tokens(student, end_of_turn))
+    added = greedy(student, model, rows, end_of_turn, max_new_tokens=max_new_tokens).tolist()
+    result = []
+    for one, tokens in zip(begun, added, strict=True):
+        end = next((place for place, token in enumerate(tokens) if token in stops), None)
+        ended = end is not None
+        result.append(replace(one, written=[*one.written, *tokens[:end]], ended=ended))
+    return result
+
+
+def texts(student: Student, begun: Sequence[Begun]) -> list[str]:
+    """What was written."""
+    written = [one.written for one in begun]
+    return list(student.tokenizer.batch_decode(written, skip_special_tokens=True))
 
 
 def generate(
@@ -50,13 +85,9 @@ def generate(
     model = student.model if model is None else model
     ids = list(prompts)
     for start in range(0, len(ids), batch_size):
-        chunk = ids[start : start + batch_size]
-        encoded = [encode_prompt(student, sample_id, prompts[sample_id]) for sample_id in chunk]
-        for prompt in encoded:
-            check_length(student, prompt.sample_id, prompt.length + max_new_tokens)
-        rows = [prompt.tensors for prompt in encoded]
-        answers = greedy(student, model, rows, encoded[0].end_of_turn, max_new_tokens=max_new_tokens)
-        yield from zip(chunk, student.tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True)
+        batch = begin(student, {i: prompts[i] for i in ids[start : start + batch_size]}, max_new_tokens)
+        answers = go_on(student, model, batch, max_new_tokens)
+        yield from zip((one.prompt.sample_id for one in answers), texts(student, answers), strict=True)
 
 
 def greedy(

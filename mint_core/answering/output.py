@@ -92,7 +92,10 @@ class Output:
         """Collects what is done, and takes out of the file what is not."""
         kept = self.path.with_name(self.path.name + ".tmp")
         dropped = 0
-        with self.path.open(encoding="utf-8", errors="replace", newline="\n") as old, kept.open("w", newline="") as new:
+        with (
+            self.path.open(encoding="utf-8", errors="replace", newline="\n") as old,
+            kept.open("w", encoding="utf-8", newline="") as new,
+        ):
             for number, line in enumerate(old, 1):
                 if not line.endswith("\n"):
                     dropped += 1  # only a last line can be cut off

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mint_core.answering.scores import FOLDER, ScoreTable
 from mint_core.errors import DataError
-from mint_core.retrieval.scores import SCORES, read_names, read_scores
 from mint_core.types import LabelSpace, Ranking
 
 if TYPE_CHECKING:
@@ -69,11 +69,12 @@ def read_student_rankings(run: Path, variant: str = "aligned") -> dict[str, Stud
     Raises:
         DataError: The run did not score all labels, or has no such variant.
     """
-    path = run / SCORES
-    if not path.is_file():
-        raise DataError(f"{run} holds no {SCORES}; make the run with --set predict.decode=score.")
-    found = read_scores(path)
-    if variant not in found:
-        raise DataError(f"{path} holds no scores of '{variant}'; available: {', '.join(found)}.")
-    labels = LabelSpace(read_names(path))
-    return {sample: rank(sample, row, labels) for sample, row in found[variant].items()}
+    folder = run / FOLDER
+    table = ScoreTable.read(folder)
+    if table is None:
+        raise DataError(f"{run} holds no scores of all labels; make the run with --set predict.decode=score.")
+    if variant not in table.variants:
+        raise DataError(f"{folder} holds no scores of '{variant}'; available: {', '.join(table.variants)}.")
+    labels = LabelSpace(table.labels)
+    rows = table.rows(variant, table.samples)
+    return {sample: rank(sample, row, labels) for sample, row in zip(table.samples, rows, strict=True)}

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mint_core.errors import ModelError
 from mint_core.types import LabelSpace, Modality
-
-if TYPE_CHECKING:
-    from mint_core.runs.context import Context
 
 FORMAT = 1
 """Raise it when an older mint could not use the file."""
@@ -71,47 +67,6 @@ class AdapterRecord(_Record):
     def label_space(self) -> LabelSpace:
         """The labels of the training."""
         return LabelSpace(self.labels, self.aliases)
-
-
-def write_record(adapter: Path, context: Context) -> None:
-    """Writes `mint.json`.
-
-    Args:
-        adapter: The adapter's folder.
-        context: The run.
-    """
-    from mint_core.files import write_json
-    from mint_core.students.load import fingerprint, hub_commit
-
-    task, student, labels = context.resolved.task, context.resolved.config.student, context.data.labels
-    paths = {name for name, value in task.config if isinstance(value, Path)}
-    local = Path(student.model).exists() and context.embedded is None
-    weights = str(context.embedded.path) if context.embedded else student.model
-    record = AdapterRecord(
-        format=FORMAT,
-        mint=version("mint-core"),
-        task=TaskRecord(
-            name=task.registered.component.name,
-            version=task.registered.component.version,
-            distribution=task.registered.distribution,
-            config={name: value for name, value in task.record["config"].items() if name not in paths},
-        ),
-        student=StudentRecord(
-            model=str(Path(student.model).resolve()) if local else student.model,
-            revision=student.revision if context.embedded else hub_commit(student.model, student.revision),
-            dtype=student.dtype,
-            attention=student.attention,
-            fingerprint=fingerprint(weights, student.revision),
-        ),
-        header=context.task.header,
-        modality=context.task.modality,
-        n=context.n,
-        simulated=context.data.simulated,
-        labels=labels.names,
-        aliases=labels.aliases,
-        taught=tuple(name for name in labels.names if name in context.taught),
-    )
-    write_json(adapter / NAME, record.model_dump(mode="json"))
 
 
 def read_record(adapter: Path) -> AdapterRecord:

@@ -6,26 +6,26 @@ import importlib.util
 import os
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mint_core.answering.engine import Answered, Asking, Engine, Prompts
 from mint_core.answering.generate import stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, DataError, ModelError
-from mint_core.interfaces import Student
-from mint_core.interfaces.task import Unreadable
-from mint_core.students.encoding import EncodedPrompt, check_length, encode_prompt
+from mint_core.interfaces import Student, Unreadable
+from mint_core.students.control import check_labels
+from mint_core.students.encoding import EncodedPrompt, StudentCounter, check_length, encode_prompt
 from mint_core.students.load import explain_load_failure, hub_commit
-from mint_core.students.prompts import parse_response, render_prompt
-from mint_core.types import Prediction, Prompt
+from mint_core.students.prompts import render_prompt
+from mint_core.types import Prompt
 
-BATCH = 512
-"""Prompts handed over at a time: vLLM keeps a GPU busy by itself, and answers are written when a batch is complete."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes for `max_lora_rank`."""
 _LORA = 1
+_OTHERWISE = "use predict.engine=transformers"
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _OURS = (
     *("model", "tokenizer", "revision", "tokenizer_revision", "trust_remote_code", "dtype"),
@@ -50,9 +50,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     for key in options:
         if key in _OURS:
-            raise ConfigError(f"--vllm takes no {key}: it follows from the adapter and the options of the student.")
+            raise ConfigError(
+                f"predict.vllm takes no {key}: it follows from the adapter and the options of the student."
+            )
     if importlib.util.find_spec("vllm") is None:
-        raise ConfigError("--engine vllm needs vLLM, which is not installed; run `pip install 'mint-core[vllm]'`.")
+        raise ConfigError("predict.engine=vllm needs vLLM, which is not here; run `pip install 'mint-core[vllm]'`.")
 
 
 def allowed_rank(rank: int) -> int:
@@ -67,22 +69,22 @@ def allowed_rank(rank: int) -> int:
     for allowed in RANKS:
         if allowed >= rank:
             return allowed
-    raise ModelError(f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}; use --engine transformers.")
+    raise ModelError(f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}; {_OTHERWISE}.")
 
 
-class VllmEngine:
-    """A student with its adapter in vLLM's engine.
+class VllmEngine(Engine):
+    """A student in vLLM's engine, as it is and with an adapter.
 
     Args:
         config: Which student, and in which precision.
         path: A folder to load from instead of `config.model` (the embedded student).
-        adapter: A folder in plain PEFT layout.
+        adapter: A folder in plain PEFT layout; None where the student only answers as it is.
+        asking: What is the same for all questions; `asking.config.vllm` are further options of vLLM's engine.
+        tell: Gets what the person who waits must know.
         shows_images: Whether prompts will hold an image.
-        options: Further options of vLLM's engine, for example `tensor_parallel_size`.
 
     Attributes:
         student: Processor, config and shapes without weights, which vLLM holds.
-        whole: Whether vLLM told that every layer of the adapter is in use.
 
     Raises:
         ConfigError: The device or an option is not vLLM's.
@@ -93,12 +95,13 @@ class VllmEngine:
         self,
         config: StudentConfig,
         path: str | None,
-        adapter: Path,
+        adapter: Path | None,
+        asking: Asking,
+        tell: Callable[[str], None],
         *,
         shows_images: bool,
-        options: Mapping[str, Any],
     ) -> None:
-        source = path or config.model
+        source, options = path or config.model, asking.config.vllm
         _set_environment(offline=Path(source).exists())
         check_options(options)
         device = _device(config.device)
@@ -106,7 +109,8 @@ class VllmEngine:
         self.student = _outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
         if shows_images and not self.student.reads_images:
             raise ModelError(f"The task shows images, but the student {source} reads text only.")
-        rank = allowed_rank(_adapter_rank(self.student, adapter))
+        check_labels(asking.labels, self.student.processor)
+        self.asking, self.counter = asking, StudentCounter(self.student)
         revision = hub_commit(source, config.revision)
         modalities = {"image": int(shows_images), "video": 0}
         given: dict[str, Any] = {
@@ -114,21 +118,27 @@ class VllmEngine:
             "max_model_len": -1,  # the student's context, or what the memory holds of it
             "use_tqdm_on_load": False,
             "mm_processor_cache_gb": 0,  # no image comes twice
-            "enable_tower_connector_lora": _adapts_vision(adapter),
+            **(_lora(self.student, adapter) if adapter else {}),
             **options,
             "model": source,
             "revision": revision,
             "tokenizer_revision": revision,
             "trust_remote_code": config.trust_remote_code,
             "dtype": _DTYPES[dtype],
-            "enable_lora": True,
-            "max_loras": 1,
-            "max_lora_rank": rank,
             **({"limit_mm_per_prompt": modalities} if self.student.reads_images else {}),
         }
         self._engine = _start(source, given)
+        self._request: Any = None
+        self._tell = tell
+
+    def put_on(self, adapter: Path) -> None:
+        """See `Engine.put_on`; it is the adapter that the engine was made for."""
         self._request = self._add(adapter)
-        self.whole = self._check_whole(adapter)
+        if not self._check_whole(adapter):
+            self._tell(
+                "This version of vLLM does not tell whether it uses the whole adapter; compare a few answers "
+                "with those of predict.engine=transformers."
+            )
 
     def _add(self, adapter: Path) -> Any:
         from vllm.lora.request import LoRARequest
@@ -137,9 +147,7 @@ class VllmEngine:
         try:
             self._engine.llm_engine.add_lora(request)
         except Exception as error:
-            raise ModelError(
-                f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); use --engine transformers."
-            ) from error
+            raise ModelError(f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}.") from error
         return request
 
     def _check_whole(self, adapter: Path) -> bool:
@@ -150,39 +158,23 @@ class VllmEngine:
         missing = sorted(set.intersection(*(set(one) for one in told)))
         if missing:
             raise ModelError(
-                f"vLLM would leave out {len(missing)} layers of the adapter in {adapter}, {missing[0]} among them; use "
-                "--engine transformers."
+                f"vLLM would leave out {len(missing)} layers of the adapter in {adapter}, {missing[0]} among them; "
+                f"{_OTHERWISE}."
             )
         return True
 
-    def answers(
-        self, variant: str, prompts: Mapping[str, Prompt], header: str, *, budget: int, batch_size: int = BATCH
-    ) -> Iterator[Prediction | Unreadable]:
-        """Answers prompts greedily, batch by batch.
-
-        Args:
-            variant: Name of the variant, written into every prediction.
-            prompts: Prompt per sample id.
-            header: First line of a response.
-            budget: Length limit of a response in tokens.
-            batch_size: Prompts handed over at a time.
-
-        Yields:
-            Per prompt, in order, a prediction, or why its sample cannot be answered.
-
-        Raises:
-            ModelError: vLLM stopped, or reads a prompt otherwise than the student does.
-        """
+    def answers(self, variant: str, prompts: Prompts, *, free: bool = False) -> Iterator[list[Answered]]:
+        """See `Engine.answers`; a prompt that vLLM reads otherwise than the student does is a ModelError."""
         ids = list(prompts)
-        for start in range(0, len(ids), batch_size):
-            read = {key: self._read(key, prompts[key], budget) for key in ids[start : start + batch_size]}
+        budget = self.asking.budget(self.counter)
+        size = self.asking.batch_size
+        for start in range(0, len(ids), size):
+            read = {key: self._read(key, prompts[key], budget) for key in ids[start : start + size]}
             texts = self._generate({key: one for key, one in read.items() if not isinstance(one, Unreadable)}, budget)
-            for key, one in read.items():
-                if isinstance(one, Unreadable):
-                    yield one
-                    continue
-                parsed = parse_response(texts[key], header)
-                yield Prediction(key, variant, texts[key], parsed.labels, parsed.n_listed, parsed.well_formed)
+            yield [
+                one if isinstance(one, Unreadable) else self.asking.read(key, variant, texts[key])
+                for key, one in read.items()
+            ]
 
     def _read(self, sample_id: str, prompt: Prompt, budget: int) -> _Row | Unreadable:
         try:
@@ -198,7 +190,7 @@ class VllmEngine:
         if length > limit:
             raise DataError(
                 f"Sample {sample_id}: prompt and response take {length} tokens, and vLLM has room for {limit} here; "
-                "raise max_model_len, or give it more memory, for example with --vllm tensor_parallel_size=2."
+                "raise max_model_len, or give it more memory, for example predict.vllm.tensor_parallel_size=2."
             )
 
     def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, str]:
@@ -216,13 +208,13 @@ class VllmEngine:
         except Exception as error:  # no word of it: it may quote a prompt
             raise ModelError(
                 f"vLLM stopped while it answered ({type(error).__name__}); the same command goes on where it stopped, "
-                "and --engine transformers does without vLLM."
+                "and predict.engine=transformers does without vLLM."
             ) from None
         for (sample_id, row), output in zip(rows.items(), outputs, strict=True):
             if list(output.prompt_token_ids) != row.ids:
                 raise ModelError(
                     f"vLLM reads the prompt of sample {sample_id} as {len(output.prompt_token_ids)} tokens, which are "
-                    f"not the {len(row.ids)} of the student's own processor; use --engine transformers with it."
+                    f"not the {len(row.ids)} of the student's own processor; {_OTHERWISE}."
                 )
         written = [list(output.outputs[0].token_ids) for output in outputs]
         return dict(zip(rows, self.student.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
@@ -280,7 +272,7 @@ def _device(wanted: str) -> str:
     except Exception as error:
         raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
     if not found:
-        raise ModelError("vLLM finds no GPU here; use --engine transformers, or install a build of vLLM for CPUs.")
+        raise ModelError(f"vLLM finds no GPU here; {_OTHERWISE}, or install a build of vLLM for CPUs.")
     if wanted.startswith("cuda:"):
         raise ConfigError(
             f"vLLM takes the GPUs in CUDA_VISIBLE_DEVICES; set that to {wanted.removeprefix('cuda:')} and leave "
@@ -321,6 +313,16 @@ def _adapter_rank(student: Student, adapter: Path) -> int:
     return max(int(rank) for rank in (made.r, *made.rank_pattern.values()))
 
 
+def _lora(student: Student, adapter: Path) -> dict[str, Any]:
+    """What vLLM's engine must know of an adapter before it starts."""
+    return {
+        "enable_lora": True,
+        "max_loras": 1,
+        "max_lora_rank": allowed_rank(_adapter_rank(student, adapter)),
+        "enable_tower_connector_lora": _adapts_vision(adapter),
+    }
+
+
 def _adapts_vision(adapter: Path) -> bool:
     from safetensors import safe_open
 
@@ -344,8 +346,7 @@ def _start(source: str, options: Mapping[str, Any]) -> Any:
             return LLM(**options)
     except Exception as error:
         raise ModelError(
-            f"vLLM cannot start with the student {source} ({_reason(error)}); change that with --vllm KEY=VALUE, "
-            "or use --engine transformers."
+            f"vLLM cannot start with the student {source} ({_reason(error)}); set predict.vllm.KEY, or {_OTHERWISE}."
         ) from error
 
 

@@ -15,16 +15,13 @@ from mint_core.cli.run import gather
 from mint_core.errors import ConfigError, PartialError
 
 if TYPE_CHECKING:
-    from mint_core.answering.endpoint import EndpointOptions
     from mint_core.answering.formats import Format
+    from mint_core.answering.new_samples import Ask, Summary
     from mint_core.answering.output import Output
-    from mint_core.answering.predict import Answer, Summary
     from mint_core.answering.setting import Setting
     from mint_core.cli.progress import Terminal
-    from mint_core.config import PredictConfig
 
 _PATH = click.Path(path_type=Path)
-_NO_RETRIEVER = "--{option}: passages are counted with the student's tokenizer; retrieval does not go with --endpoint."
 
 
 @click.command()
@@ -34,9 +31,8 @@ _NO_RETRIEVER = "--{option}: passages are counted with the student's tokenizer; 
 @click.option(
     "--decode",
     type=click.Choice(["free", "score", "constrained"]),
-    default="free",
-    show_default=True,
-    help="free = the student writes; score = every label by likelihood; constrained = it writes known labels only.",
+    help="free = the student writes; score = every label by likelihood; constrained = it writes known labels only. "
+    "[default: free]",
 )
 @click.option("--top", type=click.IntRange(1), help="score: labels to list; beyond their number all. [default: N]")
 @click.option(
@@ -70,14 +66,10 @@ _NO_RETRIEVER = "--{option}: passages are counted with the student's tokenizer; 
 @click.option("--endpoint", metavar="URL", help="Ask an OpenAI-compatible server instead, as http://localhost:8000/v1.")
 @click.option("--model", help="Endpoint: the model's name there.")
 @click.option("--send-text", is_flag=True, help="Endpoint: allow that the samples leave this machine.")
-@click.option(
-    "--api-key-env", default="MINT_API_KEY", show_default=True, help="Endpoint: environment variable with the key."
-)
-@click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="Endpoint: seconds."
-)
-@click.option("--retries", type=click.IntRange(0), default=4, show_default=True, help="Endpoint: further attempts.")
-@click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, help="Endpoint: requests at a time.")
+@click.option("--api-key-env", help="Endpoint: environment variable with the key. [default: MINT_API_KEY]")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Endpoint: seconds. [default: 120]")
+@click.option("--retries", type=click.IntRange(0), help="Endpoint: further attempts. [default: 4]")
+@click.option("--parallel", type=click.IntRange(1), help="Endpoint: requests at a time. [default: 4]")
 @click.option("--request", multiple=True, metavar="KEY=VALUE", help="Endpoint: a further field; null takes one out.")
 @click.option("--config", "-c", "config_file", type=_PATH, help="Endpoint without an adapter: the task's config.")
 @click.option("--task", help="Endpoint without an adapter: what to predict.")
@@ -89,6 +81,9 @@ _NO_RETRIEVER = "--{option}: passages are counted with the student's tokenizer; 
     multiple=True,
     metavar="A.B=C",
     help="Override one key; may be repeated.",
+)
+@click.option(
+    "--out", type=_PATH, default=Path("runs"), help="Folder of the runs, in whose cache indexes are kept [runs]."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 def predict(**given: Any) -> None:
@@ -118,55 +113,56 @@ def _check(given: dict[str, Any]) -> None:
             "`mint predict` answers for new samples: give --adapter DIR or --endpoint URL. The stage of a run is "
             "`mint run --until predict`."
         )
-    _check_engine(given)
-    scored = given["decode"] == "score"
-    for option in ("top", "threshold"):
-        if given[option] is not None and not scored:
-            raise ConfigError(f"--{option} needs the labels' probabilities; add --decode score.")
     for option in ("config_file", "task", "source", "data"):
         if given["adapter"] is not None and given[option] is not None:
             name = option.removesuffix("_file")
             raise ConfigError(f"The adapter knows its task; leave --{name} out, and change options with --set.")
-    if given["endpoint"] is None:
-        if given["model"] is not None:
-            raise ConfigError("--model names a model of an --endpoint; the student on this machine is --student.")
-        return
-    if given["model"] is None:
-        raise ConfigError("--endpoint needs --model NAME, the model's name on that server.")
-    if given["decode"] != "free":
-        raise ConfigError(f"An endpoint writes freely; --decode {given['decode']} needs the student on this machine.")
-    for option in ("retriever", "fuse"):
-        if given[option] is not None:
-            raise ConfigError(_NO_RETRIEVER.format(option=option))
-
-
-def _check_engine(given: dict[str, Any]) -> None:
     if given["engine"] is not None and given["endpoint"] is not None:
         raise ConfigError("--engine is for a student on this machine, and --endpoint asks a server; leave one out.")
-    if given["engine"] != "vllm":
-        if given["vllm"]:
-            raise ConfigError("--vllm sets an option of vLLM's engine; add --engine vllm.")
-        return
-    if given["decode"] != "free":
-        raise ConfigError(f"vLLM writes freely; --decode {given['decode']} needs --engine transformers.")
-    from mint_core.answering.vllm import check_options
-
-    check_options(_vllm_options(given))
+    if given["vllm"] and given["engine"] != "vllm":
+        raise ConfigError("--vllm sets an option of vLLM's engine; add --engine vllm.")
+    if given["endpoint"] is None and given["model"] is not None:
+        raise ConfigError("--model names a model of an --endpoint; the student on this machine is --student.")
+    if given["endpoint"] is not None and given["model"] is None:
+        raise ConfigError("--endpoint needs --model NAME, the model's name on that server.")
 
 
-def _vllm_options(given: dict[str, Any]) -> dict[str, Any]:
+def _section(given: dict[str, Any]) -> dict[str, Any]:
+    """The flags that belong to the config's section `predict`."""
     from mint_core.config import merge, parse_override
 
-    return merge(*(parse_override(option) for option in given["vllm"]))
+    section = {key: given[key] for key in ("decode", "batch_size", "max_new_tokens", "engine")}
+    if given["vllm"]:
+        section["vllm"] = merge(*map(parse_override, given["vllm"]))
+    if given["endpoint"] is not None:
+        server = {key: given[key] for key in ("model", "api_key_env", "timeout", "retries", "parallel")}
+        request: dict[str, Any] = {}
+        for field in given["request"]:
+            request |= parse_override(field)
+        server |= {"url": given["endpoint"], "send_text": given["send_text"] or None, "request": request or None}
+        section |= {"engine": "endpoint", "endpoint": {key: v for key, v in server.items() if v is not None}}
+    return {"predict": {key: value for key, value in section.items() if value is not None}}
 
 
-def _check_retrieval(given: dict[str, Any], setting: Setting) -> None:
-    if given["endpoint"] is not None and setting.retriever is not None:
-        raise ConfigError(_NO_RETRIEVER.format(option="set retriever"))
-    fuse = setting.retrieval.fuse
-    if fuse == "weighted" and given["decode"] != "score":
-        raise ConfigError("--fuse weighted weighs the scores of all labels; add --decode score, or use --fuse rrf.")
-    if fuse == "rrf" and given["threshold"] is not None:
+def _setting(given: dict[str, Any]) -> Setting:
+    from mint_core.answering.setting import from_adapter, from_config
+    from mint_core.config import merge
+
+    if given["adapter"] is None:
+        options = {key: given[key] for key in ("task", "source", "data", "retriever", "fuse")}
+        user = gather(given["config_file"], given["overrides"], **options)
+        return from_config(merge(user, _section(given)), given["out"], given["top"])
+    options = {key: given[key] for key in ("student", "device", "retriever")}
+    user = gather(None, given["overrides"], **options, fuse=given["fuse"])
+    return from_adapter(given["adapter"], merge(user, _section(given)), given["place"], given["out"], given["top"])
+
+
+def _check_scored(given: dict[str, Any], setting: Setting) -> None:
+    """Refuses options that need the labels' probabilities, where there are none."""
+    for option in ("top", "threshold"):
+        if given[option] is not None and setting.predict.decode != "score":
+            raise ConfigError(f"--{option} needs the labels' probabilities; add --decode score.")
+    if setting.retrieval.fuse == "rrf" and given["threshold"] is not None:
         raise ConfigError("--threshold needs probabilities, and reciprocal ranks are none; use --fuse weighted.")
 
 
@@ -181,99 +177,35 @@ def _closed_pipe(stdout: TextIO) -> Iterator[None]:
 
 
 def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summary:
-    from mint_core.answering.endpoint import Endpoint
+    from mint_core.answering.asker import open_asker
+    from mint_core.answering.endpoint import check_consent
+    from mint_core.answering.new_samples import Job, predict
     from mint_core.answering.output import Stdout
-    from mint_core.answering.predict import Job, predict
     from mint_core.observer import Observer
 
     setting = _setting(given)
-    _check_retrieval(given, setting)
+    _check_scored(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
-    config = _predict_config(given, setting)
-    listed = min(given["top"] or setting.n, len(setting.labels))
-    options = _endpoint_options(given, setting, terminal) if given["endpoint"] else None
-    job = Job(
-        task=setting.task,
-        labels=setting.labels,
-        n=setting.n,
-        place=given["place"],
-        decode=given["decode"],
-        threshold=given["threshold"],
-        on_error=given["on_error"],
-    )
+    if setting.predict.engine == "endpoint":
+        notice = check_consent(setting.predict.endpoint, setting.task.modality)
+        if notice:
+            terminal.message(notice)
+    decode, threshold = setting.predict.decode, given["threshold"]
+    job = Job(setting.task, setting.labels, given["place"], decode, threshold, given["on_error"])
     with ExitStack() as stack:
-        if options is None:
-            from mint_core.answering.local import load
 
-            vllm = _vllm_options(given) if given["engine"] == "vllm" else None
-
-            def answer() -> Answer:
-                return load(setting, config, listed, terminal, vllm)
-        else:
-            endpoint = stack.enter_context(Endpoint(options, setting.task.header))
-
-            def answer() -> Answer:
-                return lambda _, prompts: endpoint.answers(prompts)
+        def open_ask() -> Ask:
+            asker = open_asker(setting, terminal)
+            stack.enter_context(asker.engine)
+            return asker.answers
 
         to_screen = given["output"] is None and stdout.isatty()  # a bar would run through the answers
-        output = _output(given, setting, config, listed) or Stdout(stdout, _form(given, setting, listed))
-        return predict(job, output, answer, Observer() if to_screen else terminal)
+        output = _output(given, setting) or Stdout(stdout, _form(given, setting))
+        return predict(job, output, open_ask, Observer() if to_screen else terminal)
 
 
-def _setting(given: dict[str, Any]) -> Setting:
-    from mint_core.answering.setting import from_adapter, from_config
-
-    if given["adapter"] is None:
-        options = {key: given[key] for key in ("task", "source", "data")}
-        return from_config(gather(given["config_file"], given["overrides"], **options))
-    options = {key: given[key] for key in ("student", "device", "retriever")}
-    user = gather(None, given["overrides"], **options, fuse=given["fuse"])
-    return from_adapter(given["adapter"], user, given["place"])
-
-
-def _predict_config(given: dict[str, Any], setting: Setting) -> PredictConfig:
-    from mint_core.answering.setting import valid
-    from mint_core.answering.vllm import BATCH
-    from mint_core.config import PredictConfig
-
-    options = {key: given[key] for key in ("decode", "batch_size", "max_new_tokens") if given[key] is not None}
-    batch = {"batch_size": BATCH} if given["engine"] == "vllm" else {}
-    return valid(PredictConfig, {**batch, **setting.predict, **options}, "predict")
-
-
-def _endpoint_options(given: dict[str, Any], setting: Setting, terminal: Terminal) -> EndpointOptions:
-    """Which server; nothing leaves this machine unless the user has said so."""
-    from mint_core.answering.endpoint import EndpointOptions, checked_url, is_local, shown, token_limit
-    from mint_core.config import parse_override
-
-    url = given["endpoint"]
-    where = shown(checked_url(url))
-    if not is_local(url):
-        what = "texts" if setting.task.modality == "text" else "images"
-        if not given["send_text"]:
-            raise ConfigError(
-                f"{where} is another machine: patients' {what} would be sent there; add --send-text if you may do that."
-            )
-        plain = ", unencrypted" if url.startswith("http:") else ""
-        terminal.message(f"Patients' {what} leave this machine: they are sent to {where}{plain}.")
-    request: dict[str, Any] = {}
-    for field in given["request"]:
-        request |= parse_override(field)
-    return EndpointOptions(
-        url=url,
-        model=given["model"],
-        key=os.environ.get(given["api_key_env"], "").strip() or None,
-        key_name=given["api_key_env"],
-        timeout=given["timeout"],
-        retries=given["retries"],
-        parallel=given["parallel"],
-        max_tokens=given["max_new_tokens"] or token_limit(setting.task.header, setting.labels, setting.n),
-        request=request,
-    )
-
-
-def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, listed: int) -> Output | None:
+def _output(given: dict[str, Any], setting: Setting) -> Output | None:
     """The file that --output names, or None."""
     from mint_core.answering.output import Output
 
@@ -282,10 +214,10 @@ def _output(given: dict[str, Any], setting: Setting, config: PredictConfig, list
         return None
     if path.suffix.lower() not in (".jsonl", ".csv"):
         raise ConfigError(f"--output takes a file that ends in .jsonl or .csv, not {path.name}.")
-    return Output(path, _form(given, setting, listed), _settings(given, setting, config))
+    return Output(path, _form(given, setting), _settings(given, setting))
 
 
-def _form(given: dict[str, Any], setting: Setting, listed: int) -> Format:
+def _form(given: dict[str, Any], setting: Setting) -> Format:
     from mint_core.answering.formats import Csv, JsonLines
 
     path: Path | None = given["output"]
@@ -295,40 +227,30 @@ def _form(given: dict[str, Any], setting: Setting, listed: int) -> Format:
         "passages": setting.retriever is not None,
     }
     if path is not None and path.suffix.lower() == ".csv":
-        scored = given["decode"] == "score" and setting.retrieval.fuse != "rrf"
-        return Csv(width=listed, scored=scored, **extra)
+        scored = setting.predict.decode == "score" and setting.retrieval.fuse != "rrf"
+        return Csv(width=setting.listed, scored=scored, **extra)
     return JsonLines(**extra)
 
 
-def _settings(given: dict[str, Any], setting: Setting, config: PredictConfig) -> dict[str, Any]:
+def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
     """What decides the outcomes; an output that other settings made is not continued."""
-    from mint_core.answering.endpoint import checked_url, shown
+    from mint_core.config import decisive
     from mint_core.files import digest_of_path
 
     asked = ("top", "threshold", "response", "echo_text")
     options = setting.task.config.model_dump(mode="json", exclude={"data"})
+    predict = decisive(setting.predict)
+    local = setting.predict.engine != "endpoint"
     return {
         "adapter": digest_of_path(setting.adapter) if setting.adapter else None,
-        "student": setting.student.model if setting.student and not given["endpoint"] else None,
-        **({"engine": ["vllm", _vllm_options(given)]} if given["engine"] == "vllm" else {}),
-        "endpoint": shown(checked_url(given["endpoint"])) if given["endpoint"] else None,
-        "model": given["model"],
-        "request": list(given["request"]),
-        "retriever": _retriever_record(setting),
+        "student": setting.student.model if setting.student and local else None,
+        "retriever": setting.retriever.identity() if setting.retriever else None,
+        **({"retrieval": setting.retrieval.model_dump(mode="json")} if setting.retriever else {}),
         "task": {"name": setting.task.name, "version": setting.task.version, **options},
         "input": given["place"].resolve().name.encode("utf-8", "replace").decode(),
         **{key: given[key] for key in asked},
-        **config.model_dump(mode="json", exclude={"batch_size", "base", "shuffled"}),
+        **{key: value for key, value in predict.items() if key not in ("base", "shuffled")},
     }
-
-
-def _retriever_record(setting: Setting) -> dict[str, Any] | None:
-    one = setting.retriever
-    if one is None:
-        return None
-    config = one.config.model_dump(mode="json")
-    about = {"name": one.name, "version": one.version, "knowledge": one.fingerprint(one.config)}
-    return {**about, "options": config, **setting.retrieval.model_dump(mode="json")}
 
 
 def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:

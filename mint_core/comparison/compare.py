@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock
 
+from mint_core.answering.scores import ScoreTable
 from mint_core.comparison.answers import Answers, answers, read_variant, write_answers
 from mint_core.comparison.plan import Plan, PlannedRun, plan, refuse_seed_of_one_run
 from mint_core.comparison.rows import (
     CHANCE,
+    RETRIEVER,
     TEACHER,
     Row,
     aligner_rows,
@@ -29,14 +31,12 @@ from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.files import acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
-from mint_core.retrieval.rows import FUSED
-from mint_core.retrieval.scores import RETRIEVER, SCORES, pack, read_scores
-from mint_core.runs import stages
 from mint_core.runs.checks import check_sizes
-from mint_core.runs.context import Context
-from mint_core.runs.folder import RunFolder
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
-from mint_core.types import Prediction
+from mint_core.stages.evaluate import evaluation_samples
+from mint_core.stages.outputs import METRICS, SCORES
+from mint_core.stages.run import Run
+from mint_core.types import Prediction, Variant
 
 SEEDS = 3
 """Seeds of every reported number."""
@@ -131,7 +131,7 @@ def carry_out(made: Plan, observer: Observer) -> Comparison:
         made: The plan.
         observer: Hears of the progress.
     """
-    shared = Shared(made.cache)
+    shared = Shared(made.store)
     for run in (*made.runs, *made.baseline_runs):
         _check(run, shared, observer)
     with storage_errors(made.path):
@@ -149,18 +149,15 @@ def carry_out(made: Plan, observer: Observer) -> Comparison:
 
 def _check(run: PlannedRun, shared: Shared, observer: Observer) -> None:
     """Refuses what does not fit the data, before the first run."""
-    context = _context(run, shared, observer)
     try:
-        check_sizes(context)
-        _ = context.split
+        check_sizes(_run(run, shared, observer))
     except MintError as error:
         raise type(error)(f"Row '{run.row.name}': {error}") from None
 
 
-def _context(run: PlannedRun, shared: Shared, observer: Observer) -> Context:
+def _run(run: PlannedRun, shared: Shared, observer: Observer) -> Run:
     """What the stages of a run see."""
-    folder = RunFolder(run.resolved.config.out / run.folder)
-    return Context(run.resolved, folder, observer, shared.cache, shared.data)
+    return Run(run.resolved, _path(run), observer, shared.store.cache, shared.data)
 
 
 def _run_all(made: Plan, shared: Shared, observer: Observer) -> list[RunResult]:
@@ -171,7 +168,6 @@ def _run_all(made: Plan, shared: Shared, observer: Observer) -> list[RunResult]:
         start = f", from the adapter of {run.starts_from}" if run.starts_from else ""
         observer.message(f"[{number}/{len(work)}] {run.row.name}{seed}{start}")
         result = run_resolved(run.resolved, until=until, observer=observer, shared=shared)
-        shared.folders.append(result.path)
         results.append(result)
     return results
 
@@ -186,7 +182,7 @@ def _rows(made: Plan, shared: Shared, observer: Observer) -> list[Answers]:
     for number, (run, records) in enumerate(_by_retriever(made)):
         name = f"{RETRIEVER} of {run.row.name}" if number else RETRIEVER
         rows.append(answers(name, "retriever", [run.folder], {None: records}))
-    judge = _context(first, shared, observer)
+    judge = _run(first, shared, observer)
     for run in made.baseline_runs:
         rows.append(answers(run.row.name, "baseline", [run.folder], {None: _judged(judge, run, shared, observer)}))
     rows.append(answers(CHANCE, "chance", [first.folder], {None: read_variant(_path(first), "chance")}))
@@ -201,9 +197,9 @@ def _name_missing(pairs: Sequence[tuple[str, str]], rows: Sequence[Answers], obs
 
 
 def _student(row: Row, runs: Sequence[PlannedRun]) -> Answers:
-    fused = FUSED if runs[0].resolved.config.retrieval.fuse != "none" else ""
-    variant = ("aligned" if runs[0].aligner else "base") + fused
-    by_seed = {run.seed: read_variant(_path(run), variant) for run in runs}
+    fused = runs[0].resolved.config.retrieval.fuse != "none"
+    variant = Variant("aligned" if runs[0].aligner else "base", fused=fused)
+    by_seed = {run.seed: read_variant(_path(run), variant.name) for run in runs}
     facts: dict[str, Any] = {"aligner": runs[0].aligner, "overlay": dict(row.overlay)}
     starts = {str(run.seed): run.starts_from for run in runs if run.starts_from}
     if starts:
@@ -227,20 +223,21 @@ def _by_retriever(made: Plan) -> list[tuple[PlannedRun, dict[str, Record]]]:
     for run in made.runs:
         if run.resolved.retriever is None or not (records := read_variant(_path(run), RETRIEVER)):
             continue
-        scores = read_scores(_path(run) / SCORES)[RETRIEVER]
-        content = digest_of([[records[sample], pack(scores[sample])] for sample in sorted(records)])
+        ids = sorted(records)
+        scores = cast(ScoreTable, ScoreTable.read(_path(run) / SCORES)).rows(RETRIEVER, ids)
+        content = digest_of([[records[sample] for sample in ids], scores.tobytes().hex()])
         if content not in seen:
             seen.add(content)
             found.append((run, records))
     return found
 
 
-def _judged(judge: Context, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Any]:
+def _judged(judge: Run, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Any]:
     """A baseline's own list, judged like the first row's teacher: CAR asks for that teacher's top and bottom labels."""
-    rankings = _context(run, shared, observer).rankings()
-    samples = judge.data.split(judge.split)
-    lists = [Prediction.of_labels(s.id, "baseline", rankings[s.id].labels[: judge.n]) for s in samples]
-    judged = stages.evaluation_samples(judge, lists, judge.rankings())
+    rankings = _run(run, shared, observer).rankings()
+    variant = Variant("baseline").name
+    lists = [Prediction.of_labels(s.id, variant, rankings[s.id].labels[: judge.n]) for s in judge.reported]
+    judged = evaluation_samples(judge, lists, judge.rankings())
     return {record["sample"]: record for record in score_samples(judged, judge.members, judge.metrics)}
 
 
@@ -253,7 +250,7 @@ def _write(made: Plan, rows: Sequence[Answers]) -> dict[str, Any]:
     from mint_core.comparison.figures import draw
     from mint_core.comparison.table import markdown
 
-    metrics = [read_json(_path(run) / "metrics.json") for run in made.runs]
+    metrics = [read_json(_path(run) / METRICS) for run in made.runs]
     first = metrics[0]
     titles = list(dict.fromkeys(title for one in metrics for title in one["rules"]))
     how = {"draws": first["bootstrap"], "confidence": first["confidence"], "seed": first["seed"]}

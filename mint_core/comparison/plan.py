@@ -11,8 +11,10 @@ from mint_core.comparison.rows import Row, check_pairs, check_rows, parse_seeds
 from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
 from mint_core.files import digest_of
-from mint_core.interfaces import Aligner, Retriever
+from mint_core.interfaces import Aligner
 from mint_core.plugins import Registry
+from mint_core.runs.store import Store
+from mint_core.stages.outputs import ADAPTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class PlannedRun:
     @property
     def aligner(self) -> str | None:
         """Name of its aligner."""
-        return self.resolved.aligner.registered.component.name if self.resolved.aligner else None
+        return self.resolved.aligner.name if self.resolved.aligner else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Plan:
     """`compare` or `sweep`."""
     path: Path
     """The comparison's folder."""
-    cache: Path
+    store: Store
+    """All runs beside the comparison, whose complete stages are reused."""
     layer: Mapping[str, Any]
     """The user's config, without rows."""
     rows: tuple[Row, ...]
@@ -97,8 +100,8 @@ def plan(
     path = first.config.out / str(first.config.name or _default_name(kind, layer, first))
     below = {
         # What the config leaves open must not depend on the row: a baseline is no task's default teacher.
-        "task": {"name": first.task.registered.component.name},
-        "teacher": {"name": first.teacher.registered.component.name},
+        "task": {"name": first.task.name},
+        "teacher": {"name": first.teacher.name},
         "predict": {"base": False},  # the base student has a row of its own
     }
 
@@ -117,11 +120,15 @@ def plan(
         planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None) for row in baselines
     )
     _check_folders([*runs, *baseline_runs])
-    check_pairs(pairs, [*rows, *baselines], [run.row for run in runs if _ranks_labels(run.resolved)])
+    check_pairs(
+        pairs,
+        [*rows, *baselines],
+        [run.row for run in runs if run.resolved.retriever and run.resolved.retriever.ranks_labels],
+    )
     return Plan(
         kind=kind,
         path=path,
-        cache=first.config.out / ".cache",
+        store=Store(first.config.out),
         layer=layer,
         rows=tuple(rows),
         baselines=tuple(baselines),
@@ -130,11 +137,6 @@ def plan(
         baseline_runs=baseline_runs,
         pairs=tuple(pairs),
     )
-
-
-def _ranks_labels(resolved: Resolved) -> bool:
-    component = resolved.retriever.registered.component if resolved.retriever else Retriever
-    return getattr(component, "label_scores", None) is not Retriever.label_scores
 
 
 def _check_folders(runs: Sequence[PlannedRun]) -> None:
@@ -161,7 +163,7 @@ def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registr
             continue
         option = mine.start_option(theirs)
         if option is not None:
-            adapter = other.resolved.config.out / other.folder / "adapter"
+            adapter = other.resolved.config.out / other.folder / ADAPTER
             started = merge(run.resolved.dump(), {"aligner": {option: str(adapter)}})
             return replace(run, resolved=resolve(started, components), starts_from=other.folder)
     return run
@@ -169,7 +171,7 @@ def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registr
 
 def _aligner(run: PlannedRun) -> Aligner | None:
     chosen = run.resolved.aligner
-    return None if chosen is None else cast(Aligner, chosen.registered.component(chosen.config))
+    return None if chosen is None else cast(Aligner, chosen.make())
 
 
 def _same_but_aligner(run: PlannedRun, other: PlannedRun) -> bool:
@@ -188,7 +190,7 @@ def _passages(dump: Mapping[str, Any]) -> Any:
 def _default_name(kind: str, layer: Mapping[str, Any], first: Resolved) -> str:
     """Kind, task, teacher and a hash of the config without rows and seeds, so that more of them can be added."""
     plain = {key: value for key, value in layer.items() if key not in ("name", "out", "align_seed")}
-    parts = (kind, first.task.registered.component.name, first.teacher.registered.component.name)
+    parts = (kind, first.task.name, first.teacher.name)
     return "-".join([*parts, digest_of(plain)[:8]])
 
 

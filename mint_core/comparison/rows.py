@@ -11,13 +11,13 @@ import yaml
 
 from mint_core.config import NO_ALIGNER, RunConfig, merge
 from mint_core.errors import ConfigError, did_you_mean
-from mint_core.retrieval.scores import RETRIEVER
+from mint_core.types import Variant
 
 BASE = "base"
 """Short name of the row without alignment."""
 RAG, HYBRID, HYBRID_FUSED = WITH_RETRIEVER = "rag", "hybrid", "hybrid-fused"
 """Short names of rows with the comparison's retriever."""
-TEACHER, CHANCE = "teacher", "random list"
+TEACHER, RETRIEVER, CHANCE = (Variant(who).title for who in ("teacher", "retriever", "chance"))
 """Rows that stand in every comparison."""
 _OF_THE_WHOLE = ("name", "out", "align_seed", "evaluate", "metrics")
 """Keys that must be the same for all rows."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mint_core.errors import DataError
-from mint_core.types import Sample
+from mint_core.types import Sample, Split
 
 ALL, SEEN, UNSEEN = "all", "seen", "unseen"
 
@@ -19,6 +20,28 @@ class Member:
     cohort: str | None
     seen: bool
     """Whether its label occurs on a labelled training sample."""
+
+
+def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> list[Sample]:
+    """The samples that are judged, in order.
+
+    `auto` decides for the task's own data and for each external cohort alone: the test split where there is one, else
+    val.
+
+    Args:
+        samples: All samples.
+        wanted: A split, or `auto`.
+
+    Raises:
+        DataError: The split has no samples.
+    """
+    if wanted != "auto":
+        found = [sample for sample in samples if sample.split == wanted]
+        if not found:
+            raise DataError(f"The split '{wanted}' has 0 samples; choose another with --set evaluate.split=….")
+        return found
+    tested = {sample.cohort for sample in samples if sample.split == "test"}
+    return [sample for sample in samples if sample.split == ("test" if sample.cohort in tested else "val")]
 
 
 def members(samples: Sequence[Sample], train: Sequence[Sample]) -> dict[str, Member]:

@@ -2,12 +2,13 @@
 
 from mint_core.interfaces.aligner import AdapterShape, Aligner, AlignmentJob, AlignmentResult, Layout, TrainingPhase
 from mint_core.interfaces.component import Component, ComponentConfig
+from mint_core.interfaces.context import Context
 from mint_core.interfaces.metric import EvaluationSample, Metric
-from mint_core.interfaces.retriever import Passage, Retriever, RetrieverContext
+from mint_core.interfaces.retriever import Passage, Retriever
 from mint_core.interfaces.strategy import PreferenceStrategy
 from mint_core.interfaces.student import Student
 from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig, Unreadable
-from mint_core.interfaces.teacher import Teacher, TeacherContext
+from mint_core.interfaces.teacher import Teacher
 
 __all__ = [
     "AdapterShape",
@@ -16,6 +17,7 @@ __all__ = [
     "AlignmentResult",
     "Component",
     "ComponentConfig",
+    "Context",
     "EmbeddedStudent",
     "EvaluationSample",
     "Layout",
@@ -23,12 +25,10 @@ __all__ = [
     "Passage",
     "PreferenceStrategy",
     "Retriever",
-    "RetrieverContext",
     "Student",
     "Task",
     "TaskConfig",
     "Teacher",
-    "TeacherContext",
     "TrainingPhase",
     "Unreadable",
 ]

@@ -7,11 +7,19 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from mint_core.errors import ContractError
+from mint_core.interfaces.context import Context
+from mint_core.types import LabelSpace
+
 
 class ComponentConfig(BaseModel):
     """Base of every component's nested `Config`: frozen, no unknown keys, and errors never quote the input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    neutral: ClassVar[frozenset[str]] = frozenset()
+    """Options that change no result (a batch size, the number of workers): stages are reused when they change."""
+    of_one_model: ClassVar[frozenset[str]] = frozenset()
+    """Options that say nothing about another `model`: a layer of the config that names another one drops them."""
 
 
 C = TypeVar("C", bound=ComponentConfig)
@@ -25,6 +33,7 @@ class Component(ABC, Generic[C]):
 
     Args:
         config: A validated `Config`; its defaults where absent.
+        context: Labels, seed, device and the like.
     """
 
     name: ClassVar[str]
@@ -35,5 +44,17 @@ class Component(ABC, Generic[C]):
     """Raise it when the same input gives another output: stages that used the old one run again."""
     Config: ClassVar[type[Any]] = ComponentConfig
 
-    def __init__(self, config: C | None = None) -> None:
+    def __init__(self, config: C | None = None, context: Context | None = None) -> None:
         self.config: C = self.Config() if config is None else config
+        self.context = Context() if context is None else context
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The label space.
+
+        Raises:
+            ContractError: The component was made without one.
+        """
+        if self.context.labels is None:
+            raise ContractError(f"The {self.kind} '{self.name}' was made without a label space.")
+        return self.context.labels

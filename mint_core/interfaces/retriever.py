@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import LabelSpace, Sample
+from mint_core.types import Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +28,6 @@ class Passage:
     """How well it fits the sample; larger is better, on the retriever's own scale."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetrieverContext:
-    """What a retriever needs to prepare its index."""
-
-    labels: LabelSpace
-    cache: Path
-    """A folder for indexes, kept by content between runs."""
-    advance: Callable[[int], None] = lambda _: None
-    """Reports that so many more passages are indexed."""
-
-
 class Retriever(Component[ComponentConfig]):
     """Sample -> passages. RAG = base student + retriever; hybrid = aligned student + retriever.
 
@@ -52,12 +40,8 @@ class Retriever(Component[ComponentConfig]):
 
     kind = "retriever"
 
-    def build(self, context: RetrieverContext) -> None:
-        """Prepares the index. Called once before anything is retrieved.
-
-        Args:
-            context: The label space, a folder for the index, progress.
-        """
+    def build(self) -> None:
+        """Prepares the index from `self.labels`, in `self.context.cache`. Called once before anything is retrieved."""
 
     @abstractmethod
     def retrieve(self, samples: Sequence[Sample]) -> list[tuple[Passage, ...]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import LabelSpace, PreferenceGroup, Ranking
+from mint_core.types import PreferenceGroup, Ranking
 
 
 class PreferenceStrategy(Component[ComponentConfig]):
@@ -21,21 +20,16 @@ class PreferenceStrategy(Component[ComponentConfig]):
         5. The constructor refuses sizes that the label space cannot hold.
         6. Weights, where there are any, are one per response, none below 0, and sum to 1 (1e-4).
 
-    Args:
-        config: A validated `Config`.
-        labels: The label space.
-        n: How many labels the student lists at inference (N).
-
     Raises:
         ConfigError: The options do not fit the label space, for example k + q is larger.
     """
 
     kind = "strategy"
 
-    def __init__(self, config: Any, labels: LabelSpace, n: int) -> None:
-        super().__init__(config)
-        self.labels = labels
-        self.n = n
+    @property
+    def n(self) -> int:
+        """How many labels the student lists at inference (N)."""
+        return self.context.n
 
     def fit(self, rankings: Sequence[Ranking], truths: Sequence[str | None]) -> None:
         """Looks at the whole training split before the first group. Strategies that need no overview leave it out.

@@ -84,6 +84,23 @@ class Task(Component[TaskConfig]):
             n_labels: Size of the label space.
         """
 
+    def n_listed(self, n_labels: int, default: int | None = None) -> int:
+        """How many labels the student lists (N): what the config says, else the default.
+
+        Args:
+            n_labels: Size of the label space.
+            default: In place of `list_length`.
+
+        Raises:
+            ConfigError: It is larger than the label space.
+        """
+        n: int = self.config.n or default or self.list_length(n_labels)
+        if n > n_labels:
+            raise ConfigError(
+                f"N = {n} is larger than the label space ({n_labels} labels); lower it with --set task.n={n_labels}."
+            )
+        return n
+
     @abstractmethod
     def training_prompt(self, sample: Sample, n: int) -> Prompt:
         """The short prompt of the training phase.

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import LabelSpace, Sample
+from mint_core.types import Sample
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherContext:
-    """What a teacher is given to work with."""
-
-    labels: LabelSpace
-    seed: int
-    device: str
-    """A torch device string: `cpu`, `cuda`, `mps`."""
-    cache: Path
-    """A folder that lives longer than the run; what lies there must be named by content."""
-    advance: Callable[[int], None]
-    """Call it with the number of samples just done."""
 
 
 class Teacher(Component[ComponentConfig]):
@@ -41,10 +25,6 @@ class Teacher(Component[ComponentConfig]):
     """
 
     kind = "teacher"
-
-    def __init__(self, config: Any, context: TeacherContext) -> None:
-        super().__init__(config)
-        self.context = context
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Learns from the training split. Teachers that need no training leave it out.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
-from mint_core.files import digest_of
-from mint_core.runs.context import PREFERENCES, RANKINGS, Context
-from mint_core.runs.folder import Manifest, RunFolder
-from mint_core.runs.pipeline import stage_inputs
-from mint_core.runs.tables import read_preferences, read_rankings
+from mint_core.runs.store import Store
+from mint_core.stages.label import Label
+from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
+from mint_core.stages.prefer import Prefer
+from mint_core.stages.run import Run
+from mint_core.stages.stage import Manifest
 from mint_core.types import PreferenceGroup, Ranking
 
 Basis = Literal["preferences", "rankings", "drawn"]
@@ -31,52 +31,32 @@ class PlannedGroups:
     """The run folder that they come from."""
 
 
-def planned_groups(context: Context) -> PlannedGroups:
+def planned_groups(run: Run, store: Store) -> PlannedGroups:
     """The groups that a run would train on, without running a teacher.
 
-    All run folders beside this run's are searched for stages that are complete for the same inputs. Where there are no
-    rankings, every sample gets an order of the labels drawn at random: the truth and the sizes of the lists are then
-    right, and the lengths of the labels are right on average.
+    Stages that are complete for the same inputs are looked for in the store. Where there are no rankings, every sample
+    gets an order of the labels drawn at random: the truth and the sizes of the lists are then right, and the lengths of
+    the labels are right on average.
 
     Args:
-        context: The run; its folder need not exist.
+        run: The run; its folder need not exist.
+        store: All runs beside it.
     """
-    labelled = list(_labelled(context))
-    for folder, label in labelled:
-        prefer = digest_of(stage_inputs(context, "prefer", {"label": label}))
-        if folder.complete("prefer", prefer):
-            return PlannedGroups(tuple(read_preferences(folder.path / PREFERENCES)), "preferences", folder.path)
-    for folder, _ in labelled:
-        rankings = read_rankings(folder.path / RANKINGS, context.data.labels)
-        return PlannedGroups(_make(context, rankings), "rankings", folder.path)
-    return PlannedGroups(_make(context, _draw(context)), "drawn", None)
+    for folder in store.find("label", Label().key(run)):
+        rankings = read_rankings(folder.path / RANKINGS, run.data.labels)
+        labelled = replace(run, made={"label": cast(Manifest, folder.manifest("label"))})
+        for other in store.find("prefer", Prefer().key(labelled)):
+            return PlannedGroups(tuple(read_preferences(other.path / PREFERENCES)), "preferences", other.path)
+        return PlannedGroups(tuple(run.groups_of(rankings)), "rankings", folder.path)
+    return PlannedGroups(tuple(run.groups_of(_draw(run))), "drawn", None)
 
 
-def _labelled(context: Context) -> Iterator[tuple[RunFolder, Manifest]]:
-    """Run folders whose rankings are those of this run, its own first."""
-    key = digest_of(stage_inputs(context, "label", {}))
-    own = context.folder.path
-    others = sorted(path.parent.parent for path in own.parent.glob("*/stages/label.json"))
-    for path in dict.fromkeys((own, *others)):
-        folder = RunFolder(path)
-        manifest = folder.complete("label", key)
-        if manifest is not None:
-            yield folder, manifest
-
-
-def _make(context: Context, rankings: dict[str, Ranking]) -> tuple[PreferenceGroup, ...]:
-    train = context.data.split("train")
-    strategy = context.strategy
-    strategy.fit([rankings[sample.id] for sample in train], [sample.label for sample in train])
-    return tuple(group for sample in train for group in strategy.groups(rankings[sample.id], sample.label))
-
-
-def _draw(context: Context) -> dict[str, Ranking]:
+def _draw(run: Run) -> dict[str, Ranking]:
     """A random order for every training sample, all labels equally likely."""
-    rng = np.random.default_rng([context.resolved.config.seed, 13])
-    names = context.data.labels.names
+    rng = np.random.default_rng([run.resolved.config.seed, 13])
+    names = run.data.labels.names
     even = np.full(len(names), -math.log(len(names)), np.float32)
     return {
         sample.id: Ranking(sample.id, tuple(names[place] for place in rng.permutation(len(names))), even)
-        for sample in context.data.split("train")
+        for sample in run.data.split("train")
     }

@@ -20,16 +20,16 @@ from mint_core.planning.lengths import GroupLengths, Lengths, Spread, measure, p
 from mint_core.planning.memory import Memory, device_memory, estimate
 from mint_core.planning.probe import Probe, probe
 from mint_core.planning.tokens import Tokens, count, pairs_of
-from mint_core.retrieval.passages import add_passages
 from mint_core.runs.checks import check_sizes
-from mint_core.runs.context import Context
-from mint_core.runs.folder import RunFolder
-from mint_core.runs.pipeline import default_name
-from mint_core.runs.prompts import response_budget, training_prompts, training_reserve
-from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
+from mint_core.runs.pipeline import run_folder
+from mint_core.runs.store import Store
+from mint_core.stages.predict import asking_of
+from mint_core.stages.prompts import training_prompts
+from mint_core.stages.run import Run
+from mint_core.students.encoding import StudentCounter, check_length, context_length, encode_prompt, encode_response
 from mint_core.students.outline import load_outline
 from mint_core.students.prompts import write_response
-from mint_core.types import PreferenceGroup, Prompt
+from mint_core.types import PreferenceGroup
 
 _GIB = 2**30
 
@@ -153,25 +153,25 @@ def make_plan(
     """
     observer = observer or Observer()
     config = resolved.config
-    aligner = _aligner(resolved)
-    folder = RunFolder(config.out / (config.name or default_name(resolved)))
-    context = Context(resolved, folder, observer, config.out / ".cache")
-    check_sizes(context)
-    found = planned_groups(context)
-    student = _outline(context, another_gpu=memory_gib is not None)
+    store = Store(config.out)
+    run = Run(resolved, run_folder(resolved), observer, store.cache)
+    aligner = _aligner(run)
+    check_sizes(run)
+    found = planned_groups(run, store)
+    student = _outline(run, another_gpu=memory_gib is not None)
     parameters = sum(parameter.numel() for parameter in student.model.parameters())
     training = aligner.phases(parameters)
     rejected = any(phase.rejected for phase in training)
     counted = _some(found.groups, sample, config.seed)
-    job = _job(context, student, found.groups)
+    job = _job(run, student, found.groups)
     aligner.check(job)
     observer.stage("count", reused=False)
     start = time.monotonic()
     rows = TrainingRows(job, rejected=rejected, keep=False)
-    lengths = measure(rows, counted, context.advance(len(counted), "groups"))
+    lengths = measure(rows, counted, run.advance(len(counted), "groups"))
     training = tuple(replace(phase, layout=_layout(phase, lengths.groups)) for phase in training)
     phases = tuple(_phase(job, phase, lengths) for phase in training)
-    shown = _lengths(context, student, lengths, sample)
+    shown = _lengths(run, student, lengths, sample)
     busiest = max(range(len(phases)), key=lambda at: phases[at].tokens_per_step.of(phases[at].layout))
     shape = aligner.shape(parameters)
     memory = estimate(
@@ -184,7 +184,7 @@ def make_plan(
     )
     _refuse_what_cannot_fit(student, memory)
     observer.finished("count", time.monotonic() - start)
-    measured = _probe(context, aligner, job) if steps else None
+    measured = _probe(run, aligner, job) if steps else None
     warnings = _warnings(shown, memory, training[busiest], found, len(counted))
     if shape is None:
         warnings.append(
@@ -194,7 +194,7 @@ def make_plan(
     return Plan(
         student=student.source,
         aligner=aligner.name,
-        data=context.data.source,
+        data=run.data.source,
         groups_from=found,
         groups=len(found.groups),
         pairs=sum(len(g.chosen) * (len(g.rejected) if rejected else 1) for g in found.groups),
@@ -207,11 +207,11 @@ def make_plan(
     )
 
 
-def _aligner(resolved: Resolved) -> Aligner:
-    chosen = resolved.aligner
+def _aligner(run: Run) -> Aligner:
+    chosen = run.resolved.aligner
     if chosen is None:
         raise ConfigError("A run without an aligner trains nothing, so there is nothing to plan; name one (--aligner).")
-    aligner = cast(Aligner, chosen.registered.component(chosen.config))
+    aligner = cast(Aligner, chosen.make(run.context()))
     if not aligner.phases(0):
         raise ConfigError(
             f"The aligner '{aligner.name}' does not say what it will train (it has no method `phases`), so that "
@@ -220,40 +220,28 @@ def _aligner(resolved: Resolved) -> Aligner:
     return aligner
 
 
-def _outline(context: Context, *, another_gpu: bool) -> Student:
+def _outline(run: Run, *, another_gpu: bool) -> Student:
     """The student without weights, in the precision that it would have on that device."""
-    config = context.resolved.config.student
+    config = run.resolved.config.student
     if another_gpu and config.dtype == "auto":
         config = config.model_copy(update={"dtype": "bf16"})
-    return load_outline(config, str(context.embedded.path) if context.embedded else None)
+    return load_outline(config, run.student_path)
 
 
-def _job(context: Context, student: Student, groups: Sequence[PreferenceGroup]) -> AlignmentJob:
+def _job(run: Run, student: Student, groups: Sequence[PreferenceGroup]) -> AlignmentJob:
     """What the aligner would be given; nothing is written to its folders."""
-    nowhere = context.folder.path / "planned"
+    nowhere = run.path / "planned"
     return AlignmentJob(
         student=student,
         groups=groups,
-        prompts=_prompts(context, student, groups),
-        header=context.task.header,
-        seed=context.resolved.config.alignment_seed,
+        prompts=training_prompts(run, student, groups).prompts,
+        header=run.task.header,
+        seed=run.resolved.config.alignment_seed,
         work=nowhere,
         adapter=nowhere,
         advance=lambda *_: None,
-        cache=context.cache,
+        cache=run.cache,
     )
-
-
-def _prompts(context: Context, student: Student, groups: Sequence[PreferenceGroup]) -> dict[str, Prompt]:
-    """The training prompts, with passages where the run puts them in; only then is the retriever's index built."""
-    prompts = training_prompts(context, groups)
-    config = context.resolved.config.retrieval
-    if not config.train or context.retriever is None:
-        return prompts
-    asked = [s.for_student(context.task.modality) for s in context.data.split("train") if s.id in prompts]
-    reserve = training_reserve(context, student, groups, prompts)
-    retriever, header = context.retriever, context.task.header
-    return add_passages(prompts, asked, retriever, student, header, tokens=config.tokens, reserve=reserve).prompts
 
 
 def _some(groups: Sequence[PreferenceGroup], count: int | None, seed: int) -> Sequence[PreferenceGroup]:
@@ -305,7 +293,7 @@ def _largest(groups: Sequence[PreferenceGroup], lengths: Lengths, phase: Trainin
     return pairs[: phase.batch_size]
 
 
-def _lengths(context: Context, student: Student, lengths: Lengths, sample: int | None) -> LengthPlan:
+def _lengths(run: Run, student: Student, lengths: Lengths, sample: int | None) -> LengthPlan:
     groups = lengths.groups
     worst = max(groups, key=lambda group: group.longest)
     rejected = [tokens for group in groups for tokens in group.rejected]
@@ -322,19 +310,19 @@ def _lengths(context: Context, student: Student, lengths: Lengths, sample: int |
         context=context_length(student),
         labels_written=lengths.labels_written,
         labels_read=lengths.labels_read,
-        inference_row=_inference_row(context, student, sample),
+        inference_row=_inference_row(run, student, sample),
     )
 
 
-def _inference_row(context: Context, student: Student, sample: int | None) -> int:
+def _inference_row(run: Run, student: Student, sample: int | None) -> int:
     """The longest prompt of the reported split with the longest answer; refused where it does not fit.
 
     Passages of a retriever are not in it: they are found when the run predicts.
     """
-    answer = _longest_answer(context, student)
+    answer = _longest_answer(run, student)
     longest = 0
-    for one in context.data.split(context.split)[:sample]:
-        prompt = context.task.inference_prompt(one.for_student(context.task.modality), context.n)
+    for one in run.reported[:sample]:
+        prompt = run.task.inference_prompt(one.for_student(run.task.modality), run.n)
         encoded = encode_prompt(student, one.id, prompt)
         prompt_lengths(student, prompt, encoded)
         check_length(student, one.id, encoded.length + answer)
@@ -342,21 +330,21 @@ def _inference_row(context: Context, student: Student, sample: int | None) -> in
     return longest
 
 
-def _longest_answer(context: Context, student: Student) -> int:
+def _longest_answer(run: Run, student: Student) -> int:
     """Tokens of the longest answer that is generated, or of the longest label that is scored."""
-    predict, labels, header = context.resolved.config.predict, context.data.labels, context.task.header
+    predict, labels, header = run.resolved.config.predict, run.data.labels, run.task.header
     if predict.decode == "score":
         return max(len(encode_response(student, write_response(header, (name,)), "")) for name in labels.names)
-    return predict.max_new_tokens or response_budget(student, context)
+    return asking_of(run).budget(StudentCounter(student))
 
 
-def _probe(context: Context, aligner: Aligner, job: AlignmentJob) -> Probe:
+def _probe(run: Run, aligner: Aligner, job: AlignmentJob) -> Probe:
     from mint_core.students.load import load_student
 
-    config = context.resolved.config
-    context.observer.stage("probe", reused=False)
-    student = load_student(config.student, str(context.embedded.path) if context.embedded else None)
-    return probe(aligner, job, student, seed=config.alignment_seed, observer=context.observer)
+    config = run.resolved.config
+    run.observer.stage("probe", reused=False)
+    student = load_student(config.student, run.student_path)
+    return probe(aligner, job, student, seed=config.alignment_seed, observer=run.observer)
 
 
 def _refuse_what_cannot_fit(student: Student, memory: Memory) -> None:

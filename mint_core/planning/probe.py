@@ -19,7 +19,7 @@ from mint_core import processes
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentJob, Student
 from mint_core.observer import Observer
-from mint_core.runs.pipeline import peak_memory
+from mint_core.runs.record import peak_memory
 from mint_core.types import PreferenceGroup
 
 STEPS = 3

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from mint_core.errors import ConfigError
+from mint_core.interfaces import Context
 from mint_core.preferences.pairwise import WeightedConfig, single_labels
 from mint_core.preferences.topk import TopK, others
-from mint_core.types import LabelSpace, PreferenceGroup, Ranking
+from mint_core.types import PreferenceGroup, Ranking
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +48,8 @@ class NearMiss(TopK):
     Config = NearMissConfig
     config: NearMissConfig
 
-    def __init__(self, config: Any, labels: LabelSpace, n: int) -> None:
-        super().__init__(config, labels, n)
+    def __init__(self, config: Any = None, context: Context | None = None) -> None:
+        super().__init__(config, context)
         self.confusion: NDArray[np.float64] | None = None
         """(labels, labels): m + its transpose, where the training split was seen."""
         weighted = self.config.weights != "uniform" or self.config.truth_share is not None

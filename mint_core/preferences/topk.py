@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mint_core.errors import ConfigError
-from mint_core.interfaces import ComponentConfig, PreferenceStrategy
-from mint_core.types import LabelSpace, PreferenceGroup, Ranking
+from mint_core.interfaces import ComponentConfig, Context, PreferenceStrategy
+from mint_core.types import PreferenceGroup, Ranking
 
 Truth = Literal["promote", "swap", "replace-first"]
 
@@ -36,8 +36,7 @@ class TopK(PreferenceStrategy):
 
     Args:
         config: A validated `Config` of TopKConfig's kind.
-        labels: The label space.
-        n: How many labels the student lists.
+        context: The label space, and how many labels the student lists.
 
     Raises:
         ConfigError: k + q is larger than the label space.
@@ -45,8 +44,9 @@ class TopK(PreferenceStrategy):
 
     config: TopKConfig
 
-    def __init__(self, config: Any, labels: LabelSpace, n: int) -> None:
-        super().__init__(config, labels, n)
+    def __init__(self, config: Any = None, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        labels, n = self.labels, self.n
         self.k: int = self.config.k or max(1, min(n, len(labels) // 2))
         self.q: int = self.config.q or min(self.k, max(1, len(labels) - self.k))
         if self.k + self.q > len(labels):

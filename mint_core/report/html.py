@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from mint_core.files import read_json
 from mint_core.report.table import sections, titles
 
-if TYPE_CHECKING:
-    from mint_core.runs.context import Context
 
-_WITHOUT_ALIGNER = ("label", "predict", "evaluate")
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What stands on the page, in plain data."""
+
+    title: str
+    metrics: Mapping[str, Any]
+    """Content of metrics.json."""
+    stages: Sequence[Mapping[str, Any]]
+    """The manifests of the complete stages."""
+    history: Mapping[str, Any] | None
+    """Content of history.json; None where nothing was aligned."""
+    student: str | None
+    """What the embedded student is; None where another one was used."""
+    licence: str | None
+    facts: Mapping[str, int]
+    """Counts about the data."""
+    config: Mapping[str, Any]
+    components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
-def render_report(context: Context) -> str:
-    """Renders the page from metrics.json and the manifests of the stages.
-
-    Args:
-        context: The run, complete up to the evaluation.
-    """
+def render_report(page: Page) -> str:
+    """Renders the page; all text is escaped."""
     import yaml
     from jinja2 import Environment, PackageLoader
 
-    metrics: dict[str, Any] = read_json(context.folder.path / "metrics.json")
-    own = ("label", "prefer", "align", "predict", "evaluate") if context.resolved.aligner else _WITHOUT_ALIGNER
-    manifests = [m for m in map(context.folder.manifest, own) if m]
-    history = read_json(context.folder.path / "training" / "history.json") if context.resolved.aligner else None
     environment = Environment(
         loader=PackageLoader("mint_core", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    retrieval = {stage["stage"]: stage["facts"]["retrieval"] for stage in page.stages if "retrieval" in stage["facts"]}
     return environment.get_template("report.html.jinja").render(
-        title=context.folder.path.name,
-        metrics=metrics,
-        titles=titles(metrics),
-        sections=sections(metrics),
-        stages=manifests,
-        retriever=next((m.facts["retriever"] for m in manifests if "retriever" in m.facts), {}),
-        retrieval={m.stage: m.facts["retrieval"] for m in manifests if "retrieval" in m.facts},
-        history=history,
-        curve=_curve(history["history"]) if history else "",
-        embedded=context.embedded,
-        licence=context.data.licence,
-        facts=context.data.facts,
-        config=yaml.safe_dump(context.resolved.dump(), sort_keys=False, allow_unicode=True),
-        components=[chosen.record for chosen in context.resolved.chosen()],
+        page=page,
+        metrics=page.metrics,
+        titles=titles(page.metrics),
+        sections=sections(page.metrics),
+        retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
+        retrieval=retrieval,
+        curve=_curve(page.history["history"]) if page.history else "",
+        config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True),
     )
 
 

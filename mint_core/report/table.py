@@ -8,18 +8,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
-VARIANTS = {
-    "base": "base student",
-    "aligned": "aligned student",
-    "aligned-free": "aligned, not constrained",
-    "base-free": "base, not constrained",
-    "aligned-shuffled": "aligned, images shuffled",
-    "base-fused": "base, fused",
-    "aligned-fused": "aligned, fused",
-    "teacher": "teacher",
-    "retriever": "retriever",
-    "chance": "random list",
-}
+from mint_core.types import VARIANTS
 
 
 class Section(NamedTuple):
@@ -50,7 +39,7 @@ def sections(metrics: Mapping[str, Any]) -> list[Section]:
     found = []
     for subset in dict.fromkeys(row["subset"] for row in metrics["rows"]):
         own = {row["variant"]: row for row in metrics["rows"] if row["subset"] == subset}
-        rows = [(VARIANTS[v], [cell(own[v][t]) for t in names]) for v in VARIANTS if v in own]
+        rows = [(one.title, [cell(own[name][t]) for t in names]) for name, one in VARIANTS.items() if name in own]
         if subset in metrics["aligned_minus_base"]:
             difference = metrics["aligned_minus_base"][subset]
             rows.insert(2, ("aligned - base (paired)", [cell(difference[t]) for t in names]))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mint_core.errors import ContractError, DataError
-from mint_core.students.encoding import context_length, encode_prompt
-from mint_core.students.prompts import render_prompt, with_passages
+from mint_core.interfaces import Retriever
+from mint_core.students.encoding import TokenCounter
+from mint_core.students.prompts import with_passages
 from mint_core.types import Prompt, Sample
-
-if TYPE_CHECKING:
-    from mint_core.interfaces import Retriever, Student
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +22,29 @@ class Augmented:
     """By sample id."""
     sources: dict[str, tuple[str, ...]]
     """Where the passages of a prompt come from, best first, by sample id."""
-    left_out: int
-    """Passages that were retrieved and did not fit."""
+    left_out: int | None
+    """Passages that were retrieved and did not fit; None where nothing was to be retrieved."""
 
+    @property
     def facts(self) -> dict[str, Any]:
-        """Counts for the run record."""
+        """Counts for the run record; none where nothing was to be retrieved."""
+        if self.left_out is None:
+            return {}
         total = sum(map(len, self.sources.values()))
-        return {
+        counts = {
             "passages": total,
             "passages_per_prompt": round(total / max(len(self.sources), 1), 2),
             "prompts_without_passages": sum(not found for found in self.sources.values()),
             "passages_left_out": self.left_out,
         }
+        return {"retrieval": counts}
 
 
 def add_passages(
     prompts: Mapping[str, Prompt],
     samples: Sequence[Sample],
     retriever: Retriever,
-    student: Student,
+    counter: TokenCounter,
     header: str,
     *,
     tokens: int,
@@ -54,7 +56,7 @@ def add_passages(
         prompts: Prompt per sample id.
         samples: What is retrieved for; neither label nor privileged field is shown to the retriever.
         retriever: After `build`.
-        student: Its tokenizer counts, and its context bounds prompt and response.
+        counter: Counts as the model does that will read them.
         header: First line of a response.
         tokens: Most tokens that passages add to a prompt, fence included; 0 = no passages.
         reserve: Tokens that are kept for the response.
@@ -74,10 +76,10 @@ def add_passages(
         if not passages:
             continue
         prompt, texts = prompts[sample.id], [passage.text for passage in passages]
-        room = _room(student, sample.id, prompt, tokens, reserve)
-        kept = _fitting(student, prompt, texts, header, room)
+        room = _room(counter, sample.id, prompt, tokens, reserve)
+        kept = _fitting(counter, prompt, texts, header, room)
         if kept == 0:
-            needed = _count(student, with_passages(prompt, texts[:1], header)) - _count(student, prompt)
+            needed = counter.prompt(with_passages(prompt, texts[:1], header)) - counter.prompt(prompt)
             raise DataError(_too_long(sample.id, needed, room, tokens))
         augmented[sample.id] = with_passages(prompt, texts[:kept], header)
         sources[sample.id] = tuple(passage.source for passage in passages[:kept])
@@ -85,27 +87,17 @@ def add_passages(
     return Augmented(augmented, sources, left_out)
 
 
-def _room(student: Student, sample_id: str, prompt: Prompt, tokens: int, reserve: int) -> int:
-    """Tokens that passages may add: the budget, or what prompt and response leave of the student's context."""
-    limit = context_length(student)
-    if limit is None:
-        return tokens
-    return min(tokens, limit - reserve - encode_prompt(student, sample_id, prompt).length)
+def _room(counter: TokenCounter, sample_id: str, prompt: Prompt, tokens: int, reserve: int) -> int:
+    """Tokens that passages may add: the budget, or what prompt and response leave of the model's context."""
+    left = counter.left(sample_id, prompt)
+    return tokens if left is None else min(tokens, left - reserve)
 
 
-def _fitting(student: Student, prompt: Prompt, texts: Sequence[str], header: str, room: int) -> int:
+def _fitting(counter: TokenCounter, prompt: Prompt, texts: Sequence[str], header: str, room: int) -> int:
     """How many of the best passages add no more tokens than there is room for."""
-    most = _count(student, prompt) + room
+    most = counter.prompt(prompt) + room
     numbers = range(1, len(texts) + 1)
-    return bisect_right(
-        numbers, most, key=lambda number: _count(student, with_passages(prompt, texts[:number], header))
-    )
-
-
-def _count(student: Student, prompt: Prompt) -> int:
-    """Tokens of a prompt in the student's chat format, its image aside: parts counted alone miss what joins them."""
-    text = render_prompt(prompt, student.processor, parts=student.reads_images).text
-    return len(student.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return bisect_right(numbers, most, key=lambda number: counter.prompt(with_passages(prompt, texts[:number], header)))
 
 
 def _too_long(sample_id: str, needed: int, room: int, tokens: int) -> str:

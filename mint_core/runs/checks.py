@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
 from mint_core import processes
 from mint_core.interfaces import Aligner
-from mint_core.retrieval.rows import check_fusion
+from mint_core.stages.fused import check_fusion
+from mint_core.stages.run import Run
 from mint_core.types import Ranking
 
-if TYPE_CHECKING:
-    from mint_core.runs.context import Context
 
-
-def check_sizes(context: Context) -> None:
+def check_sizes(run: Run) -> None:
     """Refuses what the data cannot give: sizes of the strategy, steps of a warm-up, samples to fit a weight on.
 
     Args:
-        context: The run, before its first stage.
+        run: The run, before its first stage.
 
     Raises:
         ConfigError: One of them does not fit.
     """
-    check_fusion(context)
-    strategy = context.strategy
-    chosen = context.resolved.aligner
-    phases = cast(Aligner, chosen.registered.component(chosen.config)).phases(0) if chosen else ()
+    check_fusion(run)
+    strategy = run.strategy
+    aligner = run.resolved.aligner
+    phases = cast(Aligner, aligner.make()).phases(0) if aligner else ()
     if not phases:
         return
-    train = context.data.split("train")
-    labels = context.data.labels.names
+    train = run.data.split("train")
+    labels = run.data.labels.names
     even = np.full(len(labels), -math.log(len(labels)), np.float32)
     first = Ranking(train[0].id, labels, even)
     known = Counter(sample.label is not None for sample in train)

@@ -12,30 +12,14 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from mint_core.files import acquire, digest_of, digest_of_path, read_json, storage_errors, write_json, write_line
-
-STAGES = ("label", "prefer", "align", "predict", "evaluate", "report")
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a complete stage says of itself."""
-
-    stage: str
-    key: str
-    inputs: Mapping[str, Any]
-    """What the key was computed from; a diff of two of them tells why a stage ran again."""
-    outputs: Mapping[str, str]
-    """Digest of every output, a file or a folder."""
-    seconds: float
-    peak_memory_bytes: int
-    facts: Mapping[str, Any] = field(default_factory=dict)
+from mint_core.stages.stage import Manifest
 
 
 class RunFolder:

@@ -1,4 +1,4 @@
-"""What the further processes of torchrun do: they train along whenever the first one does."""
+"""What the further processes of torchrun do: they join the stages that all processes work on."""
 
 from __future__ import annotations
 
@@ -9,33 +9,35 @@ from mint_core import processes
 from mint_core.config import resolve
 from mint_core.observer import Observer
 from mint_core.plugins import registry
-from mint_core.runs import stages
-from mint_core.runs.context import Context
-from mint_core.runs.folder import RunFolder
+from mint_core.stages import STAGES
+from mint_core.stages.run import Run
+from mint_core.stages.stage import Stage
 
 
-def call(context: Context, work: Path) -> None:
-    """Has the other processes train along. Does nothing in a process that is alone.
+def call(run: Run, stage: Stage, work: Path) -> None:
+    """Has the other processes join a stage. Does nothing in a process that is alone.
 
     Args:
-        context: The run.
-        work: Working folder of its stage `align`, whose checkpoints all processes read.
+        run: The run.
+        stage: One that is `joined`.
+        work: Its working folder, whose checkpoints all processes read.
     """
     if processes.count() > 1 and processes.is_first():
         processes.tell(
             {
-                "config": context.resolved.dump(),
-                "folder": str(context.folder.path),
-                "cache": str(context.cache),
+                "stage": stage.name,
+                "config": run.resolved.dump(),
+                "path": str(run.path),
+                "cache": str(run.cache),
                 "work": str(work),
             }
         )
 
 
 def follow() -> None:
-    """Trains along until the first process is done, which alone writes results."""
+    """Joins stages until the first process is done, which alone writes results."""
     while (task := processes.listen()) is not None:
-        resolved = resolve(task["config"], registry())
-        context = Context(resolved, RunFolder(Path(task["folder"])), Observer(), Path(task["cache"]), {})
+        run = Run(resolve(task["config"], registry()), Path(task["path"]), Observer(), Path(task["cache"]))
+        stage = next(stage for stage in STAGES if stage.name == task["stage"])
         with tempfile.TemporaryDirectory() as own:
-            stages.align(context, Path(task["work"]), Path(own))
+            stage.make(run, Path(task["work"]), Path(own))

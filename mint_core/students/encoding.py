@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mint_core.errors import DataError, ModelError
-from mint_core.students.prompts import render_prompt
-from mint_core.types import Prompt
+from mint_core.students.prompts import render_prompt, write_response
+from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
     import torch
@@ -126,6 +126,54 @@ def check_length(student: Student, sample_id: str, length: int) -> None:
             f"Sample {sample_id}: prompt and response take {length} tokens, and the student's context holds {limit}; "
             "choose a student with a longer context."
         )
+
+
+class TokenCounter(Protocol):
+    """Counts what a model reads and writes."""
+
+    def prompt(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, its image aside."""
+
+    def response(self, text: str) -> int:
+        """Tokens of a response."""
+
+    def left(self, sample_id: str, prompt: Prompt) -> int | None:
+        """Tokens that the model's context leaves behind a prompt, its image counted; None where no limit is known."""
+
+
+def response_budget(counter: TokenCounter, header: str, labels: LabelSpace, n: int) -> int:
+    """Tokens that the longest list of N labels takes, and half again.
+
+    Args:
+        counter: Counts as the model does.
+        header: First line of a response.
+        labels: The label space; the N names with the most tokens make the longest list.
+        n: Labels per response.
+    """
+    tokens = {name: counter.response(name) for name in labels.names}
+    longest = tuple(sorted(labels.names, key=lambda name: -tokens[name])[:n])
+    return int(1.5 * counter.response(write_response(header, longest))) + 4
+
+
+@dataclass(frozen=True, slots=True)
+class StudentCounter:
+    """Counts tokens with a student's own tokenizer."""
+
+    student: Student
+
+    def prompt(self, prompt: Prompt) -> int:
+        """Tokens in the student's chat format, an image aside: parts counted alone miss what joins them."""
+        text = render_prompt(prompt, self.student.processor, parts=self.student.reads_images).text
+        return len(self.student.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def response(self, text: str) -> int:
+        """Tokens of a response, the end of the turn aside."""
+        return len(encode_response(self.student, text, ""))
+
+    def left(self, sample_id: str, prompt: Prompt) -> int | None:
+        """What the student's context leaves behind a prompt."""
+        limit = context_length(self.student)
+        return None if limit is None else limit - encode_prompt(self.student, sample_id, prompt).length
 
 
 def append_response(prompt: EncodedPrompt, response: Sequence[int]) -> Encoded:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from mint_core.errors import ModelError
+from mint_core.students.control import defuse
 from mint_core.types import Message, Prompt, Response, normalise_name
 
 _ENTRY = re.compile(r"^\s*(\d{1,4})\s*[.)]\s*(\S.*?)\s*$")
@@ -32,7 +33,7 @@ class ParsedResponse:
     """The header, then entries numbered from 1 without a gap, and no other line."""
 
 
-def parse_response(text: str, header: str) -> ParsedResponse:
+def parse_response(text: str, header: str, *, reasons: bool = False) -> ParsedResponse:
     """Reads the last list of a response: the header, then numbered lines.
 
     Without the header the last run of numbered lines counts, and the response is not well-formed.
@@ -40,6 +41,7 @@ def parse_response(text: str, header: str) -> ParsedResponse:
     Args:
         text: What the student wrote.
         header: The task's response header, for example `MOST_LIKELY_TISSUE:`.
+        reasons: Text in front of the list was asked for, and breaks no format.
 
     Returns:
         The distinct names in order; duplicates after normalisation count once.
@@ -65,7 +67,7 @@ def parse_response(text: str, header: str) -> ParsedResponse:
     return ParsedResponse(
         labels=tuple(distinct.values()),
         n_listed=len(entries),
-        well_formed=bool(found and entries and in_order and not strays and not head.strip()),
+        well_formed=bool(found and entries and in_order and not strays and (reasons or not head.strip())),
     )
 
 
@@ -116,7 +118,7 @@ def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: 
     """The turns in the form that the student's chat template takes.
 
     Templates without a system role (Gemma 2, Llama 3.2 Vision beside an image), and those that would drop the system
-    line in silence, get it in front of the first user turn.
+    line in silence, get it in front of the first user turn. Control tokens in the text become plain words.
 
     Args:
         prompt: System and user turns.
@@ -141,13 +143,14 @@ def _render(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any) -> 
             "The student has no chat template, so its prompt format is unknown; use an instruction-tuned student, "
             "or save a chat_template.jinja beside its weights."
         )
+    prompt = defuse(prompt, template_owner).prompt
     failure: Exception | None = None
     reason = "drops a part of it"
     for messages in (prompt.messages, _without_system(prompt.messages)):
-        turns = [_turn(message, parts=parts) for message in messages]
+        picture = None
         if parts and prompt.image is not None:
-            user = next(turn for turn in turns if turn["role"] == "user")
-            user["content"].insert(0, {"type": "image"} if image is None else {"type": "image", "image": image})
+            picture = {"type": "image"} if image is None else {"type": "image", "image": image}
+        turns = chat_turns(replace(prompt, messages=messages), parts=parts, picture=picture)
         try:
             text = str(template_owner.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
         except Exception as error:  # jinja raises what the template's author chose
@@ -170,9 +173,23 @@ def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     return (Message("user", f"{system}\n{users[0].content}"), *users[1:])
 
 
-def _turn(message: Message, *, parts: bool) -> dict[str, Any]:
-    content = [{"type": "text", "text": message.content}] if parts else message.content
-    return {"role": message.role, "content": content}
+def chat_turns(prompt: Prompt, *, parts: bool, picture: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The turns of a prompt as chat formats and servers take them.
+
+    Args:
+        prompt: System and user turns.
+        parts: Write each turn as a list of parts.
+        picture: The part that stands in front of the first user turn's text; that turn is then written in parts.
+    """
+    turns: list[dict[str, Any]] = []
+    for message in prompt.messages:
+        content = [{"type": "text", "text": message.content}] if parts else message.content
+        turns.append({"role": message.role, "content": content})
+    if picture is not None:
+        user = next(turn for turn in turns if turn["role"] == "user")
+        text = user["content"] if parts else [{"type": "text", "text": user["content"]}]
+        user["content"] = [picture, *text]
+    return turns
 
 
 _OPEN, _CLOSE = "<passages>", "</passages>"

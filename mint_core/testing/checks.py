@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mint_core.errors import ConfigError
-from mint_core.interfaces import Metric, PreferenceStrategy, Retriever, Task, Teacher
+from mint_core.interfaces import Context, Metric, PreferenceStrategy, Retriever, Task, Teacher
 from mint_core.splits import check_samples
 from mint_core.testing.toys import metric_sample, ranking
 from mint_core.types import LabelSpace, Sample
@@ -80,7 +80,7 @@ def teacher_3_independent_rows(teacher: Teacher, samples: list[Sample]) -> None:
 
 
 def _strategy(component: type[PreferenceStrategy], labels: LabelSpace = _LABELS, n: int = 2, **options: Any) -> Any:
-    return component(component.Config(**options), labels, n)
+    return component(component.Config(**options), Context(labels=labels, n=n))
 
 
 def strategy_1_2_groups(component: type[PreferenceStrategy]) -> None:

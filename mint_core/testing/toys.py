@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mint_core.interfaces import EvaluationSample, TeacherContext
+from mint_core.interfaces import Context, EvaluationSample
 from mint_core.types import LabelSpace, Prediction, Ranking
 
 
-def teacher_context(labels: LabelSpace, cache: Path, seed: int = 0) -> TeacherContext:
+def teacher_context(labels: LabelSpace, cache: Path, seed: int = 0) -> Context:
     """A context on the CPU that ignores progress."""
-    return TeacherContext(labels=labels, seed=seed, device="cpu", cache=cache, advance=lambda count: None)
+    return Context(labels=labels, seed=seed, cache=cache)
 
 
 def ranking(labels: LabelSpace, seed: int = 0, sample_id: str = "sample") -> Ranking:

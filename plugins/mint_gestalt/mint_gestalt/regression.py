@@ -104,13 +104,13 @@ class Regression(Teacher):
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a penalised fit change no ranking
-            return model.fit(samples, [self.context.labels.index(str(sample.label)) for sample in samples])
+            return model.fit(samples, [self.labels.index(str(sample.label)) for sample in samples])
 
     def _rows(self, model: Any, samples: Sequence[Sample]) -> NDArray[np.float32]:
         """Natural logarithms, shape (n_samples, n_labels)."""
         scores = model.decision_function(samples)
         seen = np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
-        logits = np.repeat(seen.min(1, keepdims=True) - UNSEEN, len(self.context.labels), axis=1)
+        logits = np.repeat(seen.min(1, keepdims=True) - UNSEEN, len(self.labels), axis=1)
         logits[:, model[-1].classes_] = seen
         logits -= logits.max(1, keepdims=True)
         rows: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
@@ -124,7 +124,7 @@ class Regression(Teacher):
         folds = min(self.config.cross_fit, len(set(groups)))
         if folds < 2:
             return {}
-        uniform = np.full(len(self.context.labels), -math.log(len(self.context.labels)), np.float32)
+        uniform = np.full(len(self.labels), -math.log(len(self.labels)), np.float32)
         held_out = {}
         for train, rest in GroupKFold(folds).split(samples, groups=groups):
             fitted_on, others = [samples[i] for i in train], [samples[i] for i in rest]

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from mint_core.errors import ContractError, DataError, did_you_mean
-from mint_core.interfaces import ComponentConfig, Teacher, TeacherContext
+from mint_core.interfaces import ComponentConfig, Context, Teacher
 from mint_core.types import Sample
 from mint_gestalt.reading import Reading, read, render
 from mint_gestalt.vilt import EMBEDDED, Vilt, extend_positions, folder_or_id, load_published, load_vilt
@@ -149,7 +149,7 @@ class Gestalt(Teacher):
     Config: ClassVar[type[Any]] = GestaltConfig
     config: GestaltConfig
 
-    def __init__(self, config: GestaltConfig | None, context: TeacherContext) -> None:
+    def __init__(self, config: GestaltConfig | None, context: Context) -> None:
         super().__init__(config, context)
         self._facts: dict[str, Any] = {}
         self._fitted = False
@@ -158,9 +158,9 @@ class Gestalt(Teacher):
 
     @cached_property
     def _vilt(self) -> Vilt:
-        vilt = load_vilt(self.config.model, self.context.labels, self.context.seed)
+        vilt = load_vilt(self.config.model, self.labels, self.context.seed)
         if self.config.weights is not None and self.config.weights_labels is not None:
-            load_published(vilt, self.config.weights, self.config.weights_labels, self.context.labels)
+            load_published(vilt, self.config.weights, self.config.weights_labels, self.labels)
         if self.config.positions is not None:
             extend_positions(vilt.model, self.config.positions)
         vilt.model.to(self.context.device).eval()
@@ -218,7 +218,7 @@ class Gestalt(Teacher):
                 f"The teacher gestalt needs training patients of at least two diseases and found "
                 f"{len(np.unique(targets))} among {len(samples)} patients; label more of them."
             )
-        n_labels = len(self.context.labels)
+        n_labels = len(self.labels)
         even = np.ones(n_labels, np.float32)
         plan = Plan(
             epochs=self._epochs, lr=self._lr, batch_size=self.config.batch_size,
@@ -242,16 +242,16 @@ class Gestalt(Teacher):
 
     def _index(self, sample: Sample) -> int:
         try:
-            return self.context.labels.index(sample.label or "")
+            return self.labels.index(sample.label or "")
         except KeyError:
-            known = did_you_mean(sample.label or "", self.context.labels.names)
+            known = did_you_mean(sample.label or "", self.labels.names)
             raise DataError(f"Sample '{sample.id}' has the unknown label '{sample.label}'{known}.") from None
 
     def _checkpoint(self, samples: Sequence[Sample]) -> Path:
         """The checkpoint of a fit on these samples, named by all that the fit depends on."""
         config = self.config.model_dump(mode="json", exclude={"workers"})
         about = [
-            self.version, self.fingerprint(self.config), config, self.context.seed, list(self.context.labels.names),
+            self.version, self.fingerprint(self.config), config, self.context.seed, list(self.labels.names),
             self._precision, self.context.device.partition(":")[0],
         ]  # fmt: skip
         digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
@@ -276,7 +276,7 @@ class Gestalt(Teacher):
             raise ContractError("The teacher gestalt was not fitted; call `fit` first, or name published weights.")
         patients = self._patients(samples)
         model, done = self._vilt.model.eval(), 0
-        out = np.empty((len(samples), len(self.context.labels)), np.float32)
+        out = np.empty((len(samples), len(self.labels)), np.float32)
         with torch.inference_mode():
             for batch in batches(self._vilt, patients, self.config.batch_size, self._workers):
                 with autocast(model.device, self._precision):

@@ -7,6 +7,7 @@ import pytest
 
 from mint_core.config import resolve
 from mint_core.errors import ConfigError
+from mint_core.interfaces import Context
 from mint_core.plugins import registry
 from mint_core.preferences.listwise import Listwise, ListwiseConfig
 from mint_core.types import LabelSpace
@@ -65,7 +66,7 @@ def test_options_from_a_config(tmp_path):
 @pytest.mark.parametrize(("n_labels", "n", "k"), [(528, 10, 10), (20, 10, 10), (19, 10, 9), (4, 2, 2), (2, 1, 1)])
 def test_ten_diseases_where_the_label_space_allows(n_labels, n, k):
     assert task().list_length(n_labels) == n
-    strategy = Listwise(ListwiseConfig(), LabelSpace(tuple(f"d{i}" for i in range(n_labels))), n)
+    strategy = Listwise(ListwiseConfig(), Context(labels=LabelSpace(tuple(f"d{i}" for i in range(n_labels))), n=n))
     assert (strategy.k, strategy.q) == (k, k)
 
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, ViltConfig, ViltForQuestionAnswering, ViltImageProcessor, ViltModel
 
 from mint_core.errors import ConfigError, ContractError, DataError, ModelError, StorageError, TrainingError
-from mint_core.interfaces import TeacherContext
+from mint_core.interfaces import Context
 from mint_core.testing import TEACHER_CHECKS, teacher_context
 from mint_core.types import ImageRef, LabelSpace, Sample
 from mint_gestalt import fitting
@@ -547,7 +547,7 @@ def test_bf16_ranks_alike(folder: Path, tmp_path: Path) -> None:
 def test_progress_is_told_and_no_samples_are_fine(folder: Path, tmp_path: Path) -> None:
     done: list[int] = []
     teacher = gestalt(folder, tmp_path, epochs=1)
-    teacher.context = TeacherContext(LABELS, 0, "cpu", tmp_path, done.append)
+    teacher.context = Context(labels=LABELS, seed=0, device="cpu", cache=tmp_path, advance=done.append)
     teacher.fit(patients(9))
     assert not done
     teacher.log_probs(patients(9))

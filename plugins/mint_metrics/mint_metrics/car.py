@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from mint_core.interfaces import ComponentConfig, EvaluationSample, Metric
+from mint_core.names import RECOGNISED, recognise
 from mint_core.types import normalise_name
-from mint_metrics.similarity import RECOGNISED, recognise
 
 
 class CAR(Metric):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from mint_core.interfaces import ComponentConfig, EvaluationSample, Metric
-from mint_metrics.similarity import KNOWN, best_matches
+from mint_core.names import KNOWN, best_matches
 
 Mode = Literal["strict", "lenient"]
 

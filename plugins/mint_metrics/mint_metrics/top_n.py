@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from mint_core.interfaces import ComponentConfig, EvaluationSample, Metric
+from mint_core.names import RECOGNISED, recognise
 from mint_metrics.hfa import is_hallucination_free
-from mint_metrics.similarity import RECOGNISED, recognise
 
 
 class TopN(Metric):

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from mint_core.errors import ContractError, DataError, did_you_mean
-from mint_core.interfaces import ComponentConfig, Teacher, TeacherContext
+from mint_core.interfaces import ComponentConfig, Context, Teacher
 from mint_core.types import Sample
 from mint_plip.clip import EMBEDDED, Clip, load_clip
 from mint_plip.encoder import ImageEncoder, Precision, choose_precision, encode_labels, temperature
@@ -119,7 +119,7 @@ class Plip(Teacher):
     Config: ClassVar[type[Any]] = PlipConfig
     config: PlipConfig
 
-    def __init__(self, config: PlipConfig | None, context: TeacherContext) -> None:
+    def __init__(self, config: PlipConfig | None, context: Context) -> None:
         super().__init__(config, context)
         self._probe: LinearProbe | None = None
         self._held_out: dict[str, NDArray[np.float32]] = {}
@@ -133,7 +133,7 @@ class Plip(Teacher):
     @cached_property
     def _label_features(self) -> NDArray[np.float32]:
         """(n_labels, dim), times the temperature."""
-        return temperature(self._clip) * encode_labels(self._clip, self.context.labels.names, self.config.prompts)
+        return temperature(self._clip) * encode_labels(self._clip, self.labels.names, self.config.prompts)
 
     @cached_property
     def _encoder(self) -> ImageEncoder:
@@ -171,14 +171,14 @@ class Plip(Teacher):
 
     def _index(self, sample: Sample) -> int:
         try:
-            return self.context.labels.index(sample.label or "")
+            return self.labels.index(sample.label or "")
         except KeyError:
-            known = did_you_mean(sample.label or "", self.context.labels.names)
+            known = did_you_mean(sample.label or "", self.labels.names)
             raise DataError(f"Sample '{sample.id}' has the unknown label '{sample.label}'{known}.") from None
 
     def _fit_probe(self, samples: Sequence[Sample], labels: NDArray[np.int64]) -> None:
         features = np.concatenate(list(self._features(samples, progress=False)))
-        n_labels, c = len(self.context.labels), self.config.c
+        n_labels, c = len(self.labels), self.config.c
         self._probe = LinearProbe(n_labels, c).fit(features, labels)
         groups = [f"group {sample.group}" if sample.group is not None else f"sample {sample.id}" for sample in samples]
         folds = self.config.cross_fit
@@ -206,7 +206,7 @@ class Plip(Teacher):
             ContractError: A head was asked for and `fit` was not called.
         """
         to_log_probs = self._head()
-        out = np.empty((len(samples), len(self.context.labels)), np.float32)
+        out = np.empty((len(samples), len(self.labels)), np.float32)
         done = 0
         for features in self._features(samples, progress=True):
             out[done : done + len(features)] = to_log_probs(features)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from mint_core.errors import ContractError, DataError
-from mint_core.interfaces import TeacherContext
+from mint_core.interfaces import Context
 from mint_core.types import ImageRef, LabelSpace, Sample, Split
 from mint_plip.clip import EMBEDDED_FOLDER
 from mint_plip.encoder import ImageEncoder, choose_precision
@@ -58,7 +58,7 @@ def patches(count: int, split: Split = "test", first: int = 0, names: Sequence[s
 
 
 def plip(folder: Path, names: Sequence[str] = NAMES, advance=lambda count: None, **options) -> Plip:
-    context = TeacherContext(LabelSpace(tuple(names)), 0, "cpu", folder, advance)
+    context = Context(labels=LabelSpace(tuple(names)), seed=0, device="cpu", cache=folder, advance=advance)
     return Plip(PlipConfig(**({"workers": 2} | options)), context)
 
 

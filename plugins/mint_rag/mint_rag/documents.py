@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from mint_core.interfaces import Passage, RetrieverContext
+from mint_core.interfaces import Passage
 from mint_core.interfaces.component import ComponentConfig
 from mint_core.students.load import fingerprint as weights_of
 from mint_core.types import Sample
@@ -73,17 +73,17 @@ class Documents(TextRetriever):
         """The weights of the embedding model where it is used; the documents count by their content anyway."""
         return "" if config.method == "bm25" else weights_of(config.model)
 
-    def build(self, context: RetrieverContext) -> None:
+    def build(self) -> None:
         """Prepares the index; see `Retriever.build`."""
         reading = read(self.config.path, self.config.max_characters, self.config.on_error)
-        self._labels, self._last = context.labels, None
+        self._labels, self._last = self.labels, None
         self._documents, self.skipped = reading.documents, reading.skipped
-        names = DiseaseNames(context.labels, (name for document in reading.documents for name in document.names))
+        names = DiseaseNames(self.labels, (name for document in reading.documents for name in document.names))
         found = [next(filter(None, map(names.find, document.names)), None) for document in reading.documents]
-        self._label_of = np.array([-1 if one is None else context.labels.index(one) for one in found], np.int64)
+        self._label_of = np.array([-1 if one is None else self.labels.index(one) for one in found], np.int64)
         self._leaks = LeakCheck(reading.documents)
         wanted = ("bm25", "embeddings") if self.config.method == "fusion" else (self.config.method,)
-        self._methods = [self._method(one, context) for one in wanted]
+        self._methods = [self._method(one) for one in wanted]
 
     def retrieve(self, samples: Sequence[Sample]) -> list[tuple[Passage, ...]]:
         """The best passages of every sample; see `Retriever.retrieve`.
@@ -108,15 +108,15 @@ class Documents(TextRetriever):
         left_out = {"broken, left out": len(self.skipped), "the first of them": ", ".join(self.skipped[:_NAMED])}
         return {**super().describe(), **(left_out if self.skipped else {})}
 
-    def _method(self, name: str, context: RetrieverContext) -> Method:
+    def _method(self, name: str) -> Method:
         texts = [_searched(document) for document in self._documents]
         if name == "bm25":
             from mint_rag.lexical import Bm25
 
-            return Bm25(lambda: texts, texts, context.cache)
+            return Bm25(lambda: texts, texts, self.context.cache)
         from mint_rag.embeddings import Embeddings
 
-        return Embeddings(texts, context.cache, self.config.model, self.config.batch_size, context.advance)
+        return Embeddings(texts, self.context.cache, self.config.model, self.config.batch_size, self.context.advance)
 
     def _passage(self, position: int, score: float) -> Passage:
         document = self._documents[position]

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mint_core.errors import ConfigError, DataError
 from mint_core.files import digest_of_path
-from mint_core.interfaces import Passage, RetrieverContext
+from mint_core.interfaces import Passage
 from mint_core.interfaces.component import ComponentConfig
 from mint_core.students.load import fingerprint as weights_of
 from mint_rag import knowledge
@@ -105,16 +105,16 @@ class Hpo(TextRetriever):
         model = [weights_of(config.model)] if embeds else []
         return " ".join([*(f"{name} {number}" for name, number in knowledge.identity().items()), *model])
 
-    def build(self, context: RetrieverContext) -> None:
+    def build(self) -> None:
         """Prepares the index; see `Retriever.build`."""
-        self._labels, self._last = context.labels, None
-        self._known = known = self._knowledge(context)
-        names = DiseaseNames(context.labels, known.diseases)
+        self._labels, self._last = self.labels, None
+        self._known = known = self._knowledge()
+        names = DiseaseNames(self.labels, known.diseases)
         found = [names.find(disease) for disease in known.diseases]
-        label_of = np.array([-1 if label is None else context.labels.index(label) for label in found], np.int64)
+        label_of = np.array([-1 if label is None else self.labels.index(label) for label in found], np.int64)
         if (label_of < 0).all():
             raise DataError(
-                f"None of the {len(context.labels)} labels, such as '{context.labels.names[0]}', is a disease of OMIM, "
+                f"None of the {len(self.labels)} labels, such as '{self.labels.names[0]}', is a disease of OMIM, "
                 "so the retriever 'hpo' has nothing to tell; check the labels, or use the retriever 'documents'."
             )
         # Ranks among all diseases tell more than ranks among a few, so all are ranked; but to embed all takes minutes.
@@ -123,19 +123,19 @@ class Hpo(TextRetriever):
         self._label_of = label_of[self._diseases]
         self._retrieved = self._label_of >= 0 if self.config.scope == "labels" else None
         wanted = self.config.fused if self.config.method == "fusion" else (self.config.method,)
-        self._methods = [self._method(one, context) for one in wanted]
+        self._methods = [self._method(one) for one in wanted]
 
     def describe(self) -> dict[str, Any]:
         """Beside what is searched, the release of HPO; see `Retriever.describe`."""
         return {**super().describe(), "HPO": self._known.release}
 
-    def _knowledge(self, context: RetrieverContext) -> Knowledge:
+    def _knowledge(self) -> Knowledge:
         hpoa = self.config.phenotype_hpoa
         if hpoa is not None and not hpoa.is_file():
             raise ConfigError(f"retriever.phenotype_hpoa: there is no file {hpoa}; check the path.")
         self._content = {"format": FORMAT, **knowledge.identity(), "hpoa": digest_of_path(hpoa) if hpoa else None}
-        build = partial(knowledge.build, hpoa=hpoa, advance=context.advance)
-        known = cached(context.cache, "hpo", self._content, build, knowledge.load)
+        build = partial(knowledge.build, hpoa=hpoa, advance=self.context.advance)
+        known = cached(self.context.cache, "hpo", self._content, build, knowledge.load)
         if self.config.release not in (None, known.release):
             raise ConfigError(
                 f"retriever.release asks for HPO {self.config.release}, but the installed hpo3 holds {known.release}; "
@@ -143,17 +143,17 @@ class Hpo(TextRetriever):
             )
         return known
 
-    def _method(self, name: SingleMethod | str, context: RetrieverContext) -> Method:
+    def _method(self, name: SingleMethod | str) -> Method:
         if name == "phenotype":
             return _ByPhenotype(self._known, TermFinder(self._names()))
         if name == "bm25":
             from mint_rag.lexical import Bm25
 
-            return Bm25(self._everything, self._content, context.cache)
+            return Bm25(self._everything, self._content, self.context.cache)
         from mint_rag.embeddings import Embeddings
 
         passages = [self._told(int(disease), self.config.max_phenotypes) for disease in self._diseases]
-        return Embeddings(passages, context.cache, self.config.model, self.config.batch_size, context.advance)
+        return Embeddings(passages, self.context.cache, self.config.model, self.config.batch_size, self.context.advance)
 
     def _names(self) -> list[tuple[str, int]]:
         """Names in force first, so that no synonym takes one away."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mint_core.interfaces import RetrieverContext
+from mint_core.interfaces import Context
 from mint_core.types import LabelSpace, Sample
 
 DISEASES = ("Marfan syndrome", "Kabuki syndrome 1", "Phenylketonuria", "Angelman syndrome", "Alphan disease")
@@ -31,9 +31,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def context(labels: LabelSpace, cache: Path) -> RetrieverContext:
+def context(labels: LabelSpace, cache: Path) -> Context:
     """What a retriever is built from."""
-    return RetrieverContext(labels, cache)
+    return Context(labels=labels, cache=cache)
 
 
 @pytest.fixture

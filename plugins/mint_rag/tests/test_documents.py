@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from mint_core.errors import ConfigError, DataError
-from mint_core.interfaces import RetrieverContext
+from mint_core.interfaces import Context
 from mint_core.testing import RETRIEVER_CHECKS
 from mint_core.types import LabelSpace, Sample
 from mint_rag.documents import Documents, DocumentsConfig
@@ -39,7 +39,8 @@ def folder(tmp_path: Path) -> Path:
 def build(labels, tmp_path):
     def build(place: Path, **options: object) -> Documents:
         retriever = Documents(DocumentsConfig(path=place, **options))  # type: ignore[arg-type]
-        retriever.build(RetrieverContext(labels, tmp_path / "cache"))
+        retriever.context = Context(labels=labels, cache=tmp_path / "cache")
+        retriever.build()
         return retriever
 
     return build
@@ -72,7 +73,10 @@ def test_a_mapping_of_names_to_texts(build, folder, labels) -> None:
 
 def test_a_passage_tells_of_the_label_that_its_name_means(tmp_path, folder) -> None:
     retriever = Documents(DocumentsConfig(path=folder))
-    retriever.build(RetrieverContext(LabelSpace(("Kabuki syndrome", "Marfan syndrome, type 1")), tmp_path / "cache"))
+    retriever.context = Context(
+        labels=LabelSpace(("Kabuki syndrome", "Marfan syndrome, type 1")), cache=tmp_path / "cache"
+    )
+    retriever.build()
     found = retriever.retrieve([patient("fissures fingers")])[0]
     assert {passage.label for passage in found} == {"Kabuki syndrome", "Marfan syndrome, type 1", None}
 
@@ -281,7 +285,8 @@ def test_an_unknown_layout_names_the_extra(build, tmp_path, monkeypatch) -> None
 def test_the_summaries_of_gestaltmml(tmp_path) -> None:
     labels = LabelSpace(("Ehlers-Danlos syndrome, vascular type", "Frias syndrome", "Alphan disease"))
     retriever = Documents(DocumentsConfig(path=SUMMARIES))
-    retriever.build(RetrieverContext(labels, tmp_path))
+    retriever.context = Context(labels=labels, cache=tmp_path)
+    retriever.build()
     assert len(retriever._documents) == 736
     asked = [patient("acrogeric skin, bowel rupture, bleeding after minor trauma", "s1")]
     scores = retriever.label_scores(asked)

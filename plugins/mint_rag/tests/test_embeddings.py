@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mint_core.errors import ConfigError, ModelError
-from mint_core.interfaces import RetrieverContext
+from mint_core.interfaces import Context
 from mint_core.types import Sample
 from mint_rag import embeddings
 from mint_rag.documents import Documents, DocumentsConfig
@@ -172,7 +172,8 @@ def test_documents_by_embeddings(method: str, model: str, labels, tmp_path: Path
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"Marfan syndrome": "long fingers lens", "Kabuki syndrome 1": "palpebral fissure"}))
     retriever = Documents(DocumentsConfig(path=path, method=method, model=model))  # type: ignore[arg-type]
-    retriever.build(RetrieverContext(labels, tmp_path / "cache"))
+    retriever.context = Context(labels=labels, cache=tmp_path / "cache")
+    retriever.build()
     samples = [Sample("s", "test", text="Kabuki syndrome 1. palpebral fissure")]
     assert retriever.retrieve(samples)[0][0].label == "Kabuki syndrome 1"
     scores = retriever.label_scores(samples)
@@ -185,9 +186,10 @@ def test_documents_by_embeddings(method: str, model: str, labels, tmp_path: Path
 def test_hpo_embeds_only_what_it_retrieves(model: str, labels, cache: Path, patients) -> None:
     counts: list[int] = []
     options = HpoConfig(method="embeddings", model=model)
-    Hpo(HpoConfig(method="phenotype")).build(RetrieverContext(labels, cache))
+    Hpo(HpoConfig(method="phenotype"), Context(labels=labels, cache=cache)).build()
     retriever = Hpo(options)
-    retriever.build(RetrieverContext(labels, cache, counts.append))
+    retriever.context = Context(labels=labels, cache=cache, advance=counts.append)
+    retriever.build()
     assert sum(counts) == 4
     scores = retriever.label_scores(patients)
     assert scores is not None

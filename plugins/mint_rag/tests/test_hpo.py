@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mint_core.errors import ConfigError, DataError
-from mint_core.interfaces import RetrieverContext
+from mint_core.interfaces import Context
 from mint_core.testing import RETRIEVER_CHECKS
 from mint_core.types import LabelSpace, Sample
 from mint_rag import knowledge
@@ -24,9 +24,10 @@ _BUILT: dict[str, Hpo] = {}
 """Retrievers over the shared indexes: building them is what takes the time."""
 
 
-def built(context: RetrieverContext, **options: object) -> Hpo:
+def built(context: Context, **options: object) -> Hpo:
     retriever = Hpo(HpoConfig(**options))  # type: ignore[arg-type]
-    retriever.build(context)
+    retriever.context = context
+    retriever.build()
     return retriever
 
 
@@ -121,7 +122,7 @@ def test_a_sample_without_text_is_named(hpo) -> None:
 
 def test_labels_that_are_no_diseases_are_refused(cache) -> None:
     with pytest.raises(DataError, match="None of the 2 labels, such as 'Colon'"):
-        built(RetrieverContext(LabelSpace(("Colon", "Liver")), cache))
+        built(Context(labels=LabelSpace(("Colon", "Liver")), cache=cache))
 
 
 def test_the_score_is_the_formula(hpo) -> None:
@@ -151,7 +152,9 @@ def test_information_is_that_of_hpo3(hpo) -> None:
 
 def test_the_index_is_built_once_and_loaded_again(labels, patients, tmp_path) -> None:
     counts: list[int] = []
-    context = RetrieverContext(labels, tmp_path, counts.append)  # the only test that builds all of OMIM by itself
+    context = Context(
+        labels=labels, cache=tmp_path, advance=counts.append
+    )  # the only test that builds all of OMIM by itself
     first = built(context, method="fusion").label_scores(patients)
     assert sum(counts) > 8000
     folders = sorted(path.name for path in tmp_path.iterdir())
@@ -164,7 +167,7 @@ def test_the_index_is_built_once_and_loaded_again(labels, patients, tmp_path) ->
 
 
 def test_a_damaged_index_is_built_again(hpoa, labels, patients, tmp_path) -> None:
-    context = RetrieverContext(labels, tmp_path / "c")
+    context = Context(labels=labels, cache=tmp_path / "c")
     first = built(context, phenotype_hpoa=hpoa).label_scores(patients)
     for damaged in ("hpo-*/holder.npy", "bm25-*/data.csc.index.npy"):
         (path,) = context.cache.glob(damaged)
@@ -173,7 +176,7 @@ def test_a_damaged_index_is_built_again(hpoa, labels, patients, tmp_path) -> Non
 
 
 def test_another_release_gets_another_index(hpoa, labels, tmp_path, monkeypatch) -> None:
-    context = RetrieverContext(labels, tmp_path / "c")
+    context = Context(labels=labels, cache=tmp_path / "c")
     built(context, phenotype_hpoa=hpoa)
     monkeypatch.setattr(knowledge, "identity", lambda: {"hpo3": "99.0"})
     built(context, phenotype_hpoa=hpoa)
@@ -181,7 +184,7 @@ def test_another_release_gets_another_index(hpoa, labels, tmp_path, monkeypatch)
 
 
 def test_another_file_of_annotations_gets_another_index(hpoa, labels, tmp_path) -> None:
-    context = RetrieverContext(labels, tmp_path / "c")
+    context = Context(labels=labels, cache=tmp_path / "c")
     before = built(context, phenotype_hpoa=hpoa)
     hpoa.write_text(hpoa.read_text(encoding="utf-8").replace("Marfan syndrome", "Angelman syndrome"), encoding="utf-8")
     after = built(context, phenotype_hpoa=hpoa)
@@ -198,7 +201,7 @@ def test_nothing_is_left_where_building_fails(labels, tmp_path) -> None:
     broken = tmp_path / "phenotype.hpoa"
     broken.write_text("nothing\n", encoding="utf-8")
     with pytest.raises(DataError):
-        built(RetrieverContext(labels, tmp_path / "cache"), phenotype_hpoa=broken)
+        built(Context(labels=labels, cache=tmp_path / "cache"), phenotype_hpoa=broken)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -230,7 +233,7 @@ def hpoa(tmp_path: Path) -> Path:
 
 
 def test_a_file_of_annotations_brings_diseases_and_frequencies(hpoa, labels, tmp_path) -> None:
-    retriever = built(RetrieverContext(labels, tmp_path / "c"), method="phenotype", phenotype_hpoa=hpoa)
+    retriever = built(Context(labels=labels, cache=tmp_path / "c"), method="phenotype", phenotype_hpoa=hpoa)
     known = retriever._known
     assert list(known.diseases) == ["Alphan disease", "Marfan syndrome"]
     told = {name: retriever._told(disease, None) for disease, name in enumerate(known.diseases)}
@@ -246,7 +249,7 @@ def test_how_often_a_phenotype_occurs_counts(labels, tmp_path) -> None:
     rows = [row("OMIM:1", "Alphan disease", "HP:0001166", "90%"), row("OMIM:2", "Marfan syndrome", "HP:0001166", "10%")]
     rows += [row(f"OMIM:{n}", "Marfan syndrome", "HP:0001250", "50%") for n in (1, 2, 3)]
     path.write_text("\n".join([HEADER, *rows]), encoding="utf-8")
-    retriever = built(RetrieverContext(labels, tmp_path / "c"), method="phenotype", phenotype_hpoa=path)
+    retriever = built(Context(labels=labels, cache=tmp_path / "c"), method="phenotype", phenotype_hpoa=path)
     scores = phenotype_scores(
         retriever._known, [n for n, (name, _) in enumerate(retriever._known.names) if name == "Arachnodactyly"]
     )
@@ -267,7 +270,7 @@ def test_bad_files_of_annotations_are_refused(content, message, labels, tmp_path
     path = tmp_path / "phenotype.hpoa"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        built(RetrieverContext(labels, tmp_path / "c"), phenotype_hpoa=path)
+        built(Context(labels=labels, cache=tmp_path / "c"), phenotype_hpoa=path)
 
 
 def test_a_file_that_is_not_there_is_named(context) -> None:

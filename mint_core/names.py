@@ -1,4 +1,4 @@
-"""The one place that compares names.
+"""The one place that compares names: which label a written name means.
 
 Two names are compared by the ratio of Python's `difflib.SequenceMatcher` (2 M / T: M characters in common blocks, T
 characters in both names), after lower-casing and dropping punctuation. The ratio is not symmetric, so the order is
@@ -22,7 +22,7 @@ from mint_core.types import LabelSpace, normalise_name
 
 
 def _compiled(module: str, name: str) -> Any:
-    """What an optional package offers, or None. `pip install 'mint-metrics[fast]'`: the same results, sooner."""
+    """What an optional package offers, or None. `pip install 'mint-core[fast]'`: the same results, sooner."""
     try:
         return getattr(import_module(module), name)
     except ImportError:

@@ -1,4 +1,4 @@
-"""Rankings and preferences as Parquet tables."""
+"""What stages leave in a run folder: where it lies, and how tables are written and read back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mint_core.answering.scores import FOLDER
 from mint_core.types import LabelSpace, PreferenceGroup, Ranking, Sample
+
+RANKINGS = Path("rankings", "rankings.parquet")
+TEACHER = Path("rankings", "teacher.json")
+PREFERENCES = Path("preferences", "preferences.parquet")
+ADAPTER = Path("adapter")
+HISTORY = Path("training", "history.json")
+PREDICTIONS = Path("predictions.jsonl")
+SCORES = Path(FOLDER)
+"""Scores of all labels, see `mint_core.answering.scores`; only where somebody scored them."""
+METRICS = Path("metrics.json")
+SAMPLES = Path("samples.parquet")
+"""Per-sample values of the metrics."""
+REPORT = Path("report.html")
 
 
 def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.float32]) -> None:

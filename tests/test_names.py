@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from mint_core import names as similarity
+from mint_core.names import KNOWN, RECOGNISED, Match, best_matches, ratio, recognise
 from mint_core.types import LabelSpace, normalise_name
-from mint_metrics import similarity
-from mint_metrics.similarity import KNOWN, RECOGNISED, Match, best_matches, ratio, recognise
 
 
 def difflib_ratio(response_name: str, known_name: str) -> float:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
+from mint_core.answering.engine import Answered
 from mint_core.answering.outcome import Outcome, outcome
 from mint_core.answering.output import Output, Stdout
-from mint_core.errors import DataError, ModelError
+from mint_core.errors import DataError
 from mint_core.interfaces import Task, Unreadable
 from mint_core.observer import Observer
-from mint_core.types import LabelSpace, Prediction, Prompt, Sample
+from mint_core.types import LabelSpace, Sample
 
-T = TypeVar("T")
 Input = Sample | Unreadable
-_PREPARED = 4096
-"""Samples whose prompts are made at a time."""
-Answered = Prediction | Unreadable
-Careful = Callable[[Mapping[str, Prompt]], Iterator[Answered]]
-"""Prompts by sample id -> one prediction, or the reason why there is none, for each, in order."""
-Answer = Callable[[Sequence[Sample], Mapping[str, Prompt]], Iterator[Answered]]
-"""The same, from samples (as the student may read them) and their prompts."""
+Ask = Callable[[Sequence[Sample]], Iterator[Answered]]
+"""From samples, as the student may read them, to one answer or the reason why there is none for each, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +27,6 @@ class Job:
 
     task: Task
     labels: LabelSpace
-    n: int
-    """Labels that the prompt asks for (N)."""
     place: Path
     """File or folder of the new samples."""
     decode: str
@@ -55,13 +48,13 @@ class Summary:
     """What the reader of the inputs counted."""
 
 
-def predict(job: Job, output: Output | Stdout, answer: Callable[[], Answer], observer: Observer) -> Summary:
+def predict(job: Job, output: Output | Stdout, open_ask: Callable[[], Ask], observer: Observer) -> Summary:
     """Predicts all samples that the output does not hold yet.
 
     Args:
         job: What is predicted.
         output: Where to.
-        answer: Loads the student, or connects to it; called only where there is a sample to answer.
+        open_ask: Loads the student, or connects to it; called only where there is a sample to answer.
         observer: Hears of the progress.
 
     Raises:
@@ -83,7 +76,7 @@ def predict(job: Job, output: Output | Stdout, answer: Callable[[], Answer], obs
             observer.stage("predict", reused=False)
             observer.progress(summary.already, len(inputs), "samples")
             # Where no sample is readable, no student is needed.
-            ask = answer() if any(isinstance(one, Sample) for one in left) else lambda *_: iter(())
+            ask = open_ask() if any(isinstance(one, Sample) for one in left) else lambda _: iter(())
             for written in _outcomes(job, left, ask):
                 output.write(written)
                 summary.failed += written.error is not None
@@ -113,60 +106,18 @@ def _has_content(sample: Sample, job: Job) -> bool:
     return sample.image is not None if job.task.modality == "image" else bool((sample.text or "").strip())
 
 
-def _outcomes(job: Job, inputs: Iterable[Input], ask: Answer) -> Iterator[Outcome]:
-    for chunk in _chunks(inputs, _PREPARED):
-        samples = [one.for_student(job.task.modality) for one in chunk if isinstance(one, Sample)]
-        answers = ask(samples, {sample.id: job.task.inference_prompt(sample, job.n) for sample in samples})
-        for one in chunk:
-            answered = one if isinstance(one, Unreadable) else next(answers)
-            if isinstance(answered, Unreadable):
-                _stop_on(answered, job)
-                yield Outcome(answered.id, job.decode, error=answered.reason)
-            else:
-                read = one.text if isinstance(one, Sample) else None
-                yield outcome(answered, job.labels, job.decode, job.threshold, read or "")
+def _outcomes(job: Job, inputs: Sequence[Input], ask: Ask) -> Iterator[Outcome]:
+    answers = ask([one.for_student(job.task.modality) for one in inputs if isinstance(one, Sample)])
+    for one in inputs:
+        answered = one if isinstance(one, Unreadable) else next(answers)
+        if isinstance(answered, Unreadable):
+            _stop_on(answered, job)
+            yield Outcome(answered.id, job.decode, error=answered.reason)
+        else:
+            read = one.text if isinstance(one, Sample) else None
+            yield outcome(answered, job.labels, job.decode, job.threshold, read or "")
 
 
 def _stop_on(one: Unreadable, job: Job) -> None:
     if job.on_error == "fail":
         raise DataError(f"{one.reason} With --on-error skip the others are answered all the same.")
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    chunk: list[T] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def isolated(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], batch_size: int) -> Careful:
-    """Answers batch by batch, and one by one where a sample of the batch fails.
-
-    Args:
-        answer: Answers prompts by sample id, in order; raises where one of the next `batch_size` cannot be answered.
-        batch_size: Prompts per batch.
-    """
-
-    def careful(prompts: Mapping[str, Prompt]) -> Iterator[Answered]:
-        left = dict(prompts)
-        while left:
-            try:
-                for prediction in answer(dict(left)):
-                    del left[prediction.sample_id]
-                    yield prediction
-            except (DataError, ModelError):
-                for sample_id in list(left)[:batch_size]:
-                    yield _alone(answer, sample_id, left.pop(sample_id))
-
-    return careful
-
-
-def _alone(answer: Callable[[Mapping[str, Prompt]], Iterator[Prediction]], sample_id: str, prompt: Prompt) -> Answered:
-    try:
-        return next(answer({sample_id: prompt}))
-    except (DataError, ModelError) as error:
-        return Unreadable(sample_id, str(error))

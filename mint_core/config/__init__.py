@@ -1,0 +1,44 @@
+"""The config: what it may hold (schema), how it is put together (layers), what it means (resolve)."""
+
+from mint_core.config.layers import NO_ALIGNER, merge, parse_override, read_config
+from mint_core.config.resolve import (
+    Configured,
+    Resolved,
+    check_engine,
+    check_retrieval,
+    configured,
+    decisive,
+    resolve,
+    validated,
+)
+from mint_core.config.schema import (
+    EMBEDDED,
+    EndpointConfig,
+    EvaluateConfig,
+    PredictConfig,
+    RetrievalConfig,
+    RunConfig,
+    StudentConfig,
+)
+
+__all__ = [
+    "EMBEDDED",
+    "NO_ALIGNER",
+    "Configured",
+    "EndpointConfig",
+    "EvaluateConfig",
+    "PredictConfig",
+    "Resolved",
+    "RetrievalConfig",
+    "RunConfig",
+    "StudentConfig",
+    "check_engine",
+    "check_retrieval",
+    "configured",
+    "decisive",
+    "merge",
+    "parse_override",
+    "read_config",
+    "resolve",
+    "validated",
+]

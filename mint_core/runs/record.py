@@ -1,0 +1,92 @@
+"""run.json: all that is needed to make a run again, and what it took."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from mint_core.files import write_json
+from mint_core.runs.folder import RunFolder
+from mint_core.stages import NAMES
+from mint_core.stages.run import Run
+
+RECORD = "run.json"
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "peft",
+    "accelerate",
+    "open_clip_torch",
+    "datasets",
+    "numpy",
+    "pillow",
+)
+
+
+def write_record(run: Run, folder: RunFolder, status: str) -> None:
+    """Writes run.json.
+
+    Stages that this process has not come to yet stand in it with `current: false`, as an earlier one left them.
+    """
+    resolved = run.resolved
+    known = {stage: run.made.get(stage) or folder.manifest(stage) for stage in NAMES}
+    splits = {split: len(run.data.split(split)) for split in ("train", "val", "test")}
+    write_json(
+        folder.path / RECORD,
+        {
+            "status": status,
+            "config": resolved.dump(),
+            "components": [{"kind": c.registered.component.kind, **c.record} for c in resolved.chosen()],
+            "versions": {
+                "mint-core": library_version("mint-core"),
+                "python": platform.python_version(),
+                **{name: library_version(name) for name in _LIBRARIES},
+            },
+            "data": {
+                "source": run.data.source,
+                "simulated": run.data.simulated,
+                "licence": run.data.licence,
+                "facts": dict(run.data.facts),
+                "samples": splits,
+                "labels": list(run.data.labels.names),
+                "fingerprint": run.data_fingerprint,
+                "reported_split": run.split,
+                "N": run.n,
+            },
+            "student": {"embedded": run.embedded.description} if run.embedded else {},
+            "stages": {
+                name: {
+                    "current": name in run.made,
+                    "key": m.key,
+                    "seconds": m.seconds,
+                    "peak_memory_bytes": m.peak_memory_bytes,
+                    "facts": dict(m.facts),
+                    "outputs": dict(m.outputs),
+                }
+                for name, m in known.items()
+                if m is not None
+            },
+        },
+    )
+
+
+def library_version(name: str) -> str | None:
+    """Version of an installed distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,64 @@
+"""All runs below one folder as a store: a stage that is complete in one of them is never made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mint_core.files import storage_errors
+from mint_core.runs.folder import RunFolder
+from mint_core.stages.stage import Manifest
+
+_DEPTHS = ("*", "*/*")
+"""Runs lie in the folder itself, and those of a comparison one level below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Complete stages by name and key, wherever below `out` they lie."""
+
+    out: Path
+
+    @property
+    def cache(self) -> Path:
+        """Folder of features, indexes and encoded rows, kept by content."""
+        return self.out / ".cache"
+
+    def prepare(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        with storage_errors(self.cache):
+            self.cache.mkdir(parents=True, exist_ok=True)
+
+    def find(self, stage: str, key: str) -> Iterator[RunFolder]:
+        """The runs in which a stage of this key is complete.
+
+        Args:
+            stage: Name of the stage.
+            key: See `Stage.key`.
+        """
+        for depth in _DEPTHS:
+            for path in sorted(self.out.glob(f"{depth}/stages/{stage}.json")):
+                folder = RunFolder(path.parent.parent)
+                if folder.complete(stage, key) is not None:
+                    yield folder
+
+    def adopt(self, into: RunFolder, stage: str, key: str) -> Manifest | None:
+        """Copies a stage that is complete in another run; None where there is none.
+
+        Args:
+            into: The run that needs it.
+            stage: Name of the stage.
+            key: See `Stage.key`.
+        """
+        for other in self.find(stage, key):
+            if other.path.resolve() != into.path.resolve():
+                adopted = into.adopt(stage, key, other)
+                if adopted is not None:
+                    into.log("stage adopted", stage=stage, run=other.path.name)
+                    return adopted
+        return None

@@ -1,0 +1,79 @@
+"""What lies beside an adapter's weights: its model card, and what it needs to predict alone."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from mint_core.answering.record import FORMAT, NAME, AdapterRecord, StudentRecord, TaskRecord
+from mint_core.files import write_json
+from mint_core.stages.run import Run
+
+
+def write_card(adapter: Path, run: Run) -> None:
+    """Replaces the card that peft writes, and writes `mint.json`.
+
+    Args:
+        adapter: The adapter's folder.
+        run: The run.
+    """
+    resolved, data = run.resolved, run.data
+    student = run.embedded.description if run.embedded else resolved.config.student.model
+    lines = [
+        "---",
+        "library_name: peft",
+        *([f"license: {data.licence}"] if data.licence else []),
+        "tags: [mint, lora]",
+        "---",
+        "",
+        f"# {resolved.task.registered.component.name}: adapter trained with mint",
+        "",
+        *(["**Trained on simulated data. It knows nothing about patients.**", ""] if data.simulated else []),
+        f"- Student: {student}",
+        f"- Teacher: {resolved.teacher.registered.component.name}",
+        f"- Strategy: {resolved.strategy.registered.component.name}",
+        f"- Aligner: {resolved.dump()['aligner']['name']}, seed {resolved.config.alignment_seed}",
+        *(["- Training prompts: with retrieved passages"] if resolved.config.retrieval.train else []),
+        f"- Data: {data.source}",
+        *([f"- Licence of the data, which binds what is made from them: {data.licence}"] if data.licence else []),
+        f"- Labels: {len(data.labels)}; the student lists {run.n}",
+        "",
+        "For research. Not a medical device: no output of it may decide about a patient.",
+        "",
+    ]
+    (adapter / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    write_json(adapter / NAME, _record(run).model_dump(mode="json"))
+
+
+def _record(run: Run) -> AdapterRecord:
+    """What the adapter needs to predict alone."""
+    from mint_core.students.load import fingerprint, hub_commit
+
+    task, student, labels = run.resolved.task, run.resolved.config.student, run.data.labels
+    paths = {name for name, value in task.config if isinstance(value, Path)}
+    local = Path(student.model).exists() and run.embedded is None
+    weights = run.student_path or student.model
+    return AdapterRecord(
+        format=FORMAT,
+        mint=version("mint-core"),
+        task=TaskRecord(
+            name=task.registered.component.name,
+            version=task.registered.component.version,
+            distribution=task.registered.distribution,
+            config={name: value for name, value in task.record["config"].items() if name not in paths},
+        ),
+        student=StudentRecord(
+            model=str(Path(student.model).resolve()) if local else student.model,
+            revision=student.revision if run.embedded else hub_commit(student.model, student.revision),
+            dtype=student.dtype,
+            attention=student.attention,
+            fingerprint=fingerprint(weights, student.revision),
+        ),
+        header=run.task.header,
+        modality=run.task.modality,
+        n=run.n,
+        simulated=run.data.simulated,
+        labels=labels.names,
+        aliases=labels.aliases,
+        taught=tuple(name for name in labels.names if name in run.taught),
+    )

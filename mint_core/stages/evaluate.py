@@ -1,0 +1,102 @@
+"""The stage `evaluate`: the metrics judge the predictions, beside the teacher itself and a list drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from mint_core.evaluation.evaluate import evaluate
+from mint_core.files import read_json, storage_errors, write_json
+from mint_core.interfaces import EvaluationSample
+from mint_core.stages.fused import fusion_identity, retrieval_rows
+from mint_core.stages.outputs import METRICS, SAMPLES, TEACHER, write_per_sample
+from mint_core.stages.predict import read_predictions
+from mint_core.stages.run import Run
+from mint_core.stages.stage import Facts, Stage
+from mint_core.types import Prediction, Ranking
+
+
+class Evaluate(Stage):
+    """metrics.json, and the values of every sample."""
+
+    name = "evaluate"
+    reads = {"label": ("rankings",), "predict": ("predictions.jsonl", "scores")}  # noqa: RUF012 - never changed
+
+    def inputs(self, run: Run) -> dict[str, Any]:
+        """Task, strategy, metrics, how rankings are combined, what is reported, seed."""
+        config = run.resolved.config
+        return {
+            **run.task_identity(),
+            **({"fusion": fusion_identity(run)} if run.resolved.retriever else {}),
+            "strategy": run.resolved.strategy.identity(),
+            "metrics": [metric.identity() for metric in run.resolved.metrics],
+            "evaluate": config.evaluate.model_dump(mode="json"),
+            "seed": config.seed,
+        }
+
+    def make(self, run: Run, work: Path, out: Path) -> Facts:
+        """See `Stage.make`."""
+        config = run.resolved.config
+        samples = run.reported
+        rankings = run.rankings()
+        predictions = read_predictions(run.path)
+        retrieved = retrieval_rows(run, predictions)
+        predictions += retrieved.predictions
+        rng = np.random.default_rng([config.seed, 11])
+        for sample in samples:
+            predictions.append(Prediction.of_labels(sample.id, "teacher", rankings[sample.id].labels[: run.n]))
+            drawn = rng.permutation(run.data.labels.names)[: run.n]
+            predictions.append(Prediction.of_labels(sample.id, "chance", tuple(str(name) for name in drawn)))
+        metrics = run.metrics
+        scores = evaluate(
+            evaluation_samples(run, predictions, rankings),
+            run.members,
+            metrics,
+            draws=config.evaluate.bootstrap,
+            confidence=config.evaluate.confidence,
+            seed=config.seed,
+        )
+        teacher = read_json(run.path / TEACHER)
+        content = {
+            "split": run.split,
+            "n": len(samples),
+            "N": run.n,
+            "n_labels": len(run.data.labels),
+            "confidence": config.evaluate.confidence,
+            "bootstrap": config.evaluate.bootstrap,
+            "seed": config.seed,
+            "decode": config.predict.decode,
+            "simulated": run.data.simulated,
+            "source": run.data.source,
+            "teacher_top_1": teacher["top_1"],
+            **retrieved.facts,
+            "rules": {metric.title(run.n): metric.rule() for metric in metrics},
+            **scores.plain(),
+        }
+        with storage_errors(out):
+            write_json(out / METRICS, content)
+            write_per_sample(out / SAMPLES, scores.per_sample)
+        return {"n": len(samples), "split": run.split}
+
+
+def evaluation_samples(
+    run: Run, predictions: Sequence[Prediction], rankings: Mapping[str, Ranking]
+) -> list[EvaluationSample]:
+    """Predictions beside what metrics need.
+
+    Args:
+        run: The run: its samples, labels and strategy.
+        predictions: Of samples of the reported split.
+        rankings: The teacher's rankings, from which T_i and B_i are taken.
+    """
+    samples = {sample.id: sample for sample in run.reported}
+    judged = []
+    for prediction in predictions:
+        truth = cast(str, samples[prediction.sample_id].label)  # check_samples refuses evaluation samples without one
+        ranking = rankings[prediction.sample_id]
+        top, bottom = run.strategy.top(ranking, truth), run.strategy.bottom(ranking, truth)
+        judged.append(EvaluationSample(prediction, truth, top, bottom, run.n, run.data.labels))
+    return judged

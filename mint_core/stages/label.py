@@ -1,0 +1,74 @@
+"""The stage `label`: the teacher ranks all labels for every sample."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from mint_core.errors import ContractError
+from mint_core.files import storage_errors, write_json
+from mint_core.interfaces import Teacher
+from mint_core.stages.outputs import RANKINGS, TEACHER, write_rankings
+from mint_core.stages.run import Run
+from mint_core.stages.stage import Facts, Stage
+from mint_core.types import TaskData
+
+
+class Label(Stage):
+    """Rankings of all samples. Neither the prompts nor the reported split change what a teacher says."""
+
+    name = "label"
+
+    def inputs(self, run: Run) -> dict[str, Any]:
+        """Data, teacher and seed."""
+        return {
+            "data": run.data_fingerprint,
+            "teacher": run.resolved.teacher.identity(),
+            "seed": run.resolved.config.seed,
+        }
+
+    def make(self, run: Run, work: Path, out: Path) -> Facts:
+        """See `Stage.make`."""
+        data = run.data
+        teacher = cast(Teacher, run.resolved.teacher.make(run.context(run.advance(len(data.samples), "samples"))))
+        with storage_errors(out):
+            teacher.fit(data.split("train"))
+            log_probs = teacher.log_probs(list(data.samples))
+            _check_log_probs(teacher, log_probs, (len(data.samples), len(data.labels)))
+            (out / RANKINGS).parent.mkdir(exist_ok=True)
+            write_rankings(out / RANKINGS, data.samples, log_probs)
+            facts = {"teacher": teacher.describe(), "top_1": _teacher_top_1(data, log_probs)}
+            write_json(out / TEACHER, facts)
+        del teacher
+        gc.collect()
+        return facts
+
+
+def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -> None:
+    if getattr(log_probs, "shape", None) != shape:
+        raise ContractError(
+            f"Teacher '{teacher.name}' returned shape {getattr(log_probs, 'shape', None)}, not {shape}."
+        )
+    if np.isnan(log_probs).any() or np.isposinf(log_probs).any():
+        raise ContractError(f"Teacher '{teacher.name}' returned log-probabilities that are not finite.")
+    worst = float(np.abs(np.exp(log_probs.astype(np.float64)).sum(axis=1) - 1).max())
+    if worst > 1e-2:
+        raise ContractError(f"Teacher '{teacher.name}' returned probabilities whose sum is off by {worst:.3g}.")
+
+
+def _teacher_top_1(data: TaskData, log_probs: Any) -> dict[str, dict[str, float]]:
+    """Top-1 of the teacher per split of the task's own data."""
+    best = log_probs.argmax(axis=1)
+    result = {}
+    for split in ("train", "val", "test"):
+        hits = [
+            data.labels.names[b] == s.label
+            for b, s in zip(best, data.samples, strict=True)
+            if s.split == split and s.label and s.cohort is None
+        ]
+        if hits:
+            result[split] = {"top_1": round(float(np.mean(hits)), 4), "n": len(hits)}
+    return result

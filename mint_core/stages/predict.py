@@ -1,0 +1,197 @@
+"""The stage `predict`: the student answers for the reported samples, and every answer is kept as it comes."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from mint_core.answering.asking import Passages, Wording, questions
+from mint_core.answering.engine import Answered, Asking, Engine
+from mint_core.answering.engines import Who, open_engine
+from mint_core.answering.scores import ScoreTable, ScoreWriter, retriever_scores
+from mint_core.config import decisive
+from mint_core.errors import DataError
+from mint_core.files import read_lines, storage_errors, write_line
+from mint_core.interfaces import Unreadable
+from mint_core.stages.outputs import ADAPTER, PREDICTIONS, SCORES
+from mint_core.stages.prompts import example, passages_identity
+from mint_core.stages.run import Run
+from mint_core.stages.stage import Facts, Stage
+from mint_core.students.control import count_control_tokens
+from mint_core.types import Prediction, Prompt, Sample, Variant
+
+_KEPT = tuple(field.name for field in fields(Prediction) if field.name != "scores")
+"""What a line says of an answer; the scores of all labels lie in an array of their own."""
+
+
+class Predict(Stage):
+    """Answers of the base student, the aligned one, and the aligned one with shuffled images.
+
+    Without an aligner it is the base student alone. Where labels are scored, the scores of all of them are kept beside
+    the answers, those of the samples on which the weight of a fusion is fitted too.
+    """
+
+    name = "predict"
+    reads = {"align": ("adapter",)}  # noqa: RUF012 - never changed
+
+    def inputs(self, run: Run) -> dict[str, Any]:
+        """Task, reported samples, who answers and how, the retriever, seed."""
+        config = run.resolved.config.predict
+        who = {} if config.engine == "endpoint" else run.student_identity()
+        shots = {"rankings": dict(run.made["label"].outputs), "strategy": run.resolved.strategy.identity()}
+        return {
+            **run.task_identity(),
+            **who,
+            "samples": [sample.id for sample in (*run.reported, *run.validation)],
+            "predict": decisive(config),
+            "retriever": passages_identity(run) if run.resolved.retriever else None,
+            **(shots if config.shots else {}),
+            "seed": run.resolved.config.seed,
+        }
+
+    def make(self, run: Run, work: Path, out: Path) -> Facts:
+        """See `Stage.make`."""
+        asking = asking_of(run)
+        partial = work / PREDICTIONS
+        samples = [*run.reported, *run.validation]
+        resolved = run.resolved
+        aligned = resolved.aligner is not None
+        who = Who(resolved.config.student, run.student_path, run.path / ADAPTER if aligned else None, run.task.modality)
+        with storage_errors(partial):
+            done = _resume(partial)
+            with open_engine(asking, who, run.observer.message) as engine:
+                asked = questions(run.task, samples, run.n, _wording(run), _passages(run, engine))
+                variants = variants_of(run, asked.prompts)
+                table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)
+                total = sum(map(len, variants.values()))
+                advance = run.advance(total, "responses")
+                advance(len(done))
+                with ExitStack() as stack, partial.open("a", encoding="utf-8") as stream:
+                    stack.callback(gc.collect)
+                    worn = False
+                    for variant, prompts in variants.items():
+                        if variant.who == "aligned" and not worn:
+                            engine.put_on(run.path / ADAPTER)
+                            worn = True
+                        left = {i: prompt for i, prompt in prompts.items() if (variant.name, i) not in done}
+                        scored = resolved.config.predict.decode == "score" and not variant.free
+                        writer = stack.enter_context(table.writer(variant.name)) if scored else None
+                        for answers in engine.answers(variant.name, left, free=variant.free):
+                            _keep(stream, writer, answers, asked.sources)
+                            advance(len(answers))
+                facts = {"who": engine.facts, "max_new_tokens": asking.budget(engine.counter), **asked.facts}
+                owner = getattr(getattr(engine, "student", None), "processor", None)
+                replaced = count_control_tokens(asked.prompts.values(), owner)
+            names = [variant.name for variant in variants]
+            _publish_answers(run, partial, names, out)
+            _publish_scores(run, table, samples, out)
+        retriever = {"retriever": run.retriever.describe()} if run.retriever is not None else {}
+        told = {"control_tokens_replaced": replaced} if replaced else {}
+        return {"responses": total, "resumed": len(done), "variants": names, **facts, **told, **retriever}
+
+
+def asking_of(run: Run) -> Asking:
+    """What is the same for all questions of a run."""
+    return Asking(run.data.labels, run.task.header, run.n, run.n, run.resolved.config.predict)
+
+
+def _wording(run: Run) -> Wording:
+    return Wording(example(run), run.resolved.config.predict.reason)
+
+
+def _passages(run: Run, engine: Engine) -> Passages | None:
+    if run.retriever is None:
+        return None
+    reserve = engine.asking.reserve(engine.counter)
+    return Passages(run.retriever, engine.counter, run.resolved.config.retrieval.tokens, reserve)
+
+
+def variants_of(run: Run, prompts: Mapping[str, Prompt]) -> dict[Variant, Mapping[str, Prompt]]:
+    """Who answers, and what is asked.
+
+    Args:
+        run: The run.
+        prompts: By id of the reported samples and those that a weight is fitted on.
+    """
+    config = run.resolved.config.predict
+    aligned = run.resolved.aligner is not None
+    students = [Variant("base")] if config.base or not aligned else []
+    students += [Variant("aligned")] if aligned else []
+    beside = config.decode == "constrained" and config.free_beside
+    ways = (False, True) if beside else (False,)
+    variants: dict[Variant, Mapping[str, Prompt]] = {replace(s, free=free): prompts for s in students for free in ways}
+    reported = {sample.id: prompts[sample.id] for sample in run.reported}
+    if aligned and config.shuffled and run.task.modality == "image" and len(reported) > 1:
+        variants[Variant("aligned", shuffled=True)] = _shuffle_images(reported, run.resolved.config.seed)
+    return variants
+
+
+def _keep(
+    stream: TextIO, writer: ScoreWriter | None, answers: Sequence[Answered], sources: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Writes some answers, the scores of all labels first: a line says that both are there."""
+    for answer in answers:
+        if isinstance(answer, Unreadable):
+            raise DataError(answer.reason)
+        if writer is not None and answer.scores is not None:
+            writer.put(answer.sample_id, answer.scores)
+        line = {name: getattr(answer, name) for name in _KEPT}
+        write_line(stream, {**line, "passages": sources[answer.sample_id]})
+
+
+def _publish_answers(run: Run, partial: Path, variants: Sequence[str], out: Path) -> None:
+    """The answers for the reported samples, in their order."""
+    position = {sample.id: place for place, sample in enumerate(run.reported)}
+    lines = [line for line in read_lines(partial) if line["sample_id"] in position]
+    lines.sort(key=lambda line: (variants.index(line["variant"]), position[line["sample_id"]]))
+    with (out / PREDICTIONS).open("w", encoding="utf-8") as stream:
+        for line in lines:
+            write_line(stream, line)
+
+
+def _publish_scores(run: Run, table: ScoreTable, samples: Sequence[Sample], out: Path) -> None:
+    """The scores of all labels where there are any, the retriever's among them."""
+    if run.retriever is not None:
+        blind = [sample.for_student(run.task.modality) for sample in samples]
+        found = retriever_scores(run.retriever, blind, run.data.labels)
+        if found is not None:
+            with table.writer(Variant("retriever").name) as writer:
+                for sample, row in zip(samples, found, strict=True):
+                    writer.put(sample.id, row)
+    if table.variants:
+        table.folder.replace(out / SCORES)
+
+
+def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Prompt]:
+    """Every prompt with the image of another sample."""
+    ids = list(prompts)
+    order = np.random.default_rng([seed, 7]).permutation(len(ids))
+    shuffled = dict(prompts)
+    for mine, other in zip(order, np.roll(order, 1), strict=True):
+        shuffled[ids[mine]] = replace(prompts[ids[mine]], image=prompts[ids[other]].image)
+    return shuffled
+
+
+def _resume(partial: Path) -> set[tuple[str, str]]:
+    """What an interrupted stage answered; a half-written last line is cut off."""
+    records = read_lines(partial)
+    partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return {(record["variant"], record["sample_id"]) for record in records}
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The answers that the stage left.
+
+    Args:
+        path: The run folder.
+    """
+    lists = ("labels", "log_probs", "passages")
+    lines = read_lines(path / PREDICTIONS)
+    return [Prediction(**{**line, **{key: tuple(line[key]) for key in lists}}) for line in lines]

@@ -1,0 +1,208 @@
+"""What every stage of a run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from mint_core.config import EMBEDDED, Resolved, decisive
+from mint_core.errors import ContractError
+from mint_core.evaluation.subsets import Member, members, reported
+from mint_core.files import digest_of, storage_errors
+from mint_core.interfaces import (
+    Context,
+    EmbeddedStudent,
+    Metric,
+    PreferenceStrategy,
+    Retriever,
+    Task,
+)
+from mint_core.observer import Observer
+from mint_core.splits import check_samples
+from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
+from mint_core.stages.stage import Manifest
+from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
+
+
+@dataclass
+class Run:
+    """What every stage needs: the resolved config, the task and its data, the run folder, an observer."""
+
+    resolved: Resolved
+    path: Path
+    """The run folder."""
+    observer: Observer
+    cache: Path
+    loaded: dict[str, TaskData] = field(default_factory=dict)
+    """Data of earlier runs of one comparison, by digest of the task's record: reading them takes time."""
+    made: dict[str, Manifest] = field(default_factory=dict)
+    """The stages that are complete for this config, by name."""
+
+    @cached_property
+    def task(self) -> Task:
+        """The task."""
+        return cast(Task, self.resolved.task.make())
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The samples and labels, checked for leaks."""
+        key = digest_of(self.resolved.task.record)
+        if key not in self.loaded:
+            data = self.task.load()
+            check_samples(data.samples, data.labels)
+            self.loaded[key] = data
+        return self.loaded[key]
+
+    @cached_property
+    def n(self) -> int:
+        """Labels that the student lists (N)."""
+        return self.task.n_listed(len(self.data.labels))
+
+    @cached_property
+    def reported(self) -> list[Sample]:
+        """The samples that are judged."""
+        return reported(self.data.samples, self.resolved.config.evaluate.split)
+
+    @property
+    def split(self) -> str:
+        """Where the judged samples come from, for people: `test`, or `val, external: test`."""
+        own = dict.fromkeys(sample.split for sample in self.reported if sample.cohort is None)
+        external = dict.fromkeys(sample.split for sample in self.reported if sample.cohort is not None)
+        parts = [*own] if own == external or not external or not own else [*own, f"external: {', '.join(external)}"]
+        return ", ".join(parts or external)
+
+    def context(self, advance: Callable[[int], None] | None = None) -> Context:
+        """What the run's components are given to work with.
+
+        Args:
+            advance: Hears of their progress.
+        """
+        config = self.resolved.config
+        listens = {} if advance is None else {"advance": advance}
+        return Context(self.data.labels, self.n, config.seed, self.device, self.cache, **listens)
+
+    @cached_property
+    def device(self) -> str:
+        """Where models compute, for example `cpu` or `cuda`."""
+        from mint_core.students.load import resolve_device
+
+        return resolve_device(self.resolved.config.student.device)
+
+    @cached_property
+    def strategy(self) -> PreferenceStrategy:
+        """The preference strategy."""
+        return cast(PreferenceStrategy, self.resolved.strategy.make(Context(self.data.labels, self.n)))
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """The metrics, in the order of the table."""
+        return [cast(Metric, metric.make()) for metric in self.resolved.metrics]
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """Group, cohort and whether the label was seen in training, of every judged sample."""
+        return members(self.reported, self.data.split("train"))
+
+    @cached_property
+    def retriever(self) -> Retriever | None:
+        """The retriever with its index; None where the run has none."""
+        if self.resolved.retriever is None:
+            return None
+        context = Context(self.data.labels, self.n, cache=self.cache, advance=self.advance(None, "passages"))
+        retriever = cast(Retriever, self.resolved.retriever.make(context))
+        with storage_errors(self.cache):
+            retriever.build()
+        return retriever
+
+    @cached_property
+    def validation(self) -> list[Sample]:
+        """The samples on which the weight of a fusion is fitted; none unless one is."""
+        retrieval = self.resolved.config.retrieval
+        if retrieval.fuse != "weighted" or retrieval.weight is not None:
+            return []
+        return [sample for sample in self.data.split("val") if sample.label is not None and sample.cohort is None]
+
+    @cached_property
+    def taught(self) -> frozenset[str]:
+        """The labels that are some training sample's first answer: of the others a student has learnt nothing."""
+        return frozenset(group.answer for group in self.preferences())
+
+    @cached_property
+    def embedded(self) -> EmbeddedStudent | None:
+        """The embedded student, where it is used."""
+        asked = self.resolved.config.predict.engine == "endpoint"
+        return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED and not asked else None
+
+    @property
+    def student_path(self) -> str | None:
+        """Folder of the embedded student, where it is used."""
+        return str(self.embedded.path) if self.embedded else None
+
+    def student_identity(self) -> dict[str, Any]:
+        """What decides the student: its weights by content, its settings without the device, its precision."""
+        from mint_core.students.load import fingerprint, resolve_dtype
+
+        config = self.resolved.config.student
+        dtype = resolve_dtype(config.dtype, self.device)
+        settings = decisive(config)
+        weights = fingerprint(self.student_path or config.model, config.revision)
+        return {"student": {**settings, "dtype": str(dtype).removeprefix("torch.")}, "student_weights": weights}
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Digest of all samples: ids, labels, splits, groups, texts, privileged fields, image keys."""
+        return digest_of(
+            [
+                [s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text, s.privileged, s.cohort]
+                for s in self.data.samples
+            ]
+            + [[*self.data.labels.names], [list(a) for a in self.data.labels.aliases]]
+        )
+
+    def task_identity(self) -> dict[str, Any]:
+        """What decides the prompts: the task, its data, and N."""
+        return {"task": self.resolved.task.record, "data": self.data_fingerprint, "n": self.n}
+
+    def groups_of(self, rankings: Mapping[str, Ranking]) -> list[PreferenceGroup]:
+        """The preference groups of the training split.
+
+        Args:
+            rankings: The teacher's, by sample id.
+
+        Raises:
+            ContractError: The strategy's groups of one sample ask for lists of different lengths.
+        """
+        train = self.data.split("train")
+        self.strategy.fit([rankings[sample.id] for sample in train], [sample.label for sample in train])
+        groups = []
+        for sample in train:
+            own = self.strategy.groups(rankings[sample.id], sample.label)
+            if len({len(group.chosen[0]) for group in own}) > 1:
+                raise ContractError(
+                    f"The strategy '{self.strategy.name}' made groups of sample {sample.id} whose first chosen "
+                    "responses differ in length; a prompt asks for one number of labels."
+                )
+            groups += own
+        return groups
+
+    def rankings(self) -> dict[str, Ranking]:
+        """The teacher's rankings by sample id."""
+        return read_rankings(self.path / RANKINGS, self.data.labels)
+
+    def preferences(self) -> list[PreferenceGroup]:
+        """The preference groups of the training split, in order."""
+        return read_preferences(self.path / PREFERENCES)
+
+    def advance(self, total: int | None, unit: str) -> Callable[[int], None]:
+        """A counter that tells the observer how far the stage is; without a total it is what is done."""
+        done = 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            self.observer.progress(done, done if total is None else total, unit)
+
+        return step

@@ -1,0 +1,110 @@
+"""Control tokens in text from outside: a note that holds the end of a turn must not end one.
+
+What a chat format is made of (turn marks, end of text, image tokens) is known to the student's tokenizer. Such a mark
+inside a prompt's text loses its brackets before the prompt is rendered, so that it reaches the model as plain words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from mint_core.errors import DataError
+from mint_core.types import LabelSpace, Prompt
+
+_ROUND = str.maketrans("<>[]", "()()")
+_LOOKS_LIKE_ONE = re.compile(r"<\|[^<>|\s]{1,60}\|>|</?[A-Za-z_][\w:.-]{0,40}>|\[/?[A-Z_]{2,20}\]")
+"""Marks of the usual chat formats, for a model whose tokenizer is not known here."""
+_KNOWN: WeakKeyDictionary[Any, re.Pattern[str]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Defused:
+    """A prompt without control tokens in its text."""
+
+    prompt: Prompt
+    replaced: int
+    """Control tokens that were made plain words."""
+
+
+def defuse(prompt: Prompt, template_owner: Any = None) -> Defused:
+    """Makes plain words of every control token in the text of a prompt.
+
+    Args:
+        prompt: What the task asks, with whatever notes and passages stand in it.
+        template_owner: The student's processor or tokenizer; None = of a model elsewhere: what looks like a mark of a
+            chat format counts as one.
+    """
+    marks = _LOOKS_LIKE_ONE if template_owner is None else _marks(template_owner)
+    replaced = 0
+    messages = []
+    for message in prompt.messages:
+        content = message.content
+        while True:  # what is left of one mark may close another
+            content, count = marks.subn(_plain, content)
+            replaced += count
+            if not count:
+                break
+        messages.append(message if content == message.content else replace(message, content=content))
+    return Defused(replace(prompt, messages=tuple(messages)) if replaced else prompt, replaced)
+
+
+def count_control_tokens(prompts: Iterable[Prompt], template_owner: Any = None) -> int:
+    """How many control tokens stand in the text of prompts; arguments as above."""
+    return sum(defuse(prompt, template_owner).replaced for prompt in prompts)
+
+
+def check_labels(labels: LabelSpace, template_owner: Any) -> None:
+    """Refuses a label that would be read as a control token: it could not be written and read back as it is.
+
+    Args:
+        labels: The label space.
+        template_owner: The student's processor or tokenizer.
+
+    Raises:
+        DataError: A label holds one.
+    """
+    marks = _marks(template_owner)
+    for name in labels.names:
+        found = marks.search(name)
+        if found:
+            raise DataError(
+                f"The label {name!r} holds {found[0]!r}, which is a control token of the student; rename the label, or "
+                "choose another student."
+            )
+
+
+def _marks(template_owner: Any) -> re.Pattern[str]:
+    if template_owner not in _KNOWN:
+        found = sorted(_control_tokens(template_owner), key=len, reverse=True)
+        _KNOWN[template_owner] = re.compile("|".join(map(re.escape, found)) if found else r"(?!)")
+    return _KNOWN[template_owner]
+
+
+def _control_tokens(template_owner: Any) -> set[str]:
+    """The strings that the tokenizer takes for one token wherever they stand, and the processor's image marks."""
+    tokenizer = getattr(template_owner, "tokenizer", template_owner)
+    found = {str(token) for token in _all_special(tokenizer)}
+    for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
+        text = token.content.strip()
+        # Added words that are no control tokens (runs of spaces, units) stay; those in brackets belong to the format.
+        if token.special or (text[:1] in "<[" and text[-1:] in ">]"):
+            found.add(text)
+    for name in ("image_token", "boi_token", "eoi_token", "video_token", "audio_token", "fake_image_token"):
+        mark = getattr(template_owner, name, None)
+        found.add(str(getattr(mark, "content", mark) or ""))
+    return {text for text in found if text.strip()}
+
+
+def _all_special(tokenizer: Any) -> Sequence[Any]:
+    return list(getattr(tokenizer, "all_special_tokens", ()))
+
+
+def _plain(found: re.Match[str]) -> str:
+    """The mark as words: round brackets, or a space behind the first character where it has none."""
+    text = found[0]
+    plain = text.translate(_ROUND)
+    return plain if plain != text else f"{text[0]} {text[1:]}"
