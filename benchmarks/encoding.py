@@ -136,10 +136,10 @@ def epoch(rows: Any) -> float:
     from mint_core.aligners.batches import GroupCollator
 
     collator = GroupCollator(rows)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for group in rows.job.groups:
         collator.row(group)
-    return (time.perf_counter() - begin) / len(rows.job.groups) * 1000
+    return (time.process_time() - begin) / len(rows.job.groups) * 1000
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -168,23 +168,26 @@ def step_seconds(job: Any, make_rows: Callable[..., Any], batch_size: int) -> li
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "TrainingRows", make_rows):
         student = load_student(StudentConfig(device="cpu"), job.student.source)
         places = {"work": Path(folder, "work"), "adapter": Path(folder, "adapter")}
-        given = replace(job, student=student, advance=lambda *_: ticks.append(time.perf_counter()), **places)
+        given = replace(job, student=student, advance=lambda *_: ticks.append(time.process_time()), **places)
         Orpo(config).align(given)
     return [after - before for before, after in pairwise(ticks)]
 
 
 def measure(task_name: str, *, quick: bool) -> dict[str, Any]:
     """One task."""
+    import torch
+
     from mint_core.aligners.rows import TrainingRows
 
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         job = make_job(task_name, 24 if quick else None, Path(name))
         TrainingRows(replace(job, groups=job.groups[:2], cache=Path(name, "other")))  # libraries are loaded
         plain = plain_rows(job)
         anew = [epoch(plain) for _ in range(1 if quick else 3)]
-        begin = time.perf_counter()
+        begin = time.process_time()
         rows = TrainingRows(job)
-        first = (time.perf_counter() - begin) / len(job.groups) * 1000
+        first = (time.process_time() - begin) / len(job.groups) * 1000
         kept = [epoch(rows) for _ in range(1 if quick else 3)]
         steps: dict[str, list[float]] = {"anew": [], "kept": []}
         some = replace(job, groups=job.groups[: 24 if quick else 160])

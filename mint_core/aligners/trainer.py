@@ -200,7 +200,7 @@ def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
     for one in prepared:
         references = None
         if one.phase.reads_reference:
-            how = {"share_prompt": one.phase.layout == "shared", "budget": one.phase.token_budget}
+            how: Any = {"share_prompt": one.phase.layout == "shared", "budget": one.phase.token_budget}
             reference = reference_log_probs(rows, model, one.phase.batch_size, **how)
             references = reference.log_probs
             facts |= {"reference": reference.digest, "reference_responses": len(references)}

@@ -92,7 +92,7 @@ def estimate(
     student = rows.job.student
     weights = _bytes(student.model)
     parameters = sum(parameter.numel() for parameter in student.model.parameters())
-    how = {"rejected": phase.rejected, "shared": phase.layout == "shared"}
+    how: Any = {"rejected": phase.rejected, "shared": phase.layout == "shared"}
     collator = GroupCollator(rows, budget=phase.token_budget, **how)
     batch = max(collator(largest)["parts"], key=lambda part: part["size"].computed)
     count, length = batch["model"]["input_ids"].shape
