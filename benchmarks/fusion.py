@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from mint_core.retrieval.scores import RETRIEVER, read_names, read_scores
-from mint_core.runs.tables import read_preferences
 from numpy.typing import NDArray
 
+from mint_core.answering.scores import ScoreTable
 from mint_core.retrieval import fusion
+from mint_core.stages.outputs import PREFERENCES, read_preferences
 from mint_core.types import LabelSpace
 
 Array = NDArray[np.float64]
@@ -48,23 +48,25 @@ class Run:
     """Scores and truths of one run folder."""
 
     def __init__(self, path: Path) -> None:
-        names = read_names(path / "scores.parquet")
-        scores = read_scores(path / "scores.parquet")
+        table = ScoreTable.read(path / "scores")
+        if table is None:
+            raise SystemExit(f"{path} holds no scores of all labels")
+        names = table.labels
         rows = pq.read_table(path / "rankings" / "rankings.parquet", columns=["sample", "split", "label"]).to_pylist()
         split = json.loads((path / "metrics.json").read_text())["split"]
         judged = pq.read_table(path / "samples.parquet", filters=[("variant", "==", "aligned")]).to_pylist()
         seen = {row["sample"]: row["seen"] for row in judged}
         self.parts = {}
         for part in ("val", split):
-            own = [row for row in rows if row["split"] == part and row["sample"] in scores["aligned"]]
+            own = [row for row in rows if row["split"] == part and row["sample"] in table.samples]
             student, retriever = (
-                np.stack([scores[variant][row["sample"]] for row in own]) for variant in ("aligned", RETRIEVER)
+                table.rows(variant, [row["sample"] for row in own]) for variant in ("aligned", "retriever")
             )
             truths = np.array([names.index(row["label"]) for row in own])
             self.parts[part] = (student, retriever, truths)
         self.split = split
         self.seen = np.array([seen[row["sample"]] for row in rows if row["split"] == split])
-        groups = read_preferences(path / "preferences" / "preferences.parquet")
+        groups = read_preferences(path / PREFERENCES)
         self.taught = fusion.mask({group.answer for group in groups}, LabelSpace(names))
 
 

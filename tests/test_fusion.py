@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from mint_core.retrieval.scores import of_list, pack, unpack
 
+from mint_core.answering.scores import ScoreTable, scores_of
 from mint_core.retrieval.fusion import (
     fit_weight,
     order,
@@ -117,6 +117,21 @@ def test_certainty_counts_among_taught_labels_and_not_against_others() -> None:
 
 def test_scores_from_a_list_take_known_names_once() -> None:
     written = Prediction("p", "base", "", ("liver", "Nothing", "Liver", "Skin"), 4, True)
-    assert of_list(written, LABELS).tolist() == [-INF, -1.0, -4.0, -INF]
-    row = np.array([0.1, -INF, -3.5], np.float32)
-    assert unpack(pack(row)).tolist() == row.tolist()
+    scored = Prediction("q", "base", "", ("Liver",), 1, True, scores=np.array([0.5, -INF, -3.5, 1], np.float32))
+    rows = scores_of([written, scored], LABELS)
+    assert rows.tolist() == [[-INF, -1.0, -3.0, -INF], [0.5, -INF, -3.5, 1.0]]
+
+
+def test_an_array_of_scores_is_written_row_by_row_and_continued(tmp_path) -> None:
+    table = ScoreTable.create(tmp_path / "scores", ["a", "b", "c"], LABELS)
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    with table.writer("base") as writer:
+        writer.put("c", rows[2])
+    with ScoreTable.create(tmp_path / "scores", ["a", "b", "c"], LABELS).writer("base") as writer:
+        writer.put("a", rows[0])
+        writer.put("b", rows[1])
+    read = ScoreTable.read(tmp_path / "scores")
+    assert (read.variants, read.labels) == (["base"], LABELS.names)
+    assert np.array_equal(np.load(tmp_path / "scores" / "base.npy"), rows)
+    assert np.array_equal(read.rows("base", ["c", "a"]), rows[[2, 0]])
+    assert ScoreTable.read(tmp_path) is None

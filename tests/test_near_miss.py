@@ -150,9 +150,8 @@ def test_a_truth_that_the_training_split_lacks_falls_back_to_the_ranking() -> No
 
 def test_the_prefer_stage_shows_the_whole_training_split(install_plugin, tmp_path, monkeypatch) -> None:
     """Through a run, until the preferences: those of confusions differ from those of the ranking alone."""
-    from mint_core.runs.tables import read_preferences
-
     import mint_core
+    from mint_core.stages.outputs import read_preferences
     from tests.test_run import TOY
     from tests.tiny_students import build
 

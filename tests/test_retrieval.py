@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from mint_core.retrieval.scores import read_scores
 from PIL import Image
 
 import mint_core
-from mint_core.answering.generate import response_budget
 from mint_core.answering.record import read_record
+from mint_core.answering.scores import ScoreTable
 from mint_core.config import merge, resolve
 from mint_core.errors import ConfigError, ContractError, DataError
 from mint_core.files import digest_of_path, read_lines
@@ -26,7 +25,7 @@ from mint_core.retrieval.fusion import (
     reciprocal_rank,
 )
 from mint_core.retrieval.passages import add_passages
-from mint_core.students.encoding import encode_prompt, encode_response
+from mint_core.students.encoding import StudentCounter, encode_prompt, encode_response, response_budget
 from mint_core.students.prompts import fence_passages, with_passages, write_response
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt, Sample
 from tests.tiny_students import HEADER, build
@@ -158,7 +157,9 @@ class Fixed(Retriever):
 
 def put(loaded, retriever: Retriever, tokens: int, reserve: int = 20):
     prompts = {"p": Prompt((Message("user", "Which?"),))}
-    return add_passages(prompts, samples("p"), retriever, loaded, HEADER, tokens=tokens, reserve=reserve)
+    return add_passages(
+        prompts, samples("p"), retriever, StudentCounter(loaded), HEADER, tokens=tokens, reserve=reserve
+    )
 
 
 def test_whole_passages_within_the_budget_best_first(loaded) -> None:
@@ -227,13 +228,15 @@ def test_no_context_overflows_or_leaves_a_passage_out_that_fits(name: str, tmp_p
     text_config = student.model.config.get_text_config()
     for limit in range(lengths[1] + 30, lengths[3] + 35):
         text_config.max_position_embeddings = limit
-        found = add_passages({"p": bare}, samples("p"), retriever, student, HEADER, tokens=5000, reserve=30)
+        found = add_passages(
+            {"p": bare}, samples("p"), retriever, StudentCounter(student), HEADER, tokens=5000, reserve=30
+        )
         length = encode_prompt(student, "p", found.prompts["p"]).length
         assert length == max(one for one in lengths if one + 30 <= limit)
         assert length == lengths[len(found.sources["p"])]
     text_config.max_position_embeddings = lengths[1] + 29
     with pytest.raises(DataError, match="of the student's context"):
-        add_passages({"p": bare}, samples("p"), retriever, student, HEADER, tokens=5000, reserve=30)
+        add_passages({"p": bare}, samples("p"), retriever, StudentCounter(student), HEADER, tokens=5000, reserve=30)
 
 
 def test_no_passages_leave_the_prompt_and_a_wrong_count_is_refused(loaded) -> None:
@@ -241,7 +244,7 @@ def test_no_passages_leave_the_prompt_and_a_wrong_count_is_refused(loaded) -> No
     retriever.lengths = ()
     found = put(loaded, retriever, 5)
     assert found.prompts["p"].messages[0].content == "Which?"
-    assert found.facts() == {
+    assert found.facts["retrieval"] == {
         "passages": 0, "passages_per_prompt": 0.0, "prompts_without_passages": 1, "passages_left_out": 0,
     }  # fmt: skip
     retriever.answers = 2
@@ -298,10 +301,11 @@ def test_a_run_records_which_passages_each_prediction_saw(toy) -> None:
     found = variants(result)
     assert set(found) == {"aligned", "teacher", "retriever", "chance"}
     assert found["retriever"]["Top-1"]["mean"] == 1.0
-    scores = read_scores(result.path / "scores.parquet")
-    assert {variant: len(rows) for variant, rows in scores.items()} == {"aligned": 8, "retriever": 8}
+    scores = ScoreTable.read(result.path / "scores")
+    assert scores.variants == ["aligned", "retriever"]
+    assert np.load(scores.path("aligned")).shape == (8, 6)
     first = lines[0]
-    best = np.sort(scores["aligned"][first["sample_id"]])[::-1][:2]
+    best = np.sort(scores.rows("aligned", [first["sample_id"]])[0])[::-1][:2]
     assert best.tolist() == pytest.approx(first["log_probs"], abs=1e-5)
     again = mint_core.run(result.path / "run.json")
     assert set(again.reused) == {"label", "prefer", "align", "predict", "evaluate", "report"}
@@ -314,11 +318,11 @@ def test_a_fusion_is_made_again_without_asking_the_student_again(toy, mint) -> N
     assert set(variants(fused)) == {"aligned", "aligned-fused", "teacher", "retriever", "chance"}
     assert variants(fused)["aligned"] == variants(plain)["aligned"]
     assert fused.metrics["fusion"] == {"method": "rrf", "weights": {}, "fitted_on": 0, "abstains": {"aligned": 2}}
-    scores = read_scores(fused.path / "scores.parquet")
+    scores = ScoreTable.read(fused.path / "scores")
     by_sample = pq.read_table(fused.path / "samples.parquet").to_pylist()
     for record in by_sample:
         if record["variant"] == "aligned-fused":
-            student, retriever = (scores[name][record["sample"]][None] for name in ("aligned", "retriever"))
+            student, retriever = (scores.rows(name, [record["sample"]]) for name in ("aligned", "retriever"))
             names = json.loads((fused.path / "run.json").read_text())["data"]["labels"]
             taught = np.isin(names, read_record(fused.path / "adapter").taught)
             best = order(reciprocal_rank(student, retriever, taught))[0, 0]
@@ -354,9 +358,9 @@ def test_the_aligned_student_has_no_vote_on_what_its_training_never_named_first(
     result = mint_core.run(merge(with_val, {"predict": {"base": True}, "retrieval": weighted_by_hand}))
     assert result.metrics["fusion"]["abstains"] == {"base": 0, "aligned": 4}
     fitted = mint_core.run(merge(with_val, {"retrieval": {"fuse": "weighted"}}))
-    scores = read_scores(fitted.path / "scores.parquet")
+    scores = ScoreTable.read(fitted.path / "scores")
     val = [f"p{i}" for i in range(1, 18, 3)]
-    student, retriever = (np.stack([scores[name][i] for i in val]) for name in ("aligned", "retriever"))
+    student, retriever = (scores.rows(name, val) for name in ("aligned", "retriever"))
     votes = np.array([True, False, False, True, False, False])
     weight = fit_weight(student, retriever, [i % 6 for i in range(1, 18, 3)], votes)
     assert fitted.metrics["fusion"]["weights"] == {"aligned": weight}
@@ -367,15 +371,15 @@ def test_the_aligned_student_has_no_vote_on_what_its_training_never_named_first(
 @pytest.mark.parametrize(("decode", "short"), [("free", True), ("constrained", False), ("score", False)])
 def test_passages_leave_room_for_what_the_student_may_write(toy, monkeypatch, decode: str, short: bool) -> None:
     """The limit of a free response says nothing about a list that is written out of known labels."""
-    from mint_core.retrieval import passages
+    from mint_core.answering import asking
 
-    reserved, genuine = [], passages.add_passages
+    reserved, genuine = [], asking.add_passages
 
     def look(*given, **how):
         reserved.append(how["reserve"])
         return genuine(*given, **how)
 
-    monkeypatch.setattr(passages, "add_passages", look)
+    monkeypatch.setattr(asking, "add_passages", look)
     options = {"decode": decode, "max_new_tokens": 1, "free_beside": False}
     mint_core.run(merge(toy, {"aligner": "none", "predict": options}), until="predict")
     assert (reserved == [1]) == short
@@ -386,7 +390,7 @@ def test_free_answers_are_fused_by_their_lists(toy) -> None:
     """The tiny student writes no label, so that the retriever's order is what is left."""
     result = mint_core.run(merge(toy, {"predict": {"decode": "free"}, "retrieval": {"fuse": "rrf"}, "aligner": "none"}))
     assert set(variants(result)) == {"base", "base-fused", "teacher", "retriever", "chance"}
-    assert set(read_scores(result.path / "scores.parquet")) == {"retriever"}
+    assert ScoreTable.read(result.path / "scores").variants == ["retriever"]
     assert variants(result)["base-fused"]["Top-1"]["mean"] == 1.0
 
 
@@ -426,7 +430,7 @@ def test_a_rejected_list_that_is_longer_than_an_answer_leaves_less_to_the_passag
     rejected = max(len(encode_response(loaded, text, "<|eot_id|>")) for text in lists)
     limit = longest(2) + rejected - 1
     assert longest(1) + rejected <= limit
-    assert response_budget(loaded, HEADER, LabelSpace(labels), 1) < rejected
+    assert response_budget(StudentCounter(loaded), HEADER, LabelSpace(labels), 1) < rejected
     narrow = shutil.copytree(student, tmp_path / "narrow")
     config = json.loads((narrow / "config.json").read_text())
     (narrow / "config.json").write_text(json.dumps({**config, "max_position_embeddings": limit}))

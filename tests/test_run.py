@@ -180,7 +180,9 @@ def test_a_cut_off_line_of_predictions_is_answered_again(toy) -> None:
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_stage(toy, mint, monkeypatch) -> None:
     """ENOSPC from the write itself; /dev/full gives the same error where a real full disk cannot be had."""
     config = write(toy)
-    monkeypatch.setattr("mint_core.runs.stages.write_preferences", lambda *_: Path("/dev/full").write_text("x" * 10**6))
+    monkeypatch.setattr(
+        "mint_core.stages.prefer.write_preferences", lambda *_: Path("/dev/full").write_text("x" * 10**6)
+    )
     answer = mint("run", "-c", config)
     assert answer.code == 8
     assert "is full" in answer.err.strip().splitlines()[-1]
@@ -277,7 +279,7 @@ def test_ctrl_c_has_its_exit_code(toy, mint, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     config = write(toy)
-    monkeypatch.setattr("mint_core.runs.stages.prefer", interrupt)
+    monkeypatch.setattr("mint_core.stages.prefer.Prefer.make", interrupt)
     answer = mint("run", "-c", config)
     assert answer.code == 130
     assert "goes on from there" in answer.err

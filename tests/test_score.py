@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from mint_core.answering.answer import answers
 from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import mint_core
 from mint_core.answering import branches
+from mint_core.answering.engine import Asking
 from mint_core.answering.generate import stop_tokens
 from mint_core.answering.ranking import rank, read_student_rankings
 from mint_core.answering.score import label_tokens, score, with_rows, with_tries
+from mint_core.answering.transformers import TransformersEngine
 from mint_core.answering.trie import Candidates, candidates, common, tries
 from mint_core.config import PredictConfig, StudentConfig
 from mint_core.errors import DataError
@@ -364,8 +365,8 @@ def test_what_is_known_of_a_model_goes_with_it(tmp_path) -> None:
 
 def answered(student: Student, normalise: str) -> tuple[str, ...]:
     config = PredictConfig(decode="score", normalise=normalise)
-    how = {"n": len(MANY), "config": config, "budget": 1}
-    [prediction] = answers(student, "base", {"a": prompt(student)}, MANY, HEADER, **how)
+    engine = TransformersEngine(student, Asking(MANY, HEADER, 2, len(MANY), config), shows_images=False)
+    [[prediction]] = engine.answers("base", {"a": prompt(student)})
     return prediction.labels
 
 

@@ -7,6 +7,7 @@ and itself. The projection onto the vocabulary runs over a few nodes at a time, 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -60,12 +61,13 @@ def begin(student: Student, model: Any, prompts: Sequence[EncodedPrompt], shared
     positions = prompt_positions(student, batch, real)
     inputs = {key: value.to(student.device) for key, value in batch.items()}
     # Without the config every layer keeps all keys: what slides out of a window is masked, not dropped.
+    cache = DynamicCache()
     out = model.base_model(
-        **inputs, position_ids=positions.to(student.device), past_key_values=DynamicCache(), use_cache=True
+        **inputs, position_ids=positions.to(student.device), use_cache=True, **{_cache_name(model): cache}
     )
     seen = inputs["cross_attention_mask"][:, -1:] if "cross_attention_mask" in inputs else None
     return Begun(
-        cache=out.past_key_values,
+        cache=cache,
         real=real.to(student.device),
         positions=positions[..., -1:].to(student.device),
         hidden=out.last_hidden_state[:, -1:],
@@ -129,11 +131,16 @@ def _hidden(student: Student, model: Any, begun: Begun, trie: Trie, own: Tensor)
         input_ids=torch.tensor(trie.tokens, device=device).expand(rows, -1),
         position_ids=begun.positions + 1 + depths,
         attention_mask=formed if len(formed) > 1 else next(iter(formed.values())),
-        past_key_values=_branch(begun.cache),
         use_cache=True,
+        **{_cache_name(model): _branch(begun.cache)},
         **extra,
     ).last_hidden_state
     return hidden
+
+
+def _cache_name(model: Any) -> str:
+    """What the model calls its keys and values; `past_key_values` is deprecated since transformers 5.24."""
+    return "cache" if "cache" in inspect.signature(model.base_model.forward).parameters else "past_key_values"
 
 
 def _branch(cache: Any) -> Any:

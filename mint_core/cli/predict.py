@@ -244,8 +244,7 @@ def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
     return {
         "adapter": digest_of_path(setting.adapter) if setting.adapter else None,
         "student": setting.student.model if setting.student and local else None,
-        "retriever": setting.retriever.identity() if setting.retriever else None,
-        **({"retrieval": setting.retrieval.model_dump(mode="json")} if setting.retriever else {}),
+        "retriever": [setting.retriever.identity(), decisive(setting.retrieval)] if setting.retriever else None,
         "task": {"name": setting.task.name, "version": setting.task.version, **options},
         "input": given["place"].resolve().name.encode("utf-8", "replace").decode(),
         **{key: given[key] for key in asked},

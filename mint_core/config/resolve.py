@@ -221,8 +221,8 @@ def check_retrieval(wanted: RetrievalConfig, predict: PredictConfig, retriever: 
         raise ConfigError(f"The retriever '{retriever.name}' ranks no labels, so that nothing can be fused.")
     if wanted.fuse == "weighted" and predict.decode != "score":
         raise ConfigError(
-            "--fuse weighted weighs the scores of all labels; add predict.decode=score (--decode score), or use "
-            "--fuse rrf."
+            "--fuse weighted weighs the scores of all labels; add --decode score (predict.decode=score in a config), or "
+            "use --fuse rrf."
         )
 
 

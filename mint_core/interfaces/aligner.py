@@ -38,7 +38,7 @@ class AlignmentJob:
     advance: Callable[[int, int, Mapping[str, float]], None]
     """Call it with step, total steps and the latest figures."""
     cache: Path | None = None
-    """A folder that lives longer than the run, for what is named by content; None = keep nothing."""
+    """A folder that lives longer than the run; what lies there is named by content. None = nothing is kept."""
 
 
 @dataclass(frozen=True, slots=True)
