@@ -12,7 +12,7 @@ growth    time and tokens over k = q and the length of the prompt
 
 Every way of computing one and the same job runs in a process of its own, so that peak memory is its own; all of them
 train a LoRA adapter for a few steps through mint's aligner `orpo`, and the median step counts. `trl` is TRL's
-ORPOTrainer on the expanded pairs (`aligner.engine: trl`), `pairs` the same pairs through mint without sharing anything,
+ORPOTrainer on the expanded pairs (aligner `trl-orpo`), `pairs` the same pairs through mint without sharing anything,
 `distinct` one row per response, `shared` the default. Weights are random: speed does not depend on them.
 """
 
@@ -188,8 +188,9 @@ def make_job(student: Any, size: Size, samples: int, folder: Path) -> Any:
 def lengths(job: Any) -> dict[str, Any]:
     """Tokens of the first group, and what each way makes of them per sample."""
     from mint_core.aligners.batches import GroupCollator
+    from mint_core.aligners.rows import TrainingRows
 
-    row = GroupCollator(job.student, job).row(job.groups[0])
+    row = GroupCollator(TrainingRows(job)).row(job.groups[0])
     prompt, responses = row.prompt.length, [len(ids) for ids in row.responses]
     k = q = len(responses) // 2
     return {
@@ -211,9 +212,10 @@ def time_variant(variant: str, size: Size, steps: int, make: Callable[[Size], An
         make: Builds the student.
     """
     import torch
-    from mint_core.aligners.trl_engine import expand
 
     from mint_core.aligners.orpo import Orpo, OrpoConfig
+    from mint_trl.aligners import TrlOrpo, TrlOrpoConfig
+    from mint_trl.engine import expand
 
     student = make(size)
     loaded = peak_mib(size)
@@ -228,14 +230,14 @@ def time_variant(variant: str, size: Size, steps: int, make: Callable[[Size], An
                 torch.cuda.synchronize()
             ticks.append(time.perf_counter())
 
-        config = OrpoConfig(
-            engine="trl" if variant == "trl" else "mint", nll="all" if variant == "trl" else "response",
+        kind, options = (TrlOrpo, TrlOrpoConfig) if variant == "trl" else (Orpo, OrpoConfig)
+        config = options(
             share_prompt=variant == "shared", epochs=1, warmup=0, batch_size=size.batch * pairs, token_budget=None,
             learning_rate=1e-4, lora_rank=size.rank, lora_targets="all-linear", lora_dropout=0.0, log_steps=10_000,
             save_steps=10_000, gradient_checkpointing=size.checkpointing,
         )  # fmt: skip
         groups = expand(job.groups, rejected=True) if variant == "pairs" else job.groups
-        result = Orpo(config).align(replace(job, groups=groups, advance=tick))
+        result = kind(config).align(replace(job, groups=groups, advance=tick))
     seconds = [after - before for before, after in pairwise(ticks)][1:]
     return {
         **measured, "variant": variant, "parameters": sum(p.numel() for p in student.model.parameters()),
@@ -289,6 +291,7 @@ def equality() -> dict[str, Any]:
 
     from mint_core.aligners.batches import GroupCollator, Scorer
     from mint_core.aligners.losses import dpo_loss, orpo_loss, response_log_probs, set_mean
+    from mint_core.aligners.rows import TrainingRows
     from mint_core.config import StudentConfig
     from mint_core.students.adapter import add_lora, target_modules
     from mint_core.students.encoding import append_response
@@ -328,7 +331,7 @@ def equality() -> dict[str, Any]:
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.05)  # an adapter that does something
-        batch = GroupCollator(student, job, shared=True).batch([group])
+        batch = GroupCollator(TrainingRows(job), shared=True).batch([group])
         scored = Scorer(model)(model, batch)
         picked = batch["groups"][0].pick(scored)
         w, v = picked.chosen_weights, picked.rejected_weights
@@ -336,7 +339,7 @@ def equality() -> dict[str, Any]:
             key: set_mean(pair, w, v) if pair.dim() else pair
             for key, pair in losses(picked.chosen, picked.rejected).items()
         }
-        row = GroupCollator(student, job).row(group)
+        row = GroupCollator(TrainingRows(job)).row(group)
 
         def alone(ids: Sequence[int], row: Any = row, model: Any = model) -> Any:
             """One response in a row of its own, computed again for every pair."""

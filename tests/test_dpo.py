@@ -17,6 +17,7 @@ from mint_core.aligners import reference as reference_module
 from mint_core.aligners.dpo import Dpo, DpoConfig
 from mint_core.aligners.losses import response_log_probs
 from mint_core.aligners.reference import distinct_responses, reference_log_probs
+from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.sft import Sft, SftConfig
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, ModelError
@@ -162,7 +163,7 @@ def test_the_reference_is_the_students_own_log_probability(job, budget) -> None:
     sft().align(first)
     given = job("reference")
     model = load_adapter(given.student.model, first.adapter)
-    found = reference_log_probs(given, model, batch_size=3, budget=budget).log_probs
+    found = reference_log_probs(TrainingRows(given), model, batch_size=3, budget=budget).log_probs
     assert set(found) == {(i, r) for i, responses in distinct_responses(given).items() for r in responses}
     for (sample_id, response), value in found.items():
         prompt = encode_prompt(given.student, sample_id, PROMPTS[sample_id])
@@ -187,15 +188,15 @@ def test_the_reference_is_kept_by_content(job, monkeypatch) -> None:
     calls: list[int] = []
     score = reference_module._score
     monkeypatch.setattr(reference_module, "_score", lambda *a, **k: calls.append(1) or score(*a, **k))
-    first = reference_log_probs(given, model, 2)
-    again = reference_log_probs(given, model, 2)
+    first = reference_log_probs(TrainingRows(given), model, 2)
+    again = reference_log_probs(TrainingRows(given), model, 2)
     assert (first, len(calls)) == (again, 1)
     other_prompt = replace(given, prompts={**PROMPTS, "case-0": Prompt((Message("user", "Another."),))})
-    assert reference_log_probs(other_prompt, model, 2).digest != first.digest
+    assert reference_log_probs(TrainingRows(other_prompt), model, 2).digest != first.digest
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1
-    assert reference_log_probs(given, model, 2).digest != first.digest
+    assert reference_log_probs(TrainingRows(given), model, 2).digest != first.digest
     assert len(calls) == 3
 
 

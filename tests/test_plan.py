@@ -13,15 +13,19 @@ from PIL import Image
 
 import mint_core
 from mint_core.aligners.batches import GroupCollator
+from mint_core.aligners.rows import TrainingRows
 from mint_core.config import StudentConfig, merge, resolve
 from mint_core.errors import DataError
 from mint_core.interfaces import AlignmentJob
+from mint_core.observer import Observer
 from mint_core.planning.activations import _Saved, count_activations
 from mint_core.planning.lengths import GroupLengths, PromptLengths, prompt_lengths
 from mint_core.planning.plan import Plan, make_plan
 from mint_core.planning.tokens import count
 from mint_core.plugins import registry
 from mint_core.stages.outputs import read_preferences
+from mint_core.stages.prompts import training_prompts
+from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.students.encoding import EncodedPrompt, encode_prompt
 from mint_core.students.load import load_student
@@ -103,16 +107,12 @@ def test_lengths_and_steps_are_those_of_the_training(toy) -> None:
     assert facts["steps"] == 6  # 16 groups in batches of 3, two batches per step, two epochs
     groups = read_preferences(run.path / "preferences" / "preferences.parquet")
     student = load_student(StudentConfig(**toy["student"]))
-    from mint_core.observer import Observer
-    from mint_core.stages.prompts import training_prompts
-    from mint_core.stages.run import Run
-
-    same = Run(resolve(toy, registry()), run.path, Observer(), run.path)
-    job = _job(student, groups, training_prompts(same, student, groups).prompts)
-    rows = GroupCollator(student, job, shared=False).batch(groups)["model"]["attention_mask"].sum(1)
+    made = Run(resolve(toy, registry()), run.path, Observer(), run.path)
+    job = _job(student, groups, training_prompts(made, student, groups).prompts)
+    rows = GroupCollator(TrainingRows(job), shared=False).batch(groups)["model"]["attention_mask"].sum(1)
     assert plan.lengths.max_length == int(rows.max())
     assert plan.phases[0].tokens_per_epoch.distinct == int(rows.sum())
-    shared = GroupCollator(student, job, shared=True).batch(groups)["size"].real
+    shared = GroupCollator(TrainingRows(job), shared=True).batch(groups)["size"].real
     assert plan.phases[0].tokens_per_epoch.shared == shared
 
 
@@ -286,7 +286,7 @@ def test_activations_on_meta_are_those_that_autograd_keeps(name: str, shared: bo
     counts = []
     for load, device in ((load_outline, "meta"), (load_student, "cpu")):
         student = load(config)
-        batch = GroupCollator(student, _job(student, groups, {"p": _prompt(name)}), shared=shared).batch(groups)
+        batch = GroupCollator(TrainingRows(_job(student, groups, {"p": _prompt(name)})), shared=shared).batch(groups)
         with torch.device(device):
             model = add_lora(student.model, target_modules(student.model, "attention", vision=False), 8, 8, 0.05)
         if device == "meta":

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from mint_core.aligners.batches import GroupCollator
 from mint_core.aligners.orpo import Orpo, OrpoConfig
+from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.sft import Sft, SftConfig
 from mint_core.config import StudentConfig
 from mint_core.errors import ContractError, DataError
@@ -67,7 +68,7 @@ def test_it_is_orpo_without_the_odds_ratio(align) -> None:
 
 
 def test_rejected_responses_are_not_even_encoded(student, tmp_path, align) -> None:
-    batch = GroupCollator(student, job(student, tmp_path), rejected=False).batch(GROUPS)
+    batch = GroupCollator(TrainingRows(job(student, tmp_path)), rejected=False).batch(GROUPS)
     assert len(batch["labels"]) == 5  # the chosen ones
     without = [replace(group, rejected=()) for group in GROUPS]
     assert same(align("with")[1], align("without", groups=without)[1], 0)

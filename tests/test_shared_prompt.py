@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from mint_core.aligners.batches import shares_prompts
 from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
 from mint_core.aligners.orpo import Orpo, OrpoConfig
+from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.shared import PromptRow, shared_batch, shared_log_probs
 from mint_core.config import StudentConfig
 from mint_core.interfaces import AlignmentJob, Student
@@ -165,14 +166,14 @@ def test_a_student_whose_mask_does_not_hold_gets_a_row_per_response(tmp_path, mo
     """The check at the start looks at log-probabilities: a mask that lets responses see each other is noticed."""
     student = student_of("llama", tmp_path / "student")
     job = job_of(student, tmp_path, PAIRS)
-    assert shares_prompts(job, student.model)
+    assert shares_prompts(TrainingRows(job), student.model)
     monkeypatch.setattr("mint_core.aligners.shared._form", lambda student, mask: torch.ones_like(mask).tril()[:, None])
     with pytest.warns(UserWarning, match="one row per response, because its prompt cannot be shared"):
-        assert not shares_prompts(job, student.model)
+        assert not shares_prompts(TrainingRows(job), student.model)
 
 
 def test_one_response_needs_no_sharing(tmp_path) -> None:
     student = student_of("llama", tmp_path / "student")
-    assert not shares_prompts(job_of(student, tmp_path, PAIRS[:1]), student.model, whole=True)
+    assert not shares_prompts(TrainingRows(job_of(student, tmp_path, PAIRS[:1])), student.model, whole=True)
     one = [PreferenceGroup("p", (("Colon",),), (("Skin",),))]
-    assert not shares_prompts(job_of(student, tmp_path, one), student.model, rejected=False)
+    assert not shares_prompts(TrainingRows(job_of(student, tmp_path, one)), student.model, rejected=False)

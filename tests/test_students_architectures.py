@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from mint_core.aligners.losses import response_log_probs
 from mint_core.aligners.orpo import Orpo, OrpoConfig
+from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.trainer import GroupCollator
 from mint_core.answering.generate import generate, stop_tokens
 from mint_core.config import StudentConfig
@@ -160,7 +161,7 @@ def batch_of(
     job = job_for(
         student, Path(), prompts=prompts or prompts_for(Architecture("", lambda _: None, student.reads_images))
     )
-    return GroupCollator(student, job).batch(groups)
+    return GroupCollator(TrainingRows(job)).batch(groups)
 
 
 def log_probs_of(student: Student, batch: dict, model: Any = None) -> torch.Tensor:
@@ -260,9 +261,8 @@ def test_training_works_on_those_log_probs(shared, trained, name) -> None:
         ratio = -F.logsigmoid(odds[0][:, None] - odds[1][None, :])
         losses.append(-chosen.mean() + ratio.mean())
     assert run.first_step["loss"] == pytest.approx(float(torch.stack(losses).mean()), abs=2e-4)
-    whole_row = GroupCollator(student, job_for(student, Path(), prompts=prompts), shared=True).batch(GROUPS)["model"][
-        "input_ids"
-    ]
+    rows = TrainingRows(job_for(student, Path(), prompts=prompts))
+    whole_row = GroupCollator(rows, shared=True).batch(GROUPS)["model"]["input_ids"]
     assert all(kept is not None and 0 < kept < whole_row.shape[1] for kept in run.kept_logits)
 
 

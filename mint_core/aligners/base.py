@@ -82,7 +82,7 @@ class LoraAligner(Aligner):
 
     def changed(self, **options: Any) -> Self:
         """The same with other options."""
-        return type(self)(self.config.model_copy(update=options))
+        return type(self)(self.config.model_copy(update=options), self.context)
 
     def settings(self, parameters: int) -> TrainingSettings:
         """The config with its preset filled in, as the last phase is trained.

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
+from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.shared import PromptRow, shared_batch, shared_log_probs
 from mint_core.errors import ContractError, DataError
-from mint_core.interfaces import AlignmentJob, Student
-from mint_core.students.encoding import append_response, check_length, encode_prompt, encode_response, stack
-from mint_core.students.prompts import write_response
+from mint_core.interfaces import Student
+from mint_core.students.encoding import append_response, check_length, stack
 from mint_core.types import PreferenceGroup, Response
 
 References = Mapping[tuple[str, Response], float]
@@ -112,9 +112,8 @@ class GroupCollator:
     """Encodes groups; `groups` says which responses belong together.
 
     Args:
-        student: The student.
-        job: Prompts and the response header.
-        rejected: Encode the rejected responses too.
+        rows: Prompts and responses as token ids.
+        rejected: Read the rejected responses too.
         references: What the reference says of every response; None where the method has none.
         shared: One row per prompt instead of one per response.
         budget: Most tokens of one forward pass, padding included; None = no limit.
@@ -122,16 +121,15 @@ class GroupCollator:
 
     def __init__(
         self,
-        student: Student,
-        job: AlignmentJob,
+        rows: TrainingRows,
         *,
         rejected: bool = True,
         references: References | None = None,
         shared: bool = False,
         budget: int | None = None,
     ) -> None:
-        self.student = student
-        self.job = job
+        self.rows = rows
+        self.student = rows.job.student
         self.rejected = rejected
         self.references = references
         self.shared = shared
@@ -176,10 +174,10 @@ class GroupCollator:
         Raises:
             DataError: It does not fit the student's context.
         """
-        prompt = encode_prompt(self.student, group.sample_id, self.job.prompts[group.sample_id])
+        prompt = self.rows.prompt(group.sample_id)
         responses = []
         for response in (*group.chosen, *self._rejected(group)):
-            ids = encode_response(self.student, write_response(self.job.header, response), prompt.end_of_turn)
+            ids = self.rows.response(response)
             check_length(self.student, group.sample_id, prompt.length + len(ids))
             responses.append(ids)
         return PromptRow(prompt, responses)
@@ -280,15 +278,16 @@ def _whole_nll(logits: Tensor, batch: Mapping[str, Tensor], image_token: int | N
     return -response_log_probs(logits, labels).average
 
 
-def shares_prompts(job: AlignmentJob, model: Any, *, rejected: bool = True, whole: bool = False) -> bool:
+def shares_prompts(rows: TrainingRows, model: Any, *, rejected: bool = True, whole: bool = False) -> bool:
     """Whether the groups can be computed with their prompt once, proven on two of the job's own groups.
 
     Args:
-        job: Student and groups.
+        rows: The job's, as token ids.
         model: The student with its adapter.
         rejected: Whether the rejected responses are read.
         whole: Whether the likelihood of the prompt is read, which needs a row per response.
     """
+    job = rows.job
     several = [group for group in job.groups if len(group.chosen) + rejected * len(group.rejected) > 1]
     if whole or not several:
         return False
@@ -298,7 +297,7 @@ def shares_prompts(job: AlignmentJob, model: Any, *, rejected: bool = True, whol
     try:
         totals = []
         for shared in (False, True):
-            batch = GroupCollator(job.student, job, rejected=rejected, shared=shared).batch(some)
+            batch = GroupCollator(rows, rejected=rejected, shared=shared).batch(some)
             with torch.no_grad():
                 totals.append(Scorer(model)(model, send_to_device(batch, job.student.device)).log_probs.total)
     except torch.OutOfMemoryError:  # no reason for rows that need more
@@ -373,21 +372,3 @@ def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) ->
 
 def _are_shares(weights: Sequence[float], count: int) -> bool:
     return len(weights) == count and all(w >= 0 for w in weights) and abs(sum(weights) - 1) < 1e-4
-
-
-def check_lengths(job: AlignmentJob, *, rejected: bool = True) -> None:
-    """Refuses a prompt that does not fit the student's context with its responses, before training begins.
-
-    Where prompts hold images every batch is checked when it is made instead: decoding them all takes long.
-
-    Args:
-        job: Student, groups, prompts.
-        rejected: Whether the rejected responses are read.
-
-    Raises:
-        DataError: A row is longer than the context.
-    """
-    if any(prompt.image is not None for prompt in job.prompts.values()):
-        return
-    for group in job.groups:
-        GroupCollator(job.student, job, rejected=rejected).row(group)

@@ -14,6 +14,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from mint_core.aligners.batches import GroupCollator, References, Scorer, shares_prompts
+from mint_core.aligners.rows import TrainingRows
 from mint_core.errors import TrainingError
 from mint_core.files import digest_of
 from mint_core.interfaces import AlignmentJob
@@ -31,7 +32,7 @@ class Reference:
 
 
 def reference_log_probs(
-    job: AlignmentJob, model: Any, batch_size: int, *, share_prompt: bool = True, budget: int | None = None
+    rows: TrainingRows, model: Any, batch_size: int, *, share_prompt: bool = True, budget: int | None = None
 ) -> Reference:
     """Scores every distinct response of every prompt with the model as it stands, without dropout.
 
@@ -39,7 +40,7 @@ def reference_log_probs(
     again, and a changed reference is never mistaken for the old one.
 
     Args:
-        job: Student, groups, prompts.
+        rows: Student, groups, prompts and responses.
         model: The student with the reference's adapter.
         batch_size: Prompts per forward pass.
         share_prompt: Compute a prompt once for all its responses, where that is proven equal.
@@ -50,11 +51,12 @@ def reference_log_probs(
     """
     from safetensors.torch import load_file
 
+    job = rows.job
     distinct = distinct_responses(job)
     digest = _digest(job, model, distinct)
     file = job.work / f"reference-{digest}.safetensors"
     if not file.is_file():
-        _write(file, _score(job, model, distinct, batch_size, share_prompt=share_prompt, budget=budget))
+        _write(file, _score(rows, model, distinct, batch_size, share_prompt=share_prompt, budget=budget))
     keys = [(sample_id, response) for sample_id, responses in distinct.items() for response in responses]
     values = load_file(file)["log_probs"].tolist()
     return Reference(digest, dict(zip(keys, values, strict=True)))
@@ -69,7 +71,7 @@ def distinct_responses(job: AlignmentJob) -> dict[str, tuple[Response, ...]]:
 
 
 def _score(
-    job: AlignmentJob,
+    rows: TrainingRows,
     model: Any,
     distinct: Mapping[str, tuple[Response, ...]],
     batch_size: int,
@@ -78,9 +80,10 @@ def _score(
     budget: int | None,
 ) -> Tensor:
     """(responses,) fp32: summed log-probabilities."""
+    job = rows.job
     groups = [PreferenceGroup(sample_id, responses, ()) for sample_id, responses in distinct.items()]
-    shared = share_prompt and shares_prompts(job, model)
-    collator = GroupCollator(job.student, job, rejected=False, shared=shared, budget=budget)
+    shared = share_prompt and shares_prompts(rows, model)
+    collator = GroupCollator(rows, rejected=False, shared=shared, budget=budget)
     scorer, device = Scorer(model), job.student.device
     # The precision of the training to come: the Trainer runs bf16 students under autocast.
     half = device.type == "cuda" and job.student.model.dtype == torch.bfloat16
@@ -91,11 +94,11 @@ def _score(
             batch = send_to_device(part, device)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
                 scored = scorer(model, batch)
-            for rows in part["groups"]:
-                found[rows.sample_id] = rows.pick(scored).chosen.total.cpu()
-                if not bool(torch.isfinite(found[rows.sample_id]).all()):
+            for place in part["groups"]:
+                found[place.sample_id] = place.pick(scored).chosen.total.cpu()
+                if not bool(torch.isfinite(found[place.sample_id]).all()):
                     raise TrainingError(
-                        f"The reference's log-probability of a response of sample {rows.sample_id} is not finite; "
+                        f"The reference's log-probability of a response of sample {place.sample_id} is not finite; "
                         "nothing was saved."
                     )
     return torch.cat([found[group.sample_id] for group in groups])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,7 @@ PRESETS: dict[PresetName, Preset] = {
 class TrainingConfig(ComponentConfig):
     """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to"})
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
     epochs: float | None = Field(None, gt=0, description="Passes over the preference groups.")
     learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")

@@ -25,12 +25,12 @@ from mint_core.aligners.batches import (
     GroupLogProbs,
     References,
     Scorer,
-    check_lengths,
     shares_prompts,
 )
 from mint_core.aligners.checkpoints import COMPLETE, usable_checkpoint
 from mint_core.aligners.figures import Figures
 from mint_core.aligners.reference import reference_log_probs
+from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult, Student, TrainingPhase
@@ -191,19 +191,20 @@ def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
     aligner.check(job)
     parameters = count_parameters(job.student)
     settings, phases = aligner.settings(parameters), aligner.phases(parameters)
-    check_lengths(job, rejected=any(phase.rejected for phase in phases))
     prepared = [prepare(job, aligner, settings, phase) for phase in phases]
+    rows = TrainingRows(job, rejected=any(phase.rejected for phase in phases))
+    rows.check_lengths()
     model = begin(job, aligner, settings)
     facts: dict[str, Any] = {}
     done: list[PhaseResult] = []
     for one in prepared:
         references = None
         if one.phase.reads_reference:
-            how = {"share_prompt": one.phase.layout == "shared", "budget": one.phase.token_budget}
-            reference = reference_log_probs(job, model, one.phase.batch_size, **how)
+            how: Any = {"share_prompt": one.phase.layout == "shared", "budget": one.phase.token_budget}
+            reference = reference_log_probs(rows, model, one.phase.batch_size, **how)
             references = reference.log_probs
             facts |= {"reference": reference.digest, "reference_responses": len(references)}
-        done.append(fit(job, model, one, references=references, **progress(prepared, one)))
+        done.append(fit(rows, model, one, references=references, **progress(prepared, one)))
     save(model, job.adapter)
     facts |= {"trainable_layers": adapted_layers(model), "processes": processes.count()}
     return result(aligner.record(settings) | facts, prepared, done)
@@ -264,7 +265,7 @@ def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings,
 
 
 def fit(
-    job: AlignmentJob,
+    rows: TrainingRows,
     model: Any,
     prepared: PreparedPhase,
     *,
@@ -275,7 +276,7 @@ def fit(
     """Trains the adapter on `model` further, from the newest complete checkpoint of this phase where there is one.
 
     Args:
-        job: Student, groups, prompts, progress.
+        rows: The job and its rows as token ids.
         model: The student with an adapter that has gradients. A phase that was finished only gets its weights loaded.
         prepared: What to do.
         references: What the frozen reference says of every response, where the loss reads it.
@@ -286,15 +287,13 @@ def fit(
         TrainingError: A loss or a gradient is not finite.
     """
     phase, how = prepared.phase, {"rejected": prepared.phase.rejected}
-    shared = phase.layout == "shared" and shares_prompts(job, model, whole=phase.reads_prompt, **how)
-    guard = Guard(lambda step, figures: job.advance(before + step, total, figures))
+    shared = phase.layout == "shared" and shares_prompts(rows, model, whole=phase.reads_prompt, **how)
+    guard = Guard(lambda step, figures: rows.job.advance(before + step, total, figures))
     trainer = GroupTrainer(
         model=model,
         args=prepared.arguments,
-        train_dataset=GroupDataset(job.groups),
-        data_collator=GroupCollator(
-            job.student, job, references=references, shared=shared, budget=phase.token_budget, **how
-        ),
+        train_dataset=GroupDataset(rows.job.groups),
+        data_collator=GroupCollator(rows, references=references, shared=shared, budget=phase.token_budget, **how),
         callbacks=[guard],
         group_loss=prepared.loss,
         whole=phase.reads_prompt,

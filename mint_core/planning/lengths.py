@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mint_core.aligners.rows import TrainingRows
 from mint_core.errors import DataError
 from mint_core.interfaces import Student
-from mint_core.students.encoding import EncodedPrompt, check_length, encode_prompt, encode_response
-from mint_core.students.prompts import parse_response, render_prompt, write_response
+from mint_core.students.encoding import EncodedPrompt, check_length
+from mint_core.students.prompts import parse_response, render_prompt
 from mint_core.types import PreferenceGroup, Prompt, Response, normalise_name
 
 
@@ -72,74 +73,61 @@ def spread(values: Sequence[int]) -> Spread:
     return Spread(min(values), float(np.median(values)), float(np.quantile(values, 0.95)), max(values))
 
 
-def measure(
-    student: Student,
-    groups: Sequence[PreferenceGroup],
-    prompts: Mapping[str, Prompt],
-    header: str,
-    *,
-    rejected: bool,
-    advance: Callable[[int], None],
-) -> Lengths:
+def measure(rows: TrainingRows, groups: Sequence[PreferenceGroup], advance: Callable[[int], None]) -> Lengths:
     """Counts every row that training would make, and refuses what does not fit.
 
     Args:
-        student: Processor and context length count; the model may be without weights.
-        groups: The preference groups.
-        prompts: Training prompt per sample id.
-        header: First line of every response.
-        rejected: Whether the method reads the rejected responses.
+        rows: Of the whole job; the student may be without weights.
+        groups: Those that are counted.
         advance: Called with 1 after every group.
 
     Raises:
         DataError: The longest row is longer than the student's context, or the processor cuts a prompt.
         ModelError: The student cannot read the prompts.
     """
-    counter = _Counter(student, header)
+    counter = _Counter(rows)
     counted = []
     for group in groups:
-        prompt, end_of_turn = counter.prompt(group.sample_id, prompts[group.sample_id])
-        chosen = tuple(counter.response(response, end_of_turn) for response in group.chosen)
-        others = tuple(counter.response(response, end_of_turn) for response in group.rejected) if rejected else ()
-        counted.append(GroupLengths(group.sample_id, prompt, chosen, others))
+        tokens = [counter.response(response) for response in rows.responses_of(group)]
+        chosen, rejected = tuple(tokens[: len(group.chosen)]), tuple(tokens[len(group.chosen) :])
+        counted.append(GroupLengths(group.sample_id, counter.prompt(group.sample_id), chosen, rejected))
         advance(1)
     worst = max(counted, key=lambda group: group.longest)
-    check_length(student, worst.sample_id, worst.longest)
+    check_length(rows.job.student, worst.sample_id, worst.longest)
     return Lengths(tuple(counted), counter.labels_written, counter.labels_read)
 
 
 class _Counter:
     """Counts each prompt and each distinct response once."""
 
-    def __init__(self, student: Student, header: str) -> None:
-        self.student = student
-        self.header = header
+    def __init__(self, rows: TrainingRows) -> None:
+        self.rows = rows
         self.labels_written = 0
         self.labels_read = 0
-        self._prompts: dict[str, tuple[PromptLengths, str]] = {}
-        self._responses: dict[tuple[Response, str], int] = {}
+        self._prompts: dict[str, PromptLengths] = {}
+        self._responses: dict[Response, int] = {}
 
-    def prompt(self, sample_id: str, prompt: Prompt) -> tuple[PromptLengths, str]:
-        """Its tokens, and how its chat format ends a turn."""
+    def prompt(self, sample_id: str) -> PromptLengths:
+        """Its tokens."""
         if sample_id not in self._prompts:
-            encoded = encode_prompt(self.student, sample_id, prompt)
-            self._prompts[sample_id] = prompt_lengths(self.student, prompt, encoded), encoded.end_of_turn
+            job, encoded = self.rows.job, self.rows.prompt(sample_id)
+            self._prompts[sample_id] = prompt_lengths(job.student, job.prompts[sample_id], encoded)
         return self._prompts[sample_id]
 
-    def response(self, response: Response, end_of_turn: str) -> int:
+    def response(self, response: Response) -> int:
         """Its tokens."""
-        key = (response, end_of_turn)
-        if key not in self._responses:
-            ids = encode_response(self.student, write_response(self.header, response), end_of_turn)
-            self._responses[key] = len(ids)
+        if response not in self._responses:
+            ids = self.rows.response(response)
+            self._responses[response] = len(ids)
             self.labels_written += len(response)
             self.labels_read += self._read_back(ids, response)
-        return self._responses[key]
+        return self._responses[response]
 
     def _read_back(self, ids: list[int], response: Response) -> int:
         """How many of its labels the tokens still hold."""
-        text = self.student.tokenizer.decode(ids, skip_special_tokens=True)
-        found = {normalise_name(name) for name in parse_response(text, self.header).labels}
+        job = self.rows.job
+        text = job.student.tokenizer.decode(ids, skip_special_tokens=True)
+        found = {normalise_name(name) for name in parse_response(text, job.header).labels}
         return sum(normalise_name(name) in found for name in response)
 
 

@@ -12,7 +12,8 @@ import psutil
 import torch
 
 from mint_core.aligners.batches import GroupCollator
-from mint_core.interfaces import AdapterShape, AlignmentJob, Student, TrainingPhase
+from mint_core.aligners.rows import TrainingRows
+from mint_core.interfaces import AdapterShape, Student, TrainingPhase
 from mint_core.planning.activations import count_activations
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.types import PreferenceGroup
@@ -70,7 +71,7 @@ class Memory:
 
 
 def estimate(
-    job: AlignmentJob,
+    rows: TrainingRows,
     phase: TrainingPhase,
     shape: AdapterShape | None,
     largest: Sequence[PreferenceGroup],
@@ -81,21 +82,20 @@ def estimate(
     """Adds up what one training step holds.
 
     Args:
-        job: The student without weights, groups and prompts.
+        rows: Of the job; its student is without weights.
         phase: The phase that takes most, in the layout that is used.
         shape: The adapter; None = not known, and then it is not in the estimate.
         largest: The groups of the batch that takes most.
         device: Memory of the device in bytes.
         on_cpu: Whether it is a CPU, whose memory the libraries share.
     """
-    student = job.student
+    student = rows.job.student
     weights = _bytes(student.model)
     parameters = sum(parameter.numel() for parameter in student.model.parameters())
-    collator = GroupCollator(
-        student, job, rejected=phase.rejected, shared=phase.layout == "shared", budget=phase.token_budget
-    )
+    how: Any = {"rejected": phase.rejected, "shared": phase.layout == "shared"}
+    collator = GroupCollator(rows, budget=phase.token_budget, **how)
     batch = max(collator(largest)["parts"], key=lambda part: part["size"].computed)
-    rows, length = batch["model"]["input_ids"].shape
+    count, length = batch["model"]["input_ids"].shape
     model = student.model if shape is None else _adapted(student, shape)
     trainable = 0 if shape is None else sum(p.numel() for p in model.parameters() if p.requires_grad)
     if shape and not on_cpu and student.model.dtype == torch.bfloat16:
@@ -114,7 +114,7 @@ def estimate(
         activations_kept=kept,
         activations_checkpointed=checkpointed,
         device=device,
-        rows=rows,
+        rows=count,
         length=length,
         parameters=parameters,
         trainable=trainable,

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from mint_core import processes
+from mint_core.aligners.rows import TrainingRows
 from mint_core.config import Resolved
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentJob, Layout, Student, TrainingPhase
@@ -152,9 +153,9 @@ def make_plan(
     """
     observer = observer or Observer()
     config = resolved.config
-    aligner = _aligner(resolved)
     store = Store(config.out)
     run = Run(resolved, run_folder(resolved), observer, store.cache)
+    aligner = _aligner(run)
     check_sizes(run)
     found = planned_groups(run, store)
     student = _outline(run, another_gpu=memory_gib is not None)
@@ -166,16 +167,15 @@ def make_plan(
     aligner.check(job)
     observer.stage("count", reused=False)
     start = time.monotonic()
-    lengths = measure(
-        student, counted, job.prompts, job.header, rejected=rejected, advance=run.advance(len(counted), "groups")
-    )
+    rows = TrainingRows(job, rejected=rejected, keep=False)
+    lengths = measure(rows, counted, run.advance(len(counted), "groups"))
     training = tuple(replace(phase, layout=_layout(phase, lengths.groups)) for phase in training)
     phases = tuple(_phase(job, phase, lengths) for phase in training)
     shown = _lengths(run, student, lengths, sample)
     busiest = max(range(len(phases)), key=lambda at: phases[at].tokens_per_step.of(phases[at].layout))
     shape = aligner.shape(parameters)
     memory = estimate(
-        job,
+        rows,
         training[busiest],
         shape,
         _largest(counted, lengths, training[busiest]),
@@ -207,11 +207,11 @@ def make_plan(
     )
 
 
-def _aligner(resolved: Resolved) -> Aligner:
-    chosen = resolved.aligner
+def _aligner(run: Run) -> Aligner:
+    chosen = run.resolved.aligner
     if chosen is None:
         raise ConfigError("A run without an aligner trains nothing, so there is nothing to plan; name one (--aligner).")
-    aligner = cast(Aligner, chosen.make())
+    aligner = cast(Aligner, chosen.make(run.context()))
     if not aligner.phases(0):
         raise ConfigError(
             f"The aligner '{aligner.name}' does not say what it will train (it has no method `phases`), so that "
@@ -240,6 +240,7 @@ def _job(run: Run, student: Student, groups: Sequence[PreferenceGroup]) -> Align
         work=nowhere,
         adapter=nowhere,
         advance=lambda *_: None,
+        cache=run.cache,
     )
 
 

@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -64,10 +65,8 @@ def probe(aligner: Aligner, job: AlignmentJob, student: Student, *, seed: int, o
     _reset_peak(student)
     with TemporaryDirectory(prefix="mint-probe-") as folder:
         work = Path(folder)
-        small = replace(
-            job, student=student, groups=groups, work=work / "work", adapter=work / "adapter", advance=advance
-        )
-        short.align(small)
+        places: Any = {"work": work / "work", "adapter": work / "adapter", "cache": work / "cache"}
+        short.align(replace(job, student=student, groups=groups, advance=advance, **places))
     gc.collect()
     return Probe(_per_phase(times, ends), _peak(student))
 

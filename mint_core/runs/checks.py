@@ -34,7 +34,7 @@ def check_sizes(run: Run) -> None:
         check_consent(predict.endpoint, run.task.modality)
     strategy = run.strategy
     aligner = run.resolved.aligner
-    phases = cast(Aligner, aligner.make(run.context())).phases(0) if aligner else ()
+    phases = cast(Aligner, aligner.make()).phases(0) if aligner else ()
     if not phases:
         return
     train = run.data.split("train")

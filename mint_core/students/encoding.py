@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mint_core.errors import DataError, ModelError
-from mint_core.students.prompts import render_messages, render_prompt, write_response
+from mint_core.students.prompts import render_prompt, write_response
 from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
@@ -59,11 +59,10 @@ def encode_prompt(student: Student, sample_id: str, prompt: Prompt) -> EncodedPr
             f"The task shows images, but the student {student.source} reads text only; name an image-text student."
         )
     image = prompt.image.open() if prompt.image is not None else None
-    rendered = render_prompt(prompt, student.processor, parts=student.reads_images)
-    messages = render_messages(prompt, student.processor, parts=student.reads_images, image=image)
+    rendered = render_prompt(prompt, student.processor, parts=student.reads_images, image=image)
     try:
         encoded = student.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            rendered.turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
     except ValueError as error:  # no word of the error: some processors quote the prompt
         raise ModelError(

@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from mint_core.errors import ModelError
 from mint_core.students.control import defuse
@@ -78,29 +79,39 @@ class RenderedPrompt:
     """Up to and including the tokens that open the student's turn."""
     end_of_turn: str
     """What the chat format writes after the student's turn."""
+    turns: list[dict[str, Any]]
+    """The turns in the form that the chat template takes."""
 
 
-def render_prompt(prompt: Prompt, template_owner: Any, *, parts: bool) -> RenderedPrompt:
+_ENDS: WeakKeyDictionary[Any, dict[tuple[str, bool], str]] = WeakKeyDictionary()
+"""Ends of a turn by the owner of the template, the template, and whether turns are written as parts."""
+
+
+def render_prompt(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any = None) -> RenderedPrompt:
     """Renders a prompt with the student's chat template.
 
     Args:
         prompt: System and user turns, with the image where there is one.
         template_owner: The student's processor (image-text) or tokenizer (text).
         parts: Write each turn as a list of parts, as the templates of image-text students expect.
+        image: The decoded image to hand over with the turns.
 
     Returns:
-        The text that the student reads, and the end of its own turn.
+        The text that the student reads, and the end of its own turn, which is the same for all prompts.
 
     Raises:
         ModelError: The student has no chat template, or the template fails.
     """
-    messages = render_messages(prompt, template_owner, parts=parts)
-    probe = "\u2983response\u2984"
-    answer = {"role": "assistant", "content": [{"type": "text", "text": probe}] if parts else probe}
-    text = str(template_owner.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-    whole = str(template_owner.apply_chat_template([*messages, answer], tokenize=False))
-    _, found, end = whole.partition(probe)
-    return RenderedPrompt(text=text, end_of_turn=end.strip() if found else "")
+    turns, text = _render(prompt, template_owner, parts=parts, image=image)
+    known = _ENDS.setdefault(template_owner, {})
+    template = (str(template_owner.chat_template), parts)
+    if template not in known:
+        probe = "\u2983response\u2984"
+        answer = {"role": "assistant", "content": [{"type": "text", "text": probe}] if parts else probe}
+        whole = str(template_owner.apply_chat_template([*turns, answer], tokenize=False))
+        _, found, end = whole.partition(probe)
+        known[template] = end.strip() if found else ""
+    return RenderedPrompt(text, known[template], turns)
 
 
 def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any = None) -> list[dict[str, Any]]:
@@ -118,6 +129,15 @@ def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: 
     Raises:
         ModelError: The student has no chat template, or the template fails or drops a part of the prompt.
     """
+    return _render(prompt, template_owner, parts=parts, image=image).turns
+
+
+class _Rendered(NamedTuple):
+    turns: list[dict[str, Any]]
+    text: str
+
+
+def _render(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any) -> _Rendered:
     if not getattr(template_owner, "chat_template", None):
         raise ModelError(
             "The student has no chat template, so its prompt format is unknown; use an instruction-tuned student, "
@@ -137,7 +157,7 @@ def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: 
             failure, reason = error, type(error).__name__
             continue
         if all(_squeeze(message.content) in _squeeze(text) for message in messages):
-            return turns
+            return _Rendered(turns, text)
     raise ModelError(f"The student's chat template refuses the prompt ({reason}).") from failure
 
 

@@ -102,7 +102,7 @@ class RareDisease(Task):
                     "lora_targets": "all-linear",
                 },
             },
-            aligners={"dpo": two_phases, "mult-dpo": two_phases},
+            aligners=dict.fromkeys(("dpo", "mult-dpo", "trl-dpo"), two_phases),
         )
 
 

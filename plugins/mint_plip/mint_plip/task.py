@@ -90,7 +90,7 @@ class TissueType(Task):
                     "lora_targets": "all-linear",
                 },
             },
-            aligners={"dpo": two_phases, "mult-dpo": two_phases},
+            aligners=dict.fromkeys(("dpo", "mult-dpo", "trl-dpo"), two_phases),
         )
 
     def defaults(self) -> Mapping[str, Any]:

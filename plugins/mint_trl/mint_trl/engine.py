@@ -19,6 +19,7 @@ import torch
 from transformers import PrinterCallback
 
 from mint_core.aligners.checkpoints import usable_checkpoint
+from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.trainer import (
     Guard,
     PhaseResult,
@@ -33,8 +34,7 @@ from mint_core.aligners.trainer import (
 )
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob, AlignmentResult
-from mint_core.students.encoding import check_length, context_length, encode_prompt, encode_response
-from mint_core.students.prompts import write_response
+from mint_core.students.encoding import context_length
 from mint_core.types import PreferenceGroup
 from mint_trl.aligners import ByTrl
 
@@ -109,8 +109,10 @@ def train(job: AlignmentJob, aligner: ByTrl) -> AlignmentResult:
     parameters = count_parameters(job.student)
     settings = aligner.settings(parameters)
     prepared = [prepare(job, aligner, settings, phase) for phase in aligner.phases(parameters)]
+    rows = TrainingRows(job, rejected=any(one.phase.rejected for one in prepared))
+    rows.check_lengths()
     model = begin(job, aligner, settings)
-    done = [fit(job, aligner, model, one, **progress(prepared, one)) for one in prepared]
+    done = [fit(rows, aligner, model, one, **progress(prepared, one)) for one in prepared]
     save(model, job.adapter)
     facts = {"trl": version("trl"), "rows": prepared[-1].phase.units(job.groups)}
     facts |= {"dpo_dropout": 0.0} if prepared[-1].phase.reads_reference else {}
@@ -129,12 +131,12 @@ def expand(groups: Sequence[PreferenceGroup], *, rejected: bool) -> list[Prefere
 
 
 def fit(
-    job: AlignmentJob, aligner: ByTrl, model: Any, prepared: PreparedPhase, *, before: int, total: int
+    rows: TrainingRows, aligner: ByTrl, model: Any, prepared: PreparedPhase, *, before: int, total: int
 ) -> PhaseResult:
     """Trains the adapter on `model` further, from the newest complete checkpoint of this phase where there is one.
 
     Args:
-        job: Student, groups, prompts, progress.
+        rows: The job and its rows as token ids.
         aligner: Options of the method.
         model: The student with an adapter that has gradients. For DPO the adapter as it stands is the reference.
         prepared: What to do.
@@ -147,9 +149,9 @@ def fit(
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    phase, given = prepared.phase, prepared.arguments
+    job, phase, given = rows.job, prepared.phase, prepared.arguments
     method = METHODS[phase.name]
-    rows = Dataset.from_list([_row(job, method, pair) for pair in expand(job.groups, rejected=phase.rejected)])
+    pairs = Dataset.from_list([_row(rows, method, pair) for pair in expand(job.groups, rejected=phase.rejected)])
     arguments = {field.name: getattr(given, field.name) for field in fields(given) if field.init}
     # Nothing is cut: mint has checked the lengths.
     limit = (context_length(job.student) or 2**20) if method.needs_limit else None
@@ -158,11 +160,11 @@ def fit(
     trainer = trl_class(method, "Trainer")(
         model=model,
         args=config,
-        train_dataset=rows if method.takes_ids else Dataset.from_list(_PLACEHOLDER),
+        train_dataset=pairs if method.takes_ids else Dataset.from_list(_PLACEHOLDER),
         processing_class=job.student.tokenizer,
         callbacks=[TrlGuard(lambda step, figures: job.advance(before + step, total, figures))],
     )
-    trainer.train_dataset = rows
+    trainer.train_dataset = pairs
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=usable_checkpoint(Path(config.output_dir), prepared.steps))
     if "ref" in model.peft_config:
@@ -236,11 +238,6 @@ def check(job: AlignmentJob, aligner: ByTrl) -> None:
         trl_class(METHODS[phase.name], "Trainer")
 
 
-def _row(job: AlignmentJob, method: Method, group: PreferenceGroup) -> Row:
-    prompt = encode_prompt(job.student, group.sample_id, job.prompts[group.sample_id])
-    ids = prompt.tensors["input_ids"][0].tolist()
-    responses: list[list[int]] = []
-    for labels in (*group.chosen, *group.rejected):
-        responses.append(encode_response(job.student, write_response(job.header, labels), prompt.end_of_turn))
-        check_length(job.student, group.sample_id, len(ids) + len(responses[-1]))
-    return method.row(ids, responses)
+def _row(rows: TrainingRows, method: Method, pair: PreferenceGroup) -> Row:
+    prompt = rows.prompt(pair.sample_id).tensors["input_ids"][0].tolist()
+    return method.row(prompt, [rows.response(response) for response in (*pair.chosen, *pair.rejected)])
