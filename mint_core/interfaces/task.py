@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from mint_core.errors import ConfigError
+from mint_core.errors import ConfigError, did_you_mean
 from mint_core.interfaces.component import Component, ComponentConfig
+from mint_core.interfaces.context import Context
 from mint_core.types import Modality, Prompt, Sample, TaskData
 
 
@@ -66,7 +67,15 @@ class Task(Component[TaskConfig]):
     """What the student reads."""
     default_teacher: ClassVar[str]
     sources: ClassVar[tuple[str, ...]]
-    """The readers that `config.source` can name."""
+    """The readers that `config.source` can name; all but `simulated` read what `config.data` names."""
+
+    def __init__(self, config: Any = None, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        source = self.config.source
+        if source not in self.sources:
+            raise ConfigError(f"Task '{self.name}' has no source '{source}'{did_you_mean(source, self.sources)}.")
+        if source != "simulated" and self.config.data is None:
+            raise ConfigError(f"Source '{source}' reads your data; say where they are with --data PATH.")
 
     @abstractmethod
     def load(self) -> TaskData:

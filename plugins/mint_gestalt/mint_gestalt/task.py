@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mint_core.errors import ConfigError, DataError, did_you_mean
-from mint_core.interfaces.task import EmbeddedStudent, Task, Unreadable
+from mint_core.interfaces import Context, EmbeddedStudent, Task, Unreadable
 from mint_core.types import Prompt, Sample, TaskData
 from mint_gestalt import ontology, wording
 from mint_gestalt.sources import cohort, notes, phenopackets, simulated
@@ -40,14 +40,9 @@ class RareDisease(Task):
     default_teacher = "gestalt"
     sources = tuple(_READERS)
 
-    def __init__(self, config: RareDiseaseOptions | None = None) -> None:
-        super().__init__(config)
-        source = self.config.source
-        if source not in _READERS:
-            raise ConfigError(f"Task '{self.name}' has no source '{source}'{did_you_mean(source, _READERS)}.")
-        if source != "simulated" and self.config.data is None:
-            raise ConfigError(f"Source '{source}' reads your data; say where they are with --data PATH.")
-        if source in ("phenopackets", "gmdb"):
+    def __init__(self, config: RareDiseaseOptions | None = None, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        if self.config.source in ("phenopackets", "gmdb"):
             _check_fields(self.config)
 
     def load(self) -> TaskData:

@@ -149,7 +149,7 @@ class Gestalt(Teacher):
     Config: ClassVar[type[Any]] = GestaltConfig
     config: GestaltConfig
 
-    def __init__(self, config: GestaltConfig | None, context: Context) -> None:
+    def __init__(self, config: GestaltConfig | None = None, context: Context | None = None) -> None:
         super().__init__(config, context)
         self._facts: dict[str, Any] = {}
         self._fitted = False

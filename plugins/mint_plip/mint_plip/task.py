@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mint_core.errors import ConfigError, did_you_mean
 from mint_core.interfaces.task import EmbeddedStudent, Task, Unreadable
 from mint_core.types import Prompt, Sample, TaskData
 from mint_plip import wording
@@ -36,14 +35,6 @@ class TissueType(Task):
     modality = "image"
     default_teacher = "plip"
     sources = tuple(_READERS)
-
-    def __init__(self, config: TissueOptions | None = None) -> None:
-        super().__init__(config)
-        source = self.config.source
-        if source not in _READERS:
-            raise ConfigError(f"Task '{self.name}' has no source '{source}'{did_you_mean(source, _READERS)}.")
-        if source != "simulated" and self.config.data is None:
-            raise ConfigError(f"Source '{source}' reads your data; say where they are with --data PATH.")
 
     def load(self) -> TaskData:
         """Reads the chosen source; see `mint_core.interfaces.task.Task.load`."""

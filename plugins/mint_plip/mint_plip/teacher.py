@@ -119,7 +119,7 @@ class Plip(Teacher):
     Config: ClassVar[type[Any]] = PlipConfig
     config: PlipConfig
 
-    def __init__(self, config: PlipConfig | None, context: Context) -> None:
+    def __init__(self, config: PlipConfig | None = None, context: Context | None = None) -> None:
         super().__init__(config, context)
         self._probe: LinearProbe | None = None
         self._held_out: dict[str, NDArray[np.float32]] = {}
