@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,15 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 def normalise_name(name: str) -> str:
     """A label name as names are compared: lower case, punctuation dropped, single spaces."""
     return " ".join(re.sub(r"[^\w\s]|_", " ", name.lower()).split())
+
+
+_BREAKS = ("Cc", "Zl", "Zp")
+"""Categories of characters that break a line, or that no line can show."""
+
+
+def squeezed(text: str) -> str:
+    """A text on one line: white space and control characters become single spaces."""
+    return " ".join("".join(" " if unicodedata.category(mark) in _BREAKS else mark for mark in text).split())
 
 
 class ImageRef(ABC):
@@ -79,7 +89,8 @@ class LabelSpace:
     """The ordered set of labels that a task knows.
 
     Raises:
-        DataError: There are no labels, or two of them share a name after normalisation.
+        DataError: There are no labels, two of them share a name after normalisation, one cannot stand on a line of its
+            own, or the aliases are not one tuple per label.
     """
 
     names: tuple[str, ...]
@@ -89,8 +100,19 @@ class LabelSpace:
     def __post_init__(self) -> None:
         if not self.names:
             raise DataError("The label space is empty; name at least two labels.")
+        if self.aliases and len(self.aliases) != len(self.names):
+            raise DataError(
+                f"There are aliases for {len(self.aliases)} labels, and {len(self.names)} labels; give every label its "
+                "own, empty where it has none."
+            )
         seen: dict[str, str] = {}
         for name, others in zip(self.names, self.aliases or ((),) * len(self.names), strict=True):
+            for form in (name, *others):
+                if any(unicodedata.category(mark) in _BREAKS for mark in form):
+                    raise DataError(
+                        f"The label {form!r} cannot be written on one line and read back; take line breaks and control "
+                        "characters out of it."
+                    )
             for form in {normalise_name(x) for x in (name, *others)}:
                 if form in seen:
                     raise DataError(f"Labels '{seen[form]}' and '{name}' share the name '{form}'; rename one of them.")

@@ -34,6 +34,8 @@ UNKNOWN = 5.0
 class GestaltConfig(ComponentConfig):
     """Options of the teacher `gestalt`."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
+
     model: str = Field(
         EMBEDDED,
         description="The ViLT: `embedded` (small, reads drawn faces), a Hugging Face id such as "

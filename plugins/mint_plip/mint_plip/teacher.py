@@ -37,6 +37,9 @@ Features = Callable[[Sequence[Sample]], Iterator["NDArray[np.float32]"]]
 class PlipConfig(ComponentConfig):
     """Options of the teacher `plip`."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"workers"})
+    of_one_model: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+
     model: str = Field(
         EMBEDDED,
         description="The CLIP: `embedded` (small, knows the simulated tissues), a Hugging Face id such as `vinid/plip` "

@@ -31,6 +31,8 @@ _NAMED = 20
 class DocumentsConfig(ComponentConfig):
     """Options of the retriever `documents`."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
     path: Path = Field(description="A folder or file of passages: .txt, .md, .jsonl, .json, or a LlamaIndex folder.")
     method: Literal["bm25", "embeddings", "fusion"] = Field(
         "bm25", description="How passages are ranked: `bm25` (words), `embeddings`, or `fusion` of the ranks of both."

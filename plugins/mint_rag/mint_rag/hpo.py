@@ -35,6 +35,8 @@ SingleMethod = Literal["phenotype", "bm25", "embeddings"]
 class HpoConfig(ComponentConfig):
     """Options of the retriever `hpo`."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
     method: Literal["phenotype", "bm25", "embeddings", "fusion"] = Field(
         "fusion",
         description="How passages are ranked: `phenotype` (similarity in the ontology), `bm25` (words), `embeddings`, "

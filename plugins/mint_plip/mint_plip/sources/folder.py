@@ -11,7 +11,7 @@ from mint_core.errors import ConfigError, DataError, did_you_mean
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
 from mint_core.images import FileImage, check_image_header
 from mint_core.splits import Candidate, assign_splits, find_copies
-from mint_core.types import LabelSpace, Sample, Split, TaskData
+from mint_core.types import LabelSpace, Sample, Split, TaskData, squeezed
 from mint_plip.sources.checks import checked
 from mint_plip.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from mint_plip.sources.manifest import Row, read_manifest
@@ -104,7 +104,8 @@ def _manifest_entries(manifest: Path, options: TissueOptions) -> list[Entry]:
         split = _split(row, where) if table.has_splits else None
         if row.label is None and split not in (None, "train"):
             raise DataError(f"{where}: the label is empty in split '{split}'; fill it, or move the row to train.")
-        entries.append(Entry(where, name, path, row.label, row.group, split))
+        label = squeezed(row.label) if row.label else row.label
+        entries.append(Entry(where, name, path, label, row.group, split))
     return entries
 
 
@@ -181,7 +182,7 @@ def _class_folder_entries(root: Path) -> Iterator[Entry]:
             name = path.relative_to(root).as_posix()
             if not path.resolve().is_relative_to(root.resolve()):
                 raise DataError(f"Image '{name}' is a link that leaves {root}; copy the file into the folder.")
-            yield Entry(f"Image '{name}'", name, path, folder.name, None, split_or_none)
+            yield Entry(f"Image '{name}'", name, path, squeezed(folder.name), None, split_or_none)
 
 
 def _classes_by_split(splits: Iterable[Path]) -> list[tuple[Path, Split | None]]:

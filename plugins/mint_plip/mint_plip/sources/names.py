@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mint_core.errors import DataError
-from mint_core.types import LabelSpace, normalise_name
+from mint_core.types import LabelSpace, normalise_name, squeezed
 
 
 def labels_given(labels: Sequence[str] | Path) -> LabelSpace:
@@ -21,7 +21,7 @@ def labels_given(labels: Sequence[str] | Path) -> LabelSpace:
         DataError: The file cannot be read, or two names are one after normalisation.
     """
     if not isinstance(labels, Path):
-        return LabelSpace(tuple(labels))
+        return LabelSpace(tuple(map(squeezed, labels)))
     try:
         lines = labels.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
