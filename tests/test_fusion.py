@@ -119,7 +119,7 @@ def test_scores_from_a_list_take_known_names_once() -> None:
     written = Prediction("p", "base", "", ("liver", "Nothing", "Liver", "Skin"), 4, True)
     scored = Prediction("q", "base", "", ("Liver",), 1, True, scores=np.array([0.5, -INF, -3.5, 1], np.float32))
     rows = scores_of([written, scored], LABELS)
-    assert rows.tolist() == [[-INF, -1.0, -3.0, -INF], [0.5, -INF, -3.5, 1.0]]
+    assert rows.tolist() == [[-INF, -1.0, -4.0, -INF], [0.5, -INF, -3.5, 1.0]]
 
 
 def test_an_array_of_scores_is_written_row_by_row_and_continued(tmp_path) -> None:

@@ -51,6 +51,11 @@ def spoilt(draw: random.Random, name: str, alphabet: str) -> str:
 
 
 @pytest.fixture
+def tissues() -> LabelSpace:
+    return LabelSpace(("Adrenal gland", "Breast", "Colon", "Esophagus", "Kidney", "Liver", "Lung", "Prostate", "Skin"))
+
+
+@pytest.fixture
 def difflib_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     calls: list[tuple[str, str]] = []
 

@@ -33,6 +33,7 @@ class CAR(Metric):
     """
 
     name = "car"
+    reads_teacher = True
     version = "1"
 
     class Config(ComponentConfig):
