@@ -1,4 +1,5 @@
-# demo: set up and run the embedded default. test: set up and pass the tests. check: lint and types. wheels: build all.
+# demo: set up and run the embedded default. test: set up and pass the tests. check: lint, types, layers. wheels: build
+# all.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +18,7 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 wheels: $(VENV)/ready-dev
 	rm -rf dist build plugins/*/build

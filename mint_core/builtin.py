@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from mint_core.aligners.dpo import Dpo
+from mint_core.aligners.kl import Kl
+from mint_core.aligners.mult_dpo import MultDpo
+from mint_core.aligners.orpo import Orpo
+from mint_core.aligners.sft import Sft
+from mint_core.aligners.simpo import Simpo
 from mint_core.hookspecs import hookimpl
 from mint_core.interfaces import Aligner, PreferenceStrategy
+from mint_core.preferences.listwise import Listwise
+from mint_core.preferences.near_miss import NearMiss
+from mint_core.preferences.pairwise import Pairwise
 
 
 @hookimpl
 def mint_strategies() -> list[type[PreferenceStrategy]]:
     """The built-in preference strategies."""
-    from mint_core.preferences.listwise import Listwise
-    from mint_core.preferences.near_miss import NearMiss
-    from mint_core.preferences.pairwise import Pairwise
-
     return [Listwise, Pairwise, NearMiss]
 
 
 @hookimpl
 def mint_aligners() -> list[type[Aligner]]:
     """The built-in aligners."""
-    from mint_core.aligners.dpo import Dpo
-    from mint_core.aligners.kl import Kl
-    from mint_core.aligners.mult_dpo import MultDpo
-    from mint_core.aligners.orpo import Orpo
-    from mint_core.aligners.sft import Sft
-    from mint_core.aligners.simpo import Simpo
-
     return [Sft, Dpo, Orpo, Simpo, MultDpo, Kl]

@@ -14,6 +14,7 @@ from mint_core.aligners.sft import SFT, Sft, SftConfig, sft_group_loss
 from mint_core.errors import ConfigError
 from mint_core.files import digest_of_path
 from mint_core.interfaces import Aligner, TrainingPhase
+from mint_core.students.adapter import adapter_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,8 +164,6 @@ class Dpo(LoraAligner):
 
 def _shaped(settings: TrainingSettings, config: DpoConfig, adapter: Path) -> TrainingSettings:
     """The settings with the shape of the adapter that training begins from."""
-    from mint_core.students.adapter import adapter_config
-
     found = adapter_config(adapter)
     for name, asked, value in (
         ("lora_rank", config.lora_rank, found.r),

@@ -17,6 +17,7 @@ from mint_core.files import storage_errors
 from mint_core.interfaces import Context, Retriever, Task, Unreadable
 from mint_core.observer import Observer
 from mint_core.retrieval.passages import Augmented
+from mint_core.students.load import fingerprint
 from mint_core.types import Prediction, Sample, Variant
 
 _AT_ONCE = 4096
@@ -126,8 +127,6 @@ def _fusion(setting: Setting, retriever: Retriever) -> Fusion | None:
 
 def _tell_of_another(setting: Setting, observer: Observer) -> None:
     """Says that the student is not the one of the training."""
-    from mint_core.students.load import fingerprint
-
     student = cast(StudentConfig, setting.student)
     source = setting.student_path or student.model
     if fingerprint(source, student.revision) != setting.trained_on:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from mint_core.answering.endpoint import Endpoint, check_consent
 from mint_core.answering.engine import Asking, Engine
+from mint_core.answering.vllm import VllmEngine
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError
+from mint_core.students.load import load_student
 from mint_core.types import Modality
 
 
@@ -47,11 +49,8 @@ def open_engine(asking: Asking, who: Who, tell: Callable[[str], None], *, isolat
         raise ConfigError("Nobody is named who could answer; name a student, or an endpoint.")
     images = who.modality == "image"
     if name == "vllm":
-        from mint_core.answering.vllm import VllmEngine
-
         return VllmEngine(who.student, who.path, who.adapter, asking, tell, shows_images=images)
     from mint_core.answering.transformers import TransformersEngine
-    from mint_core.students.load import load_student
 
     student = load_student(who.student, who.path)
     return TransformersEngine(student, asking, shows_images=images, isolate=isolate)

@@ -16,9 +16,11 @@ from mint_core.answering.generate import stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, DataError, ModelError
 from mint_core.interfaces import Student, Unreadable
+from mint_core.students.adapter import in_vision, load_adapter
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import EncodedPrompt, StudentCounter, check_length, encode_prompt
 from mint_core.students.load import explain_load_failure, hub_commit
+from mint_core.students.outline import load_outline
 from mint_core.students.prompts import render_prompt
 from mint_core.types import Prompt
 
@@ -287,8 +289,6 @@ def _outline(config: StudentConfig, path: str | None) -> Student:
     """The student without weights, with the generation config that `load_student` would give it."""
     from transformers import GenerationConfig
 
-    from mint_core.students.outline import load_outline
-
     student = load_outline(config, path)
     try:
         student.model.generation_config = GenerationConfig.from_pretrained(
@@ -307,8 +307,6 @@ def _adapter_rank(student: Student, adapter: Path) -> int:
     Raises:
         ModelError: It is none, or does not fit.
     """
-    from mint_core.students.adapter import load_adapter
-
     made = load_adapter(student.model, adapter).peft_config["default"]
     return max(int(rank) for rank in (made.r, *made.rank_pattern.values()))
 
@@ -325,8 +323,6 @@ def _lora(student: Student, adapter: Path) -> dict[str, Any]:
 
 def _adapts_vision(adapter: Path) -> bool:
     from safetensors import safe_open
-
-    from mint_core.students.adapter import in_vision
 
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         return any(in_vision(name) for name in file.keys())  # noqa: SIM118 - no mapping

@@ -10,6 +10,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
+from mint_core.comparison.figures import draw
 from mint_core.comparison.plan import Plan, PlannedRun, plan, refuse_seed_of_one_run
 from mint_core.comparison.rows import (
     CHANCE,
@@ -24,6 +25,7 @@ from mint_core.comparison.rows import (
     section_rows,
 )
 from mint_core.comparison.summary import TEST, Metrics, compare_pairs, summarise
+from mint_core.comparison.table import markdown
 from mint_core.comparison.values import RowValues, read_variant, write_values
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
@@ -247,9 +249,6 @@ def _path(run: PlannedRun) -> Path:
 
 def _write(made: Plan, rows: Sequence[RowValues]) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
-    from mint_core.comparison.figures import draw
-    from mint_core.comparison.table import markdown
-
     measured = [read_json(_path(run) / METRICS) for run in made.runs]
     first = measured[0]
     titles = {key: title for one in measured for key, title in one["titles"].items()}

@@ -27,6 +27,7 @@ from mint_core.stages.predict import asking_of
 from mint_core.stages.prompts import training_prompts
 from mint_core.stages.run import Run
 from mint_core.students.encoding import StudentCounter, check_length, context_length, encode_prompt, encode_response
+from mint_core.students.load import load_student
 from mint_core.students.outline import load_outline
 from mint_core.students.prompts import write_response
 from mint_core.types import PreferenceGroup
@@ -339,8 +340,6 @@ def _longest_answer(run: Run, student: Student) -> int:
 
 
 def _probe(run: Run, aligner: Aligner, job: AlignmentJob) -> Probe:
-    from mint_core.students.load import load_student
-
     config = run.resolved.config
     run.observer.stage("probe", reused=False)
     student = load_student(config.student, run.student_path)

@@ -17,6 +17,7 @@ from mint_core.stages.outputs import ADAPTER, HISTORY
 from mint_core.stages.prompts import passages_identity, training_prompts
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
+from mint_core.students.load import load_student
 
 
 class Align(Stage):
@@ -41,8 +42,6 @@ class Align(Stage):
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
-        from mint_core.students.load import load_student
-
         groups = run.preferences()
         _ = run.retriever  # a fault of its knowledge must come to light before hours of training
         student = load_student(run.resolved.config.student, run.student_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from mint_core.answering.record import FORMAT, NAME, AdapterRecord, StudentRecord, TaskRecord
 from mint_core.files import write_json
 from mint_core.stages.run import Run
+from mint_core.students.load import fingerprint, hub_commit
 
 
 def write_card(adapter: Path, run: Run) -> None:
@@ -47,8 +48,6 @@ def write_card(adapter: Path, run: Run) -> None:
 
 def _record(run: Run) -> AdapterRecord:
     """What the adapter needs to predict alone."""
-    from mint_core.students.load import fingerprint, hub_commit
-
     task, student, labels = run.resolved.task, run.resolved.config.student, run.data.labels
     paths = {name for name, value in task.config if isinstance(value, Path)}
     local = Path(student.model).exists() and run.embedded is None

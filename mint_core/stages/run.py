@@ -25,6 +25,7 @@ from mint_core.observer import Observer
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
 from mint_core.stages.stage import Manifest
+from mint_core.students.load import fingerprint, resolve_device, resolve_dtype
 from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
 
 
@@ -88,8 +89,6 @@ class Run:
     @cached_property
     def device(self) -> str:
         """Where models compute, for example `cpu` or `cuda`."""
-        from mint_core.students.load import resolve_device
-
         return resolve_device(self.resolved.config.student.device)
 
     @cached_property
@@ -144,8 +143,6 @@ class Run:
 
     def student_identity(self) -> dict[str, Any]:
         """What decides the student: its weights by content, its settings without the device, its precision."""
-        from mint_core.students.load import fingerprint, resolve_dtype
-
         config = self.resolved.config.student
         dtype = resolve_dtype(config.dtype, self.device)
         settings = decisive(config)

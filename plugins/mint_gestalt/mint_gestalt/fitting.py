@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mint_core.decoding import ahead, decoding_pool
-from mint_core.errors import StorageError, TrainingError
-from mint_core.types import ImageRef
+from mint_core.plugin import ImageRef, StorageError, TrainingError, ahead, decoding_pool
 from mint_gestalt.reading import Reading
 from mint_gestalt.vilt import Batch, Vilt, collate, logits
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mint_core.errors import StorageError, TrainingError
+from mint_core.plugin import StorageError, TrainingError
 from mint_gestalt.fitting import (
     Fitted,
     Patients,

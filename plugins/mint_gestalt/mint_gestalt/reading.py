@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mint_core.types import Sample
+from mint_core.plugin import Sample
 
 _HEADING = "phenotypes"
 _PHRASE_END = re.compile(r"(?<=[,.;:])\s+|\n+")

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from mint_core.errors import DataError
-from mint_core.interfaces import ComponentConfig, Teacher
-from mint_core.types import Sample
+from mint_core.plugin import ComponentConfig, DataError, Sample, Teacher
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

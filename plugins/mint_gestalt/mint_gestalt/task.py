@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mint_core.errors import ConfigError, DataError, did_you_mean
-from mint_core.interfaces import Context, EmbeddedStudent, Task, Unreadable
-from mint_core.types import Prompt, Sample, TaskData
+from mint_core.plugin import (
+    ConfigError,
+    Context,
+    DataError,
+    EmbeddedStudent,
+    Prompt,
+    Sample,
+    Task,
+    TaskData,
+    Unreadable,
+    did_you_mean,
+)
 from mint_gestalt import ontology, wording
 from mint_gestalt.sources import cohort, notes, phenopackets, simulated
 from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions

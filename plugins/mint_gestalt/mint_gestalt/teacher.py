@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from mint_core.errors import ContractError, DataError, did_you_mean
-from mint_core.interfaces import ComponentConfig, Context, Teacher
-from mint_core.types import Sample
+from mint_core.plugin import ComponentConfig, Context, ContractError, DataError, Sample, Teacher, did_you_mean
 from mint_gestalt.reading import Reading, read, render
 from mint_gestalt.vilt import EMBEDDED, Vilt, extend_positions, folder_or_id, load_published, load_vilt
 
@@ -332,7 +330,7 @@ class Gestalt(Teacher):
     @classmethod
     def fingerprint(cls, config: Any) -> str:
         """Content of the named folder and weights, or the commit of a hub id in the local cache."""
-        from mint_core.students.load import fingerprint
+        from mint_core.plugin import fingerprint
 
         names = [folder_or_id(config.model), *(str(path) for path in (config.weights, config.weights_labels) if path)]
         return " ".join(fingerprint(name) for name in names)

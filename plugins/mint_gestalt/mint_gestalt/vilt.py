@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.errors import ModelError
-from mint_core.types import LabelSpace
+from mint_core.plugin import LabelSpace, ModelError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,7 +69,7 @@ def load_vilt(model: str, labels: LabelSpace, seed: int) -> Vilt:
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, ViltForQuestionAnswering
 
-    from mint_core.students.load import explain_load_failure
+    from mint_core.plugin import explain_load_failure
 
     source = folder_or_id(model)
     try:

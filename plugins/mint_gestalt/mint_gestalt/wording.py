@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mint_core.types import Message, Prompt
+from mint_core.plugin import Message, Prompt
 
 HEADER = "POTENTIAL_DISEASES:"
 _SYSTEM = Message("system", "You are a genetic counsellor. Keep to the format.")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from mint_core.interfaces import ComponentConfig, EvaluationSample, Metric
-from mint_core.names import RECOGNISED, recognise
-from mint_core.types import normalise_name
+from mint_core.plugin import RECOGNISED, ComponentConfig, EvaluationSample, Metric, normalise_name, recognise
 
 
 class CAR(Metric):

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mint_core.interfaces import ComponentConfig, EvaluationSample, Metric
-from mint_core.names import KNOWN, best_matches
+from mint_core.plugin import KNOWN, ComponentConfig, EvaluationSample, Metric, best_matches
 
 Mode = Literal["strict", "lenient"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mint_core import hookimpl
-from mint_core.interfaces import Metric
+from mint_core.plugin import Metric, hookimpl
 
 
 @hookimpl

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mint_core.interfaces import ComponentConfig, EvaluationSample, Metric
-from mint_core.names import RECOGNISED, recognise
+from mint_core.plugin import RECOGNISED, ComponentConfig, EvaluationSample, Metric, recognise
 from mint_metrics.hfa import is_hallucination_free
 
 

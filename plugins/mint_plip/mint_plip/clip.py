@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.errors import ModelError
+from mint_core.plugin import ModelError
 from mint_plip.clip_conversion import convert_config, convert_preprocess, convert_state
 
 if TYPE_CHECKING:

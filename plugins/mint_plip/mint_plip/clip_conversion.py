@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mint_core.errors import ModelError
+from mint_core.plugin import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from mint_core.decoding import ahead, decoding_pool
-from mint_core.errors import DataError, StorageError
-from mint_core.types import ImageRef, Sample
+from mint_core.plugin import DataError, ImageRef, Sample, StorageError, ahead, decoding_pool
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mint_core.decoding import ahead, decoding_pool
-from mint_core.errors import TrainingError
-from mint_core.types import ImageRef
+from mint_core.plugin import ImageRef, TrainingError, ahead, decoding_pool
 from mint_plip.encoder import ImageEncoder
 from mint_plip.features import batches, decode
 

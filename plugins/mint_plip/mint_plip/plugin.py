@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mint_core import hookimpl
-from mint_core.interfaces import Task, Teacher
+from mint_core.plugin import Task, Teacher, hookimpl
 
 
 @hookimpl

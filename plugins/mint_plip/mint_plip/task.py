@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mint_core.interfaces.task import EmbeddedStudent, Task, Unreadable
-from mint_core.types import Prompt, Sample, TaskData
+from mint_core.plugin import EmbeddedStudent, Prompt, Sample, Task, TaskData, Unreadable
 from mint_plip import wording
 from mint_plip.sources import folder, inputs, pannuke, simulated
 from mint_plip.sources.options import TissueOptions

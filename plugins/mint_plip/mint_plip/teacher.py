@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from mint_core.errors import ContractError, DataError, did_you_mean
-from mint_core.interfaces import ComponentConfig, Context, Teacher
-from mint_core.types import Sample
+from mint_core.plugin import ComponentConfig, Context, ContractError, DataError, Sample, Teacher, did_you_mean
 from mint_plip.clip import EMBEDDED, Clip, load_clip
 from mint_plip.encoder import ImageEncoder, Precision, choose_precision, encode_labels, temperature
 from mint_plip.features import FeatureStore, image_of, storage_dtype, stream_features
@@ -248,7 +246,7 @@ class Plip(Teacher):
     @classmethod
     def fingerprint(cls, config: Any) -> str:
         """Content of the named folder or file, or the commit of a hub id in the local cache."""
-        from mint_core.students.load import fingerprint
+        from mint_core.plugin import fingerprint
 
         embedded = Path(__file__).parent / "embedded" / "teacher"
         names = [str(embedded) if config.model == EMBEDDED else config.model, config.pretrained]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mint_core.types import ImageRef, Message, Prompt
+from mint_core.plugin import ImageRef, Message, Prompt
 
 HEADER = "MOST_LIKELY_TISSUE:"
 

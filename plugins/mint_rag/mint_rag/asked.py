@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.errors import DataError
-from mint_core.interfaces import Passage, Retriever
-from mint_core.types import LabelSpace, Sample
+from mint_core.plugin import DataError, LabelSpace, Passage, Retriever, Sample
 from mint_rag.ranking import Answers, Method, answer
 
 

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from mint_core.interfaces import Passage
-from mint_core.interfaces.component import ComponentConfig
-from mint_core.students.load import fingerprint as weights_of
-from mint_core.types import Sample
+from mint_core.plugin import ComponentConfig, Passage, Sample
+from mint_core.plugin import fingerprint as weights_of
 from mint_rag.asked import TextRetriever
 from mint_rag.hpo import DEFAULT_MODEL
 from mint_rag.leaks import LeakCheck

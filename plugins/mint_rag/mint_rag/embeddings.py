@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.errors import ConfigError, ModelError
-from mint_core.students.load import fingerprint, hub_commit
+from mint_core.plugin import ConfigError, ModelError, fingerprint, hub_commit
 from mint_rag.store import cached
 
 LARGEST_FOR_NUMPY = 100_000

@@ -12,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mint_core.errors import ConfigError, DataError
-from mint_core.files import digest_of_path
-from mint_core.interfaces import Passage
-from mint_core.interfaces.component import ComponentConfig
-from mint_core.students.load import fingerprint as weights_of
+from mint_core.plugin import ComponentConfig, ConfigError, DataError, Passage, digest_of_path
+from mint_core.plugin import fingerprint as weights_of
 from mint_rag import knowledge
 from mint_rag.asked import TextRetriever
 from mint_rag.finder import TermFinder

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mint_core.errors import DataError
-from mint_core.types import Sample, normalise_name
+from mint_core.plugin import DataError, Sample, normalise_name
 from mint_rag.reading import Document
 
 SHORTEST = 8

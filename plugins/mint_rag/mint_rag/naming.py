@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mint_core.types import LabelSpace, normalise_name
+from mint_core.plugin import LabelSpace, normalise_name
 
 _RENAMED = {
     "mental retardation": "intellectual disability",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mint_core import hookimpl
-from mint_core.interfaces import Retriever
+from mint_core.plugin import Retriever, hookimpl
 
 
 @hookimpl

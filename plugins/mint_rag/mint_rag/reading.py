@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mint_core.errors import ConfigError, DataError
+from mint_core.plugin import ConfigError, DataError
 
 DOCSTORE = "docstore.json"
 """What LlamaIndex calls the file of its passages."""

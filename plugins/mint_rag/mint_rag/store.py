@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mint_core.errors import StorageError
-from mint_core.files import digest_of, storage_errors
+from mint_core.plugin import StorageError, digest_of, storage_errors
 
 T = TypeVar("T")
 

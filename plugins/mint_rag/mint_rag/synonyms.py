@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint_core.errors import DataError
+from mint_core.plugin import DataError
 
 _SYNONYM = re.compile(r'synonym:\s*"((?:[^"\\]|\\.)*)"\s+(EXACT|NARROW)\b')
 _URI = re.compile(r"HP_(\d{7})$")

@@ -7,11 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mint_core.aligners.base import LoraAligner
-from mint_core.aligners.dpo import Dpo
-from mint_core.aligners.orpo import Orpo, OrpoConfig
-from mint_core.aligners.sft import Sft
-from mint_core.interfaces import AlignmentJob, AlignmentResult, TrainingPhase
+from mint_core.plugin import AlignmentJob, AlignmentResult, Dpo, LoraAligner, Orpo, OrpoConfig, Sft, TrainingPhase
 
 
 class ByTrl(LoraAligner):

@@ -18,24 +18,22 @@ from typing import Any, Literal
 import torch
 from transformers import PrinterCallback
 
-from mint_core.aligners.checkpoints import usable_checkpoint
-from mint_core.aligners.rows import TrainingRows
-from mint_core.aligners.trainer import (
+from mint_core.plugin import AlignmentJob, AlignmentResult, ConfigError, PreferenceGroup, TrainingError
+from mint_core.plugin.training import (
     Guard,
     PhaseResult,
     PreparedPhase,
+    TrainingRows,
     adapted_layers,
     begin,
+    context_length,
     count_parameters,
     prepare,
     progress,
     result,
     save,
+    usable_checkpoint,
 )
-from mint_core.errors import ConfigError, TrainingError
-from mint_core.interfaces import AlignmentJob, AlignmentResult
-from mint_core.students.encoding import context_length
-from mint_core.types import PreferenceGroup
 from mint_trl.aligners import ByTrl
 
 Row = dict[str, list[int]]

@@ -33,8 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mint_core.config import merge, parse_override
-from mint_core.students.prompts import render_prompt
+from mint_core.plugin import merge, parse_override, render_prompt
 from mint_gestalt import ontology, wording
 from mint_gestalt.embedded.exercises import EXERCISES, FEATURES, LONGEST, Drawer, Exercise, Knowledge, Lexicon
 from mint_gestalt.sources.options import RareDiseaseOptions

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mint_core.students.prompts import write_response
-from mint_core.types import Message, Prompt
+from mint_core.plugin import Message, Prompt, write_response
 from mint_gestalt import ontology, wording
 from mint_gestalt.clinical import Patient, describe
 

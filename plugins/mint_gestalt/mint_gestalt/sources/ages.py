@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mint_core.errors import DataError
+from mint_core.plugin import DataError
 
 _NUMBER = r"(\d{1,6}(?:[.,]\d{1,6})?)"
 _DURATION = re.compile(rf"P(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}W)?(?:{_NUMBER}D)?(T[\d.,HMS]+)?")

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mint_core.errors import DataError
-from mint_core.types import ImageRef, Split
+from mint_core.plugin import DataError, ImageRef, Split
 from mint_gestalt import ontology
 from mint_gestalt.clinical import Patient, describe
 from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions

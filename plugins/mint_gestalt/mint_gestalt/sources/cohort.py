@@ -8,9 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mint_core.errors import ConfigError, DataError
-from mint_core.splits import Candidate, assign_splits, drop_copies
-from mint_core.types import LabelSpace, Sample, Split, TaskData
+from mint_core.plugin import (
+    Candidate,
+    ConfigError,
+    DataError,
+    LabelSpace,
+    Sample,
+    Split,
+    TaskData,
+    assign_splits,
+    drop_copies,
+)
 from mint_gestalt.sources import gmdb, notes, phenopackets
 from mint_gestalt.sources.cases import Case, Reading
 from mint_gestalt.sources.labels import Diseases, choose, extend, found, nearest, quoted

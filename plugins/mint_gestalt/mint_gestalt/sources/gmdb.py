@@ -11,8 +11,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from mint_core.errors import ConfigError, DataError
-from mint_core.types import ImageRef, Split
+from mint_core.plugin import ConfigError, DataError, ImageRef, Split
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.ages import in_words
 from mint_gestalt.sources.cases import Case, Reading, names_of, present_terms, publication_of, read_each, told

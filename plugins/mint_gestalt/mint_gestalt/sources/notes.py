@@ -9,9 +9,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from mint_core.errors import ConfigError, DataError
-from mint_core.interfaces import Unreadable
-from mint_core.types import Sample, Split
+from mint_core.plugin import ConfigError, DataError, Sample, Split, Unreadable
 from mint_gestalt.sources.cases import Case, Reading, names_of, publication_of, read_each
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.sources.tables import Row, Table, face_at, read_table

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from mint_core.errors import DataError
+from mint_core.plugin import DataError
 from mint_gestalt import ontology
 from mint_gestalt.sources.ages import from_duration, from_stage, of_gestation
 

@@ -12,9 +12,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
-from mint_core.errors import DataError
-from mint_core.interfaces import Unreadable
-from mint_core.types import Sample
+from mint_core.plugin import DataError, Sample, Unreadable
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.cases import Case, Reading, names_of, present_terms, publication_of, read_each, told
 from mint_gestalt.sources.options import RareDiseaseOptions

@@ -18,9 +18,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mint_core.errors import ConfigError
-from mint_core.splits import check_samples
-from mint_core.types import SPLITS, ImageRef, LabelSpace, Sample, Split, TaskData, normalise_name
+from mint_core.plugin import (
+    SPLITS,
+    ConfigError,
+    ImageRef,
+    LabelSpace,
+    Sample,
+    Split,
+    TaskData,
+    check_samples,
+    normalise_name,
+)
 from mint_gestalt import faces, ontology
 from mint_gestalt.clinical import Patient, describe
 from mint_gestalt.ontology import Disease

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from mint_core.errors import ConfigError, DataError, did_you_mean
-from mint_core.images import FileImage, check_image_header
+from mint_core.plugin import ConfigError, DataError, FileImage, check_image_header, did_you_mean
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 

@@ -44,8 +44,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from mint_core.students.prompts import render_prompt, write_response
-from mint_core.types import ImageRef, Message, Prompt
+from mint_core.plugin import ImageRef, Message, Prompt, render_prompt, write_response
 from mint_plip.simulated import ARRANGEMENTS, SIZE, TISSUES, Morphology, draw_patch, random_morphology
 from mint_plip.wording import HEADER, inference_prompt, training_prompt
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mint_core.splits import check_samples, drop_copies
-from mint_core.types import LabelSpace, Sample
+from mint_core.plugin import LabelSpace, Sample, check_samples, drop_copies
 from mint_plip.sources.options import TissueOptions
 
 

@@ -7,11 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from mint_core.errors import ConfigError, DataError, did_you_mean
-from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
-from mint_core.images import FileImage, check_image_header
-from mint_core.splits import Candidate, assign_splits, find_copies
-from mint_core.types import LabelSpace, Sample, Split, TaskData, squeezed
+from mint_core.plugin import (
+    IMAGE_SUFFIXES,
+    Candidate,
+    ConfigError,
+    DataError,
+    FileImage,
+    LabelSpace,
+    Sample,
+    Split,
+    TaskData,
+    assign_splits,
+    check_image_header,
+    did_you_mean,
+    find_copies,
+    squeezed,
+)
 from mint_plip.sources.checks import checked
 from mint_plip.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from mint_plip.sources.manifest import Row, read_manifest

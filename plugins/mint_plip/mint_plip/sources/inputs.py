@@ -6,11 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint_core.errors import DataError
-from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
-from mint_core.images import FileImage
-from mint_core.interfaces import Unreadable
-from mint_core.types import Sample
+from mint_core.plugin import IMAGE_SUFFIXES, DataError, FileImage, Sample, Unreadable
 from mint_plip.sources.folder import inside
 from mint_plip.sources.manifest import SUFFIXES as TABLE_SUFFIXES
 from mint_plip.sources.manifest import read_manifest

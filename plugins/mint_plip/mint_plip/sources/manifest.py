@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.errors import DataError, did_you_mean
+from mint_core.plugin import DataError, did_you_mean
 from mint_plip.sources.options import TissueOptions
 
 _DELIMITERS = (",", ";", "\t")

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mint_core.errors import DataError
-from mint_core.types import LabelSpace, normalise_name, squeezed
+from mint_core.plugin import DataError, LabelSpace, normalise_name, squeezed
 
 
 def labels_given(labels: Sequence[str] | Path) -> LabelSpace:

@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mint_core.images import MAX_PIXELS, PIXEL_CEILING
-from mint_core.interfaces.task import TaskConfig
+from mint_core.plugin import MAX_PIXELS, PIXEL_CEILING, TaskConfig
 
 
 class TissueOptions(TaskConfig):

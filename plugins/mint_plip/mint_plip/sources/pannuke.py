@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.errors import ConfigError, DataError, did_you_mean
-from mint_core.images import ArrayFile, ArrayImage
-from mint_core.types import Sample, Split, TaskData
+from mint_core.plugin import ArrayFile, ArrayImage, ConfigError, DataError, Sample, Split, TaskData, did_you_mean
 from mint_plip.sources.checks import checked
 from mint_plip.sources.options import TissueOptions
 from mint_plip.sources.tissues import TISSUE_LABELS

@@ -10,8 +10,7 @@ from functools import lru_cache
 import numpy as np
 from PIL.Image import Image
 
-from mint_core.splits import check_samples
-from mint_core.types import SPLITS, ImageRef, Sample, Split, TaskData, normalise_name
+from mint_core.plugin import SPLITS, ImageRef, Sample, Split, TaskData, check_samples, normalise_name
 from mint_plip.simulated import TISSUES, Morphology, draw_morphology, draw_patch
 from mint_plip.sources.options import TissueOptions
 from mint_plip.sources.tissues import TISSUE_LABELS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mint_core.types import LabelSpace
+from mint_core.plugin import LabelSpace
 from mint_plip.simulated import TISSUES
 
 # Case, hyphens and underscores do not count (Bile-duct, Adrenal_gland), so only other spellings stand here.

@@ -1,0 +1,146 @@
+"""All that a plugin author may import; the rest of mint-core may change without notice. Torch-free.
+
+What authors of aligners need of the training engine, which needs torch, is `mint_core.plugin.training`.
+"""
+
+from mint_core.aligners.base import LoraAligner
+from mint_core.aligners.dpo import Dpo
+from mint_core.aligners.orpo import Orpo, OrpoConfig
+from mint_core.aligners.settings import TrainingConfig
+from mint_core.aligners.sft import Sft
+from mint_core.config import merge, parse_override
+from mint_core.decoding import ahead, decoding_pool
+from mint_core.errors import (
+    ConfigError,
+    ContractError,
+    DataError,
+    MintError,
+    ModelError,
+    StorageError,
+    TrainingError,
+    did_you_mean,
+)
+from mint_core.files import digest_of, digest_of_path, storage_errors
+from mint_core.hookspecs import hookimpl
+from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
+from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
+from mint_core.interfaces import (
+    AdapterShape,
+    Aligner,
+    AlignmentJob,
+    AlignmentResult,
+    ComponentConfig,
+    Context,
+    EmbeddedStudent,
+    EvaluationSample,
+    Metric,
+    Passage,
+    PreferenceStrategy,
+    Retriever,
+    Student,
+    Task,
+    TaskConfig,
+    Teacher,
+    TrainingPhase,
+    Unreadable,
+)
+from mint_core.names import KNOWN, RECOGNISED, best_matches, ratio, recognise
+from mint_core.preferences.topk import TopK, TopKConfig
+from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
+from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
+from mint_core.students.prompts import render_prompt, write_response
+from mint_core.types import (
+    SPLITS,
+    ImageRef,
+    LabelSpace,
+    Message,
+    Prediction,
+    PreferenceGroup,
+    Prompt,
+    Ranking,
+    Sample,
+    Split,
+    TaskData,
+    normalise_name,
+    squeezed,
+)
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "KNOWN",
+    "MAX_PIXELS",
+    "PIXEL_CEILING",
+    "RECOGNISED",
+    "SPLITS",
+    "AdapterShape",
+    "Aligner",
+    "AlignmentJob",
+    "AlignmentResult",
+    "ArrayFile",
+    "ArrayImage",
+    "Candidate",
+    "ComponentConfig",
+    "ConfigError",
+    "Context",
+    "ContractError",
+    "DataError",
+    "Dpo",
+    "EmbeddedStudent",
+    "EvaluationSample",
+    "FileImage",
+    "ImageRef",
+    "LabelSpace",
+    "LoraAligner",
+    "Message",
+    "Metric",
+    "MintError",
+    "ModelError",
+    "Orpo",
+    "OrpoConfig",
+    "Passage",
+    "Prediction",
+    "PreferenceGroup",
+    "PreferenceStrategy",
+    "Prompt",
+    "Ranking",
+    "Retriever",
+    "Sample",
+    "Sft",
+    "Split",
+    "StorageError",
+    "Student",
+    "Task",
+    "TaskConfig",
+    "TaskData",
+    "Teacher",
+    "TopK",
+    "TopKConfig",
+    "TrainingConfig",
+    "TrainingError",
+    "TrainingPhase",
+    "Unreadable",
+    "ahead",
+    "assign_splits",
+    "best_matches",
+    "check_image_header",
+    "check_samples",
+    "decoding_pool",
+    "did_you_mean",
+    "digest_of",
+    "digest_of_path",
+    "drop_copies",
+    "explain_load_failure",
+    "find_copies",
+    "fingerprint",
+    "hookimpl",
+    "hub_commit",
+    "merge",
+    "normalise_name",
+    "parse_override",
+    "ratio",
+    "recognise",
+    "render_prompt",
+    "squeezed",
+    "storage_errors",
+    "write_response",
+]
