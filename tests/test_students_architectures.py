@@ -158,9 +158,8 @@ def trained(fresh, tmp_path_factory) -> Callable[[str], Trained]:
 def batch_of(
     student: Student, groups: list[PreferenceGroup] = GROUPS, prompts: dict[str, Prompt] | None = None
 ) -> dict:
-    job = job_for(
-        student, Path(), prompts=prompts or prompts_for(Architecture("", lambda _: None, student.reads_images))
-    )
+    given = prompts or prompts_for(Architecture("", lambda _: None, student.reads_images))
+    job = job_for(student, Path(), groups=groups, prompts=given)
     return GroupCollator(TrainingRows(job)).batch(groups)
 
 
