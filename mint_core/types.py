@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mint_core.errors import DataError
 
@@ -73,12 +73,6 @@ class Sample:
     """What only the teacher may read beside image and text, by field name; for example the causal gene."""
     cohort: str | None = None
     """Name of the external data set that the sample comes from; None where it belongs to the task's own data."""
-
-    @property
-    def content(self) -> tuple[Any, ...]:
-        """What makes it this sample, in plain data: two of one content are the same whatever run they belong to."""
-        image = self.image.key if self.image else None
-        return (self.id, self.label, self.split, self.group, image, self.text, dict(self.privileged), self.cohort)
 
     def for_student(self, modality: Modality) -> Sample:
         """What a prompt may be made of: the student's own modality, without the label and the privileged fields.

@@ -116,10 +116,8 @@ def _split(text: str | None) -> list[str]:
 
 def _conclude(terminal: Terminal, result: Comparison) -> None:
     """Tables and folder on stdout."""
-    from mint_core.comparison.table import notes, tables
+    from mint_core.comparison.table import tables
 
     terminal.print_tables(tables(result.content))
-    for note in notes(result.content):
-        terminal.out.print(note, markup=False, soft_wrap=True)
     terminal.message(f"{sum(run.seconds for run in result.runs):.1f} s in {len(result.runs)} runs")
     terminal.out.print(f"{result.content['kind']}: {result.path}", markup=False, soft_wrap=True)

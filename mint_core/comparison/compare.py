@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
-from mint_core.comparison.figures import draw
+from mint_core.comparison.answers import Answers, answers, read_variant, write_answers
 from mint_core.comparison.plan import Plan, PlannedRun, plan, refuse_seed_of_one_run
 from mint_core.comparison.rows import (
     CHANCE,
@@ -24,9 +24,7 @@ from mint_core.comparison.rows import (
     read_section,
     section_rows,
 )
-from mint_core.comparison.summary import TEST, Metrics, compare_pairs, summarise
-from mint_core.comparison.table import markdown
-from mint_core.comparison.values import RowValues, read_variant, write_values
+from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
@@ -174,31 +172,31 @@ def _run_all(made: Plan, shared: Shared, observer: Observer) -> list[RunResult]:
     return results
 
 
-def _rows(made: Plan, shared: Shared, observer: Observer) -> list[RowValues]:
+def _rows(made: Plan, shared: Shared, observer: Observer) -> list[Answers]:
     """Students in the order of the rows, then each teacher and retriever, the baselines and the random list."""
     rows = [_student(row, [run for run in made.runs if run.row is row]) for row in made.rows]
     first = made.runs[0]
     for run in _by_teacher(made):
         name = TEACHER if run is first else f"{TEACHER} of {run.row.name}"
-        rows.append(RowValues(name, "teacher", (run.folder,), {None: read_variant(_path(run), "teacher")}))
+        rows.append(answers(name, "teacher", [run.folder], {None: read_variant(_path(run), "teacher")}))
     for number, (run, records) in enumerate(_by_retriever(made)):
         name = f"{RETRIEVER} of {run.row.name}" if number else RETRIEVER
-        rows.append(RowValues(name, "retriever", (run.folder,), {None: records}))
+        rows.append(answers(name, "retriever", [run.folder], {None: records}))
     judge = _run(first, shared, observer)
     for run in made.baseline_runs:
-        rows.append(RowValues(run.row.name, "baseline", (run.folder,), {None: _judged(judge, run, shared, observer)}))
-    rows.append(RowValues(CHANCE, "chance", (first.folder,), {None: read_variant(_path(first), "chance")}))
+        rows.append(answers(run.row.name, "baseline", [run.folder], {None: _judged(judge, run, shared, observer)}))
+    rows.append(answers(CHANCE, "chance", [first.folder], {None: read_variant(_path(first), "chance")}))
     return rows
 
 
-def _name_missing(pairs: Sequence[tuple[str, str]], rows: Sequence[RowValues], observer: Observer) -> None:
+def _name_missing(pairs: Sequence[tuple[str, str]], rows: Sequence[Answers], observer: Observer) -> None:
     """A retriever that turned out to rank no labels has no row, nor has a teacher whose rankings are another row's."""
     names = [row.name for row in rows]
     for missing in dict.fromkeys(name for pair in pairs for name in pair if name not in names):
         observer.message(f"There is no row '{missing}', so that the pairs that name it are not tested.")
 
 
-def _student(row: Row, runs: Sequence[PlannedRun]) -> RowValues:
+def _student(row: Row, runs: Sequence[PlannedRun]) -> Answers:
     fused = runs[0].resolved.config.retrieval.fuse != "none"
     variant = Variant("aligned" if runs[0].aligner else "base", fused=fused)
     by_seed = {run.seed: read_variant(_path(run), variant.name) for run in runs}
@@ -206,7 +204,7 @@ def _student(row: Row, runs: Sequence[PlannedRun]) -> RowValues:
     starts = {str(run.seed): run.starts_from for run in runs if run.starts_from}
     if starts:
         facts["starts_from"] = starts
-    return RowValues(row.name, "student", tuple(run.folder for run in runs), by_seed, facts)
+    return answers(row.name, "student", [run.folder for run in runs], by_seed, facts)
 
 
 def _by_teacher(made: Plan) -> list[PlannedRun]:
@@ -227,32 +225,34 @@ def _by_retriever(made: Plan) -> list[tuple[PlannedRun, dict[str, Record]]]:
             continue
         ids = sorted(records)
         scores = cast(ScoreTable, ScoreTable.read(_path(run) / SCORES)).rows(RETRIEVER, ids)
-        content = digest_of([[asdict(records[sample]) for sample in ids], scores.tobytes().hex()])
+        content = digest_of([[records[sample] for sample in ids], scores.tobytes().hex()])
         if content not in seen:
             seen.add(content)
             found.append((run, records))
     return found
 
 
-def _judged(judge: Run, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Record]:
+def _judged(judge: Run, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Any]:
     """A baseline's own list, judged like the first row's teacher: CAR asks for that teacher's top and bottom labels."""
     rankings = _run(run, shared, observer).rankings()
     variant = Variant("baseline").name
     lists = [Prediction.of_labels(s.id, variant, rankings[s.id].labels[: judge.n]) for s in judge.reported]
     judged = evaluation_samples(judge, lists, judge.rankings())
-    return {record.sample: record for record in score_samples(judged, judge.members, judge.metrics)}
+    return {record["sample"]: record for record in score_samples(judged, judge.members, judge.metrics)}
 
 
 def _path(run: PlannedRun) -> Path:
     return run.resolved.config.out / run.folder
 
 
-def _write(made: Plan, rows: Sequence[RowValues]) -> dict[str, Any]:
+def _write(made: Plan, rows: Sequence[Answers]) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
-    measured = [read_json(_path(run) / METRICS) for run in made.runs]
-    first = measured[0]
-    titles = {key: title for one in measured for key, title in one["titles"].items()}
-    metrics = Metrics(titles, frozenset(key for one in measured for key in one["reads_teacher"]))
+    from mint_core.comparison.figures import draw
+    from mint_core.comparison.table import markdown
+
+    metrics = [read_json(_path(run) / METRICS) for run in made.runs]
+    first = metrics[0]
+    titles = list(dict.fromkeys(title for one in metrics for title in one["rules"]))
     how = {"draws": first["bootstrap"], "confidence": first["confidence"], "seed": first["seed"]}
     content = {
         "kind": made.kind,
@@ -268,14 +268,13 @@ def _write(made: Plan, rows: Sequence[RowValues]) -> dict[str, Any]:
         "seeds": list(made.seeds),
         "test": TEST,
         "titles": titles,
-        "rules": {key: rule for one in measured for key, rule in one["rules"].items()},
-        "rows": summarise(rows, metrics, how),
-        "pairs": compare_pairs(rows, made.pairs, metrics, how),
-        "asked": {run.row.name: one["asked"] for run, one in zip(made.runs, measured, strict=True)},
+        "rules": {title: rule for one in metrics for title, rule in one["rules"].items()},
+        "rows": summarise(rows, titles, how),
+        "pairs": compare_pairs(rows, made.pairs, titles, how),
         "config": _config(made),
         "versions": read_json(_path(made.runs[0]) / "run.json")["versions"],
     }
-    write_values(made.path / "samples.parquet", rows)
+    write_answers(made.path / "samples.parquet", rows, titles)
     draw(content, made.path / made.kind)
     with storage_errors(made.path):
         (made.path / f"{made.kind}.md").write_text(markdown(content), encoding="utf-8")

@@ -44,22 +44,21 @@ def _figure(content: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     subsets = list(dict.fromkeys(part["subset"] for row in content["rows"] for part in row["subsets"]))
-    keys = list(content["titles"])
+    titles = content["titles"]
     curves = content["kind"] == "sweep"
     height = 2.6 if curves else 0.9 + 0.32 * len(content["rows"])
-    size = (1.6 + 2.6 * len(keys), 0.6 + height * len(subsets))
+    size = (1.6 + 2.6 * len(titles), 0.6 + height * len(subsets))
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(subsets), len(keys), squeeze=False)
+    panels = figure.subplots(len(subsets), len(titles), squeeze=False)
     for axes_row, subset in zip(panels, subsets, strict=True):
-        for axes, key in zip(axes_row, keys, strict=True):
+        for axes, title in zip(axes_row, titles, strict=True):
             found = [
-                (row, part["metrics"][key])
+                (row, part["metrics"][title])
                 for row in content["rows"]
                 for part in row["subsets"]
                 if part["subset"] == subset
             ]
             (_curve if curves else _bars)(axes, found)
-            title = content["titles"][key]
             axes.set_title(title if len(subsets) == 1 else f"{title}, {subset}", fontsize=10)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
-from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
-from mint_core.report.table import asked, cell, columns
+from mint_core.report.table import cell
 
 
 class Grid(NamedTuple):
@@ -54,28 +53,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         lines += [_line(row) for part in grid.parts for row in part]
         lines.append("")
     lines += [f"{content['source']} Test: {content['test']}."]
-    lines += [f"- {content['titles'][key]}: {rule}" for key, rule in content["rules"].items()]
-    lines += [f"- {note}" for note in notes(content)]
+    lines += [f"- {title}: {rule}" for title, rule in content["rules"].items()]
     return "\n".join(lines) + "\n"
-
-
-def notes(content: Mapping[str, Any]) -> list[str]:
-    """What must be known of single rows and cells, one line each; arguments as above."""
-    found = [f"{row}: {how}" for row, who in content["asked"].items() if (how := asked(who))]
-    against = [part.get("against") for row in content["rows"] for part in row["subsets"]]
-    tested = [one["metrics"] for one in (*against, *content.get("pairs", ())) if one]
-    reasons = {test.get("not_tested") for metrics in tested for test in metrics.values()}
-    return found + [f"{reason}: not tested, since {why}" for reason, why in _NOT_TESTED.items() if reason in reasons]
-
-
-def _columns(content: Mapping[str, Any]) -> dict[str, str]:
-    return columns(content, lambda key: [p["metrics"][key] for row in content["rows"] for p in row["subsets"]])
-
-
-_NOT_TESTED = {
-    OTHER_SAMPLES: "the rows judged other samples under the same ids",
-    OTHER_LISTS: "the metric reads the teacher's best and worst labels, and the rows have others",
-}
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -90,12 +69,12 @@ def _results(content: Mapping[str, Any]) -> Grid:
     title = f"{simulated}{content['split']} split, {seeds}: percent with {level} % intervals{spread}"
     parts = [
         [
-            [name, str(part["n"]), *(_cell(part["metrics"][key]) for key in _columns(content))]
+            [name, str(part["n"]), *(_cell(part["metrics"][title]) for title in content["titles"])]
             for name, part in _named(content, subset)
         ]
         for subset in _subsets(content)
     ]
-    return Grid(title, ["", "n", *_columns(content).values()], parts)
+    return Grid(title, ["", "n", *content["titles"]], parts)
 
 
 def _differences(content: Mapping[str, Any]) -> Grid:
@@ -105,10 +84,10 @@ def _differences(content: Mapping[str, Any]) -> Grid:
         for name, part in _named(content, subset):
             if part.get("against"):
                 tests = part["against"]["metrics"]
-                cells = [_test(tests[key]) for key in _columns(content)]
+                cells = [_test(tests[title]) for title in content["titles"]]
                 rows.append([f"{name} - {part['against']['row']}", *cells])
         parts.append(rows)
-    return Grid("Paired differences: percent, p, samples won/tied/lost", ["", *_columns(content).values()], parts)
+    return Grid("Paired differences: percent, p, samples won/tied/lost", ["", *content["titles"]], parts)
 
 
 def _pairs(content: Mapping[str, Any]) -> Grid:
@@ -119,10 +98,10 @@ def _pairs(content: Mapping[str, Any]) -> Grid:
         for pair in content.get("pairs", ()):
             if pair["subset"] == subset:
                 name = f"{pair['first']} - {pair['second']}"
-                cells = [_test(pair["metrics"][key]) for key in _columns(content)]
+                cells = [_test(pair["metrics"][title]) for title in content["titles"]]
                 rows.append([f"{subset}: {name}" if several else name, *cells])
         parts.append(rows)
-    return Grid("Pairs: percent, p, samples won/tied/lost", ["", *_columns(content).values()], parts)
+    return Grid("Pairs: percent, p, samples won/tied/lost", ["", *content["titles"]], parts)
 
 
 def _subsets(content: Mapping[str, Any]) -> list[str]:
@@ -143,8 +122,6 @@ def _cell(metric: Mapping[str, Any]) -> str:
 
 
 def _test(test: Mapping[str, Any]) -> str:
-    if "not_tested" in test:
-        return str(test["not_tested"])
     if test["difference"] is None:
         return "-"
     low, high, p = 100 * test["low"], 100 * test["high"], test["p_value"]

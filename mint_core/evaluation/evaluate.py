@@ -3,98 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mint_core.errors import ConfigError, ContractError
+from mint_core.errors import ContractError
 from mint_core.evaluation.statistics import Estimate, estimate
 from mint_core.evaluation.subsets import Member, subsets
 from mint_core.interfaces import EvaluationSample, Metric
 
-Values = Mapping[str, float | None]
-"""By the metric's key; None where the sample cannot be scored."""
-Metrics = Mapping[str, Metric]
-"""By key, in the order of the table, see `by_key`."""
+Record = dict[str, Any]
+"""One sample of one variant: sample, group, cohort, seen, variant, truth, and a value per metric title."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One sample of one variant."""
-
-    sample: str
-    group: str | None
-    cohort: str | None
-    seen: bool
-    """Whether the label occurs on a labelled training sample."""
-    content: str
-    """Digest of the sample: two rows are compared on equal samples only."""
-    lists: str
-    """Digest of the teacher's top and bottom labels for it."""
-    variant: str
-    truth: str
-    metrics: Values
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
+class Row:
     """All metrics of one variant on one subset."""
 
     variant: str
     subset: str
     n: int
     """Samples of the subset, unscored ones included."""
-    metrics: Mapping[str, Estimate]
-    """By key."""
+    estimates: Mapping[str, Estimate]
+    """By metric title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """The result of an evaluation."""
 
-    results: tuple[Result, ...]
+    rows: tuple[Row, ...]
     """Subset by subset, and within a subset in the order of the variants."""
     differences: Mapping[str, Mapping[str, Estimate]]
-    """Aligned minus base, paired per sample, by subset and key; empty where one of them is missing."""
-    records: tuple[Record, ...]
+    """Aligned minus base, paired per sample, by subset and metric title; empty where one of them is missing."""
+    per_sample: tuple[Record, ...]
 
     def plain(self) -> dict[str, Any]:
         """Rows and differences as plain data."""
         return {
-            "rows": [asdict(result) for result in self.results],
+            "rows": [
+                {"variant": row.variant, "subset": row.subset, "n": row.n}
+                | {title: asdict(value) for title, value in row.estimates.items()}
+                for row in self.rows
+            ],
             "aligned_minus_base": {
-                subset: {key: asdict(value) for key, value in by_key.items()}
-                for subset, by_key in self.differences.items()
+                subset: {title: asdict(value) for title, value in by_title.items()}
+                for subset, by_title in self.differences.items()
             },
         }
-
-
-def by_key(metrics: Sequence[Metric]) -> dict[str, Metric]:
-    """Metrics by a key of their own: the name, or name and options where one name occurs several times.
-
-    Args:
-        metrics: In the order of the table.
-
-    Raises:
-        ConfigError: The same metric with the same options stands there twice.
-    """
-    names = Counter(metric.name for metric in metrics)
-    keyed: dict[str, Metric] = {}
-    for metric in metrics:
-        own = metric.config.model_dump(mode="json", exclude_defaults=True)
-        options = ",".join(f"{option}={value}" for option, value in own.items())
-        key = f"{metric.name}:{options}" if names[metric.name] > 1 and options else metric.name
-        if key in keyed:
-            raise ConfigError(f"The metric '{key}' is named twice with the same options; name it once.")
-        keyed[key] = metric
-    return keyed
 
 
 def evaluate(
     samples: Sequence[EvaluationSample],
     members: Mapping[str, Member],
-    metrics: Metrics,
+    metrics: Sequence[Metric],
     *,
     draws: int,
     confidence: float,
@@ -104,8 +66,8 @@ def evaluate(
 
     Args:
         samples: Predictions with what metrics need beside them.
-        members: What is known of each sample id.
-        metrics: By key.
+        members: Group, cohort and whether the label was seen, of each sample id.
+        metrics: The metrics.
         draws: Bootstrap draws.
         confidence: Level of the intervals.
         seed: Seed of the draws.
@@ -114,28 +76,31 @@ def evaluate(
         ContractError: A metric returned something outside [0, 1].
     """
     records = score_samples(samples, members, metrics)
+    names = titles(metrics, samples[0].n) if samples else []
     how: dict[str, Any] = {"draws": draws, "confidence": confidence, "seed": seed}
     by_variant: dict[str, dict[str, Record]] = {}
     for record in records:
-        by_variant.setdefault(record.variant, {})[record.sample] = record
-    results, differences = [], {}
+        by_variant.setdefault(record["variant"], {})[record["sample"]] = record
+    rows, differences = [], {}
     for subset, ids in subsets(members).items():
         for variant, found in by_variant.items():
             own = [found[i] for i in ids if i in found]
             if own:
-                values = [record.metrics for record in own]
-                estimates = _estimates(values, [record.group for record in own], metrics, how)
-                results.append(Result(variant, subset, len(own), estimates))
-        aligned, base = by_variant.get("aligned", {}), by_variant.get("base", {})
-        both = [i for i in ids if i in aligned and i in base]
-        if both:
-            gaps = [difference(aligned[i].metrics, base[i].metrics) for i in both]
-            groups = [members[i].group for i in both]
-            differences[subset] = _estimates(gaps, groups, metrics, how)
-    return Scores(tuple(results), differences, tuple(records))
+                rows.append(Row(variant, subset, len(own), _estimates(own, names, how)))
+        paired = _paired(by_variant.get("aligned", {}), by_variant.get("base", {}), ids, names)
+        if paired:
+            differences[subset] = _estimates(paired, names, how)
+    return Scores(tuple(rows), differences, tuple(records))
 
 
-def score_samples(samples: Sequence[EvaluationSample], members: Mapping[str, Member], metrics: Metrics) -> list[Record]:
+def titles(metrics: Sequence[Metric], n: int) -> list[str]:
+    """Column headings without repetition: Top-N with N = 1 is Top-1, and one column is enough."""
+    return list(dict.fromkeys(metric.title(n) for metric in metrics))
+
+
+def score_samples(
+    samples: Sequence[EvaluationSample], members: Mapping[str, Member], metrics: Sequence[Metric]
+) -> list[Record]:
     """One record per sample and variant.
 
     Raises:
@@ -145,36 +110,38 @@ def score_samples(samples: Sequence[EvaluationSample], members: Mapping[str, Mem
     for sample in samples:
         prediction = sample.prediction
         member = members[prediction.sample_id]
-        values = {key: _checked(metric, metric.score(sample), prediction.sample_id) for key, metric in metrics.items()}
-        records.append(
-            Record(
-                sample=prediction.sample_id,
-                group=member.group,
-                cohort=member.cohort,
-                seen=member.seen,
-                content=member.content,
-                lists=sample.lists,
-                variant=prediction.variant,
-                truth=sample.truth,
-                metrics=values,
-            )
-        )
+        record: Record = {
+            "sample": prediction.sample_id,
+            "group": member.group,
+            "cohort": member.cohort,
+            "seen": member.seen,
+            "variant": prediction.variant,
+            "truth": sample.truth,
+        }
+        for metric in metrics:
+            record[metric.title(sample.n)] = _checked(metric, metric.score(sample), prediction.sample_id)
+        records.append(record)
     return records
 
 
-def difference(first: Values, second: Values) -> dict[str, float | None]:
-    """First minus second; None where one of them is unscored."""
-    gaps: dict[str, float | None] = {}
-    for key in first.keys() & second.keys():
-        one, other = first[key], second[key]
-        gaps[key] = None if one is None or other is None else one - other
-    return gaps
+def _estimates(records: Sequence[Record], names: Sequence[str], how: dict[str, Any]) -> dict[str, Estimate]:
+    groups = [record["group"] for record in records]
+    return {title: estimate([record[title] for record in records], groups, **how) for title in names}
 
 
-def _estimates(
-    values: Sequence[Values], groups: Sequence[str | None], metrics: Metrics, how: dict[str, Any]
-) -> dict[str, Estimate]:
-    return {key: estimate([one[key] for one in values], groups, **how) for key in metrics}
+def _paired(
+    first: Mapping[str, Record], second: Mapping[str, Record], ids: Sequence[str], names: Sequence[str]
+) -> list[Record]:
+    """First minus second on the samples that both answered; None where one of them is unscored."""
+    return [
+        {"group": first[i]["group"]}
+        | {
+            title: None if first[i][title] is None or second[i][title] is None else first[i][title] - second[i][title]
+            for title in names
+        }
+        for i in ids
+        if i in first and i in second
+    ]
 
 
 def _checked(metric: Metric, value: float | None, sample_id: str) -> float | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mint_core.errors import DataError
-from mint_core.files import digest_of
 from mint_core.types import Sample, Split
 
 ALL, SEEN, UNSEEN = "all", "seen", "unseen"
@@ -21,8 +20,6 @@ class Member:
     cohort: str | None
     seen: bool
     """Whether its label occurs on a labelled training sample."""
-    content: str = ""
-    """Digest of the sample itself."""
 
 
 def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> list[Sample]:
@@ -55,10 +52,7 @@ def members(samples: Sequence[Sample], train: Sequence[Sample]) -> dict[str, Mem
         train: The training split; samples without a label make no label seen.
     """
     known = {sample.label for sample in train if sample.label is not None}
-    return {
-        sample.id: Member(sample.group, sample.cohort, sample.label in known, digest_of(sample.content))
-        for sample in samples
-    }
+    return {sample.id: Member(sample.group, sample.cohort, sample.label in known) for sample in samples}
 
 
 def subsets(of: Mapping[str, Member]) -> dict[str, list[str]]:

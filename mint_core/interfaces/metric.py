@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
 
-from mint_core.files import digest_of
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.types import LabelSpace, Prediction
 
@@ -26,11 +24,6 @@ class EvaluationSample:
     """How many labels were asked for (N)."""
     labels: LabelSpace = field(repr=False)
 
-    @property
-    def lists(self) -> str:
-        """Digest of the teacher's lists."""
-        return digest_of([self.top, self.bottom])
-
 
 class Metric(Component[ComponentConfig]):
     """Per-sample values; the core aggregates them as a mean with a clustered bootstrap interval.
@@ -43,8 +36,6 @@ class Metric(Component[ComponentConfig]):
     """
 
     kind = "metric"
-    reads_teacher: ClassVar[bool] = False
-    """Whether it reads the teacher's lists: rows with other lists are then not tested against each other."""
 
     @abstractmethod
     def score(self, sample: EvaluationSample) -> float | None:

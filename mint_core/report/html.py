@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mint_core.report.table import asked, run_columns, sections
+from mint_core.report.table import sections, titles
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ def render_report(page: Page) -> str:
     return environment.get_template("report.html.jinja").render(
         page=page,
         metrics=page.metrics,
-        columns=run_columns(page.metrics),
-        asked=asked(page.metrics["asked"]),
+        titles=titles(page.metrics),
         sections=sections(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,21 +73,13 @@ class Evaluate(Stage):
             "source": run.data.source,
             "teacher_top_1": teacher["top_1"],
             **retrieved.facts,
-            "asked": self._asked(run),
-            "titles": {key: metric.title(run.n) for key, metric in metrics.items()},
-            "rules": {key: metric.rule() for key, metric in metrics.items()},
-            "reads_teacher": [key for key, metric in metrics.items() if metric.reads_teacher],
+            "rules": {metric.title(run.n): metric.rule() for metric in metrics},
             **scores.plain(),
         }
         with storage_errors(out):
             write_json(out / METRICS, content)
-            write_per_sample(out / SAMPLES, [asdict(record) for record in scores.records])
+            write_per_sample(out / SAMPLES, scores.per_sample)
         return {"n": len(samples), "split": run.split}
-
-    def _asked(self, run: Run) -> dict[str, Any]:
-        """Who answered, and what stood around the question, where that is not the usual."""
-        predict = run.resolved.config.predict
-        return {**run.made["predict"].facts["who"], "shots": predict.shots, "reason": predict.reason}
 
 
 def evaluation_samples(

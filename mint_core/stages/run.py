@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from mint_core.config import EMBEDDED, Resolved, decisive
 from mint_core.errors import ContractError
-from mint_core.evaluation.evaluate import by_key
 from mint_core.evaluation.subsets import Member, members, reported
 from mint_core.files import digest_of, storage_errors
 from mint_core.interfaces import (
@@ -97,9 +96,9 @@ class Run:
         return cast(PreferenceStrategy, self.resolved.strategy.make(Context(self.data.labels, self.n)))
 
     @cached_property
-    def metrics(self) -> dict[str, Metric]:
-        """The metrics by key, in the order of the table."""
-        return by_key([cast(Metric, metric.make()) for metric in self.resolved.metrics])
+    def metrics(self) -> list[Metric]:
+        """The metrics, in the order of the table."""
+        return [cast(Metric, metric.make()) for metric in self.resolved.metrics]
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -152,8 +151,13 @@ class Run:
     @cached_property
     def data_fingerprint(self) -> str:
         """Digest of all samples: ids, labels, splits, groups, texts, privileged fields, image keys."""
-        labels = self.data.labels
-        return digest_of([[sample.content for sample in self.data.samples], labels.names, labels.aliases])
+        return digest_of(
+            [
+                [s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text, s.privileged, s.cohort]
+                for s in self.data.samples
+            ]
+            + [[*self.data.labels.names], [list(a) for a in self.data.labels.aliases]]
+        )
 
     def task_identity(self) -> dict[str, Any]:
         """What decides the prompts: the task, its data, and N."""

@@ -31,7 +31,6 @@ class CAR(Metric):
     """
 
     name = "car"
-    reads_teacher = True
     version = "1"
 
     class Config(ComponentConfig):
