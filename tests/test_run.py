@@ -231,7 +231,7 @@ def test_tables_can_be_read_by_others(toy) -> None:
     assert {row["variant"] for row in samples} == {"base", "aligned", "teacher", "chance"}
     assert len(samples) == 8 * 4
     teacher = next(row for row in run.metrics["rows"] if row["variant"] == "teacher")
-    assert teacher["Top-1"]["mean"] == 1.0
+    assert teacher["metrics"]["top-1"]["mean"] == 1.0
 
 
 def test_a_teacher_that_breaks_its_contract_is_named(toy) -> None:
