@@ -161,7 +161,7 @@ class Run:
 
     def task_identity(self) -> dict[str, Any]:
         """What decides the prompts: the task, its data, and N."""
-        return {"task": self.resolved.task.record, "data": self.data_fingerprint, "n": self.n}
+        return {"task": self.resolved.task.identity(), "data": self.data_fingerprint, "n": self.n}
 
     def groups_of(self, rankings: Mapping[str, Ranking]) -> list[PreferenceGroup]:
         """The preference groups of the training split.
