@@ -184,6 +184,10 @@ def _check_component(component: Any, kind: str, hook: str, base: type[Component[
     name = getattr(component, "name", None)
     if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)):
         raise PluginError(f"{component.__name__}.name must be lower-case words joined by hyphens")
+    for option in sorted(
+        (component.Config.neutral | component.Config.of_one_model) - set(component.Config.model_fields)
+    ):
+        raise PluginError(f"{kind} '{name}': the config names the option '{option}' and has none")
     for field_name, field in component.Config.model_fields.items():
         if not field.description:
             raise PluginError(f"{kind} '{name}': the config field '{field_name}' has no description")

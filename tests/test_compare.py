@@ -11,12 +11,12 @@ import yaml
 from rich.console import Console
 
 import mint_core
-from mint_core.comparison.answers import answers
-from mint_core.comparison.compare import make_plan
+from mint_core.comparison.compare import make_schedule
 from mint_core.comparison.figures import _figure
 from mint_core.comparison.rows import Row, parse_baseline, parse_ratios, parse_row, parse_seeds
 from mint_core.comparison.summary import summarise
 from mint_core.comparison.table import grids, markdown, tables
+from mint_core.comparison.values import Columns, RowValues
 from mint_core.errors import ConfigError, StorageError
 from mint_core.files import digest_of_path
 from mint_core.runs.folder import RunFolder
@@ -24,6 +24,7 @@ from tests.tiny_students import build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
 HOW = {"draws": 200, "confidence": 0.95, "seed": 0}
+M = Columns({"m": "M"}, {"m": "a rule"}, frozenset())
 
 
 @pytest.fixture(scope="session")
@@ -96,9 +97,9 @@ def test_a_comparison_shares_labels_and_preferences_and_judges_all_rows_alike(to
     weights = [digest_of_path(result.path / f"orpo-seed{s}" / "adapter" / "adapter_model.safetensors") for s in (0, 1)]
     assert weights[0] != weights[1]
     # the teacher knows every label; the baseline is fitted and judged beside it
-    assert found["teacher"]["subsets"][0]["metrics"]["Top-1"]["mean"] == 1.0
-    assert found["oracle:sharpness=0.0"]["subsets"][0]["metrics"]["Top-1"]["mean"] < 1.0
-    assert found["oracle:sharpness=0.0"]["subsets"][0]["metrics"]["CAR"]["mean"] < 1.0
+    assert found["teacher"]["subsets"][0]["metrics"]["top-1"]["mean"] == 1.0
+    assert found["oracle:sharpness=0.0"]["subsets"][0]["metrics"]["top-1"]["mean"] < 1.0
+    assert found["oracle:sharpness=0.0"]["subsets"][0]["metrics"]["car"]["mean"] < 1.0
     assert found["oracle:sharpness=0.0"]["subsets"][0]["n"] == 6
 
 
@@ -106,12 +107,12 @@ def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> 
     result = mint_core.compare(toy, aligners=["base", "orpo"], seeds=2, baselines=["oracle:sharpness=0.0"])
     content = json.loads((result.path / "compare.json").read_text())
     assert content == json.loads(json.dumps(result.content))
-    orpo = rows(result)["orpo"]["subsets"][0]["metrics"]["CAR"]
+    orpo = rows(result)["orpo"]["subsets"][0]["metrics"]["car"]
     means = []
     for seed in (0, 1):
         metrics = json.loads((result.path / f"orpo-seed{seed}" / "metrics.json").read_text())
         [aligned] = [row for row in metrics["rows"] if row["variant"] == "aligned"]
-        means.append(aligned["CAR"]["mean"])
+        means.append(aligned["metrics"]["car"]["mean"])
     assert list(orpo["per_seed"].values()) == pytest.approx(means)
     assert orpo["mean"] == pytest.approx(sum(means) / 2)
     assert orpo["sd"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)
@@ -119,7 +120,7 @@ def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> 
     assert rows(result)["orpo"]["subsets"][0]["against"]["row"] == "base"
     assert "against" not in rows(result)["base"]["subsets"][0]
     table = pq.read_table(result.path / "samples.parquet").to_pylist()
-    own = [line["CAR"] for line in table if line["row"] == "orpo"]
+    own = [line["metrics"]["car"] for line in table if line["row"] == "orpo"]
     assert sum(own) / len(own) == pytest.approx(orpo["mean"])
     for name in ("compare.png", "compare.svg", "compare.md"):
         assert (result.path / name).stat().st_size > 500
@@ -137,9 +138,12 @@ def test_any_two_rows_are_tested_where_they_are_named(toy) -> None:
     named = [(pair["first"], pair["second"], pair["subset"]) for pair in result.content["pairs"]]
     assert named == [("orpo", baseline, "all"), ("teacher", "random list", "all")]
     lines = pq.read_table(result.path / "samples.parquet").to_pylist()
-    values = {name: {one["sample"]: one["CAR"] for one in lines if one["row"] == name} for name in ("orpo", baseline)}
+    values = {
+        name: {one["sample"]: one["metrics"]["car"] for one in lines if one["row"] == name}
+        for name in ("orpo", baseline)
+    }
     apart = [value - values[baseline][sample] for sample, value in values["orpo"].items()]
-    found = result.content["pairs"][0]["metrics"]["CAR"]
+    found = result.content["pairs"][0]["metrics"]["car"]
     assert found["difference"] == pytest.approx(sum(apart) / len(apart))
     assert (found["wins"], found["losses"]) == (sum(one > 1e-9 for one in apart), sum(one < -1e-9 for one in apart))
     assert 0 < found["p_value"] <= 1
@@ -326,7 +330,7 @@ def test_dpo_starts_from_the_sft_row_that_trains_what_it_asks_for(toy) -> None:
     """A row that asks for another SFT phase, or another shape, trains its own."""
 
     def starts(*texts: str) -> dict[str, str | None]:
-        made = make_plan("compare", toy, [parse_row(text) for text in texts], [0])
+        made = make_schedule("compare", toy, [parse_row(text) for text in texts], [0])
         return {run.row.name: run.starts_from for run in made.runs}
 
     assert starts("sft=sft", "dpo=dpo", "same=dpo:sft_epochs=1", "more=dpo:sft_epochs=2", "wide=dpo:lora_rank=8") == {
@@ -337,12 +341,13 @@ def test_dpo_starts_from_the_sft_row_that_trains_what_it_asks_for(toy) -> None:
 
 def test_a_baseline_reads_the_samples_on_which_it_is_judged(toy) -> None:
     rows = [parse_row("one=base:task.n=2"), parse_row("two=base")]
-    made = make_plan("compare", toy, rows, [0], baselines=[parse_baseline("oracle:sharpness=0.0")])
+    made = make_schedule("compare", toy, rows, [0], baselines=[parse_baseline("oracle:sharpness=0.0")])
     assert made.baseline_runs[0].resolved.task.config.n == 2
 
 
 def record(sample: str, value: float | None, cohort: str | None = None, seen: bool = True) -> dict:
-    return {"sample": sample, "group": None, "cohort": cohort, "seen": seen, "truth": "x", "M": value}
+    return {"sample": sample, "group": None, "cohort": cohort, "seen": seen, "truth": "x", "content": "", "lists": "",
+            "metrics": {"m": value}}  # fmt: skip
 
 
 def of_seed(values: dict[str, float | None]) -> dict[str, dict]:
@@ -355,37 +360,38 @@ def test_a_summary_by_hand() -> None:
     Means of the seeds 1 and 1/2: mean 3/4, SD sqrt(((1/4)^2 + (1/4)^2) / 1) = 0.3536. Against row a (0, 1): differences
     .5 and 0, one win and one tie; of the two sign flips of the one difference both reach it, so p = 1.
     """
-    first = answers("a", "student", ["a"], {None: of_seed({"1": 0.0, "2": 1.0, "3": None})})
-    second = answers(
-        "b", "student", ["b0", "b1"],
+    first = RowValues("a", "student", ("a",), {None: of_seed({"1": 0.0, "2": 1.0, "3": None})})
+    second = RowValues(
+        "b", "student", ("b0", "b1"),
         {0: of_seed({"1": 1.0, "2": 1.0, "3": None}), 1: of_seed({"1": 0.0, "2": 1.0, "3": None})},
     )  # fmt: skip
-    other = answers("t", "teacher", ["a"], {None: of_seed({"1": 1.0, "2": 1.0, "3": 1.0})})
-    found = summarise([first, second, other], ["M"], HOW)
-    metric = found[1]["subsets"][0]["metrics"]["M"]
+    other = RowValues("t", "teacher", ("a",), {None: of_seed({"1": 1.0, "2": 1.0, "3": 1.0})})
+    found = summarise([first, second, other], M, HOW)
+    metric = found[1]["subsets"][0]["metrics"]["m"]
     assert (metric["mean"], metric["n"], metric["unscored"]) == (0.75, 2, 1)
     assert metric["per_seed"] == {"0": 1.0, "1": 0.5}
     assert metric["sd"] == pytest.approx(0.35355, abs=1e-5)
-    test = found[1]["subsets"][0]["against"]["metrics"]["M"]
+    test = found[1]["subsets"][0]["against"]["metrics"]["m"]
     assert (test["difference"], test["wins"], test["ties"], test["losses"], test["p_value"]) == (0.25, 1, 1, 0, 1.0)
     assert "against" not in found[2]["subsets"][0]
 
 
 def test_rows_are_compared_on_the_samples_that_both_have() -> None:
-    first = answers("a", "student", ["a"], {None: of_seed({"1": 0.0, "2": 1.0})})
-    second = answers("b", "student", ["b"], {None: of_seed({"2": 0.0, "3": 1.0})})
-    alone = answers("c", "student", ["c"], {None: of_seed({"9": 0.0})})
-    found = summarise([first, second, alone], ["M"], HOW)
-    test = found[1]["subsets"][0]["against"]["metrics"]["M"]
+    first = RowValues("a", "student", ("a",), {None: of_seed({"1": 0.0, "2": 1.0})})
+    second = RowValues("b", "student", ("b",), {None: of_seed({"2": 0.0, "3": 1.0})})
+    alone = RowValues("c", "student", ("c",), {None: of_seed({"9": 0.0})})
+    found = summarise([first, second, alone], M, HOW)
+    test = found[1]["subsets"][0]["against"]["metrics"]["m"]
     assert (test["difference"], test["n"]) == (-1.0, 1)
-    assert found[2]["subsets"][0]["against"] is None
+    lost = found[2]["subsets"][0]["against"]["metrics"]["m"]
+    assert (lost["difference"], lost["reason"]) == (None, "other samples")
 
 
 def test_names_in_brackets_stay_what_they_are() -> None:
-    row = answers("b[/x] [red]", "student", ["a"], {None: {"1": record("1", 1.0)}})
+    row = RowValues("b[/x] [red]", "student", ("a",), {None: {"1": record("1", 1.0)}})
     content = {
-        "kind": "compare", "simulated": False, "split": "test", "seeds": [0], "confidence": 0.95, "titles": ["M"],
-        "rows": summarise([row], ["M"], HOW),
+        "kind": "compare", "simulated": False, "split": "test", "seeds": [0], "confidence": 0.95, "titles": M.titles,
+        "rows": summarise([row], M, HOW),
     }  # fmt: skip
     console = Console(file=io.StringIO(), width=200)
     console.print(tables(content)[0])
@@ -393,13 +399,14 @@ def test_names_in_brackets_stay_what_they_are() -> None:
 
 
 def test_a_bar_stands_beside_its_name_where_another_row_lacks_the_metric() -> None:
+    both = Columns({"M5": "M5", "M10": "M10"}, {}, frozenset())
     rows = [
-        answers(name, "student", [name], {None: {"1": {**record("1", None), title: 1.0, other: None}}})
-        for name, title, other in (("five", "M5", "M10"), ("ten", "M10", "M5"))
+        RowValues(name, "student", (name,), {None: {"1": {**record("1", None), "metrics": {title: 1.0}}}})
+        for name, title in (("five", "M5"), ("ten", "M10"))
     ]
     content = {
         "kind": "compare", "simulated": False, "split": "test", "seeds": [0], "confidence": 0.95,
-        "titles": ["M5", "M10"], "rows": summarise(rows, ["M5", "M10"], HOW),
+        "titles": both.titles, "rows": summarise(rows, both, HOW),
     }  # fmt: skip
     five, ten = _figure(content).axes
     assert [bar.get_y() + bar.get_height() / 2 for bar in five.patches] == [0]
@@ -409,10 +416,10 @@ def test_a_bar_stands_beside_its_name_where_another_row_lacks_the_metric() -> No
 
 def test_tables_name_subsets_and_escape_markdown() -> None:
     records = {"1": record("1", 1.0), "2": record("2", 0.0, seen=False), "3": record("3", 1.0, cohort="clinic|B")}
-    row = answers("a|b", "student", ["a"], {None: records})
+    row = RowValues("a|b", "student", ("a",), {None: records})
     content = {
-        "kind": "compare", "simulated": True, "split": "test", "seeds": [0], "confidence": 0.95, "titles": ["M"],
-        "source": "Somewhere.", "test": "none", "rules": {"M": "a rule"}, "rows": summarise([row], ["M"], HOW),
+        "kind": "compare", "simulated": True, "split": "test", "seeds": [0], "confidence": 0.95, "titles": M.titles,
+        "source": "Somewhere.", "test": "none", "rules": M.rules, "rows": summarise([row], M, HOW),
     }  # fmt: skip
     names = [line[0] for part in grids(content)[0].parts for line in part]
     subsets = ["all", "seen", "unseen", "clinic|B", "clinic|B: seen"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mint_core.config import merge, parse_override, resolve
+from mint_core.config import configured, merge, parse_override, resolve
 from mint_core.errors import ConfigError
 from mint_core.plugins import registry
 
@@ -20,6 +20,74 @@ def test_later_layers_win_and_short_forms_keep_options() -> None:
 
 def test_another_component_drops_the_options_of_the_first() -> None:
     assert merge({"teacher": {"name": "plip", "head": "probe"}}, {"teacher": "other"}) == {"teacher": {"name": "other"}}
+
+
+def test_an_option_that_is_called_like_a_section_stays_what_it_is() -> None:
+    """`student` and `task` are short forms at the top of a config only."""
+    merged = merge({"teacher": {"name": "t", "student": "a", "task": "b"}}, {"teacher": {"student": "c"}})
+    assert merged == {"teacher": {"name": "t", "student": "c", "task": "b"}}
+    nested = merge({"aligner": {"name": "a", "warm": {"name": "x", "steps": 3}}}, {"aligner": {"warm": {"name": "y"}}})
+    assert nested["aligner"]["warm"] == {"name": "y", "steps": 3}
+
+
+def test_what_belongs_to_one_model_goes_with_it() -> None:
+    first = {
+        "student": {"model": "a", "revision": "r", "dtype": "bf16"},
+        "teacher": {"name": "plip", "pretrained": "p"},
+    }
+    assert merge(first, {"student": "b"})["student"] == {"model": "b", "dtype": "bf16"}
+    assert merge(first, {"student": "a"})["student"] == first["student"]
+    assert merge(first, {"teacher": {"model": "x"}})["teacher"] == {"name": "plip", "pretrained": "p", "model": "x"}
+    named = merge({"teacher": {**first["teacher"], "model": "w"}}, {"teacher": {"model": "x"}})
+    assert named["teacher"] == {"name": "plip", "model": "x"}
+
+
+def test_files_count_by_content_and_what_changes_no_result_not_at_all(install_plugin, tmp_path: Path) -> None:
+    install_plugin("mint-weights", "weights_under_test", WEIGHTS)
+    file = tmp_path / "weights.bin"
+    file.write_text("one")
+
+    def identity(**options):
+        return configured("teacher", {"name": "weights", "file": str(file), **options}, registry()).identity()
+
+    first = identity()
+    assert identity(threads=7) == first
+    assert identity(scale=2.0) != first
+    moved = tmp_path / "moved.bin"
+    moved.write_text("one")
+    assert identity(file=str(moved)) == first
+    assert identity(more=[str(moved)]) != first
+    file.write_text("two")
+    assert identity() != first
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"teacher\.file: .* does not exist"):
+        identity()
+
+
+WEIGHTS = """
+from pathlib import Path
+from typing import ClassVar
+from pydantic import Field
+from mint_core.plugin import ComponentConfig, Teacher, hookimpl
+
+class WeightsConfig(ComponentConfig):
+    neutral: ClassVar[frozenset[str]] = frozenset({"threads"})
+    file: Path = Field(description="Weights.")
+    more: tuple[Path, ...] = Field((), description="Further files.")
+    threads: int = Field(1, description="Threads.")
+    scale: float = Field(1.0, description="Scale.")
+
+class Weights(Teacher):
+    name = "weights"
+    Config = WeightsConfig
+
+    def log_probs(self, samples):
+        raise NotImplementedError
+
+@hookimpl
+def mint_teachers():
+    return [Weights]
+"""
 
 
 def test_overrides_are_read_as_yaml() -> None:

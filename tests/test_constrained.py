@@ -204,7 +204,7 @@ def toy(install_plugin, tmp_path, monkeypatch) -> None:
 
 def test_a_run_shows_free_answers_beside_constrained_ones(toy, tmp_path) -> None:
     run = run_of(tmp_path)
-    hfa = {row["variant"]: row["HFA"]["mean"] for row in run.metrics["rows"]}
+    hfa = {row["variant"]: row["metrics"]["hfa"]["mean"] for row in run.metrics["rows"]}
     assert hfa["base"] == hfa["aligned"] == 1.0
     assert hfa["base-free"] < 1  # random weights
     assert "aligned-free" in hfa

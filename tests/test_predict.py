@@ -269,6 +269,21 @@ def test_scores_can_be_compared_per_token(predict) -> None:
     assert (wrong.code, "Unknown key 'colour' in predict" in wrong.err) == (2, True)
 
 
+def test_a_name_that_is_nearly_right_is_recognised_as_top_n_does(serve, ask) -> None:
+    server = serve(says("MOST_LIKELY_TISSUE:\n1. Kidny\n2. Something else"))
+    records = lines(ask(server).out)
+    assert records[0]["labels"] == ["Kidny", "Something else"]
+    assert records[0]["known"] == ["Kidney", None]
+
+
+def test_an_index_is_kept_where_the_runs_are(predict, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = predict("--retriever", "echo", "--out", tmp_path / "elsewhere")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "elsewhere" / ".cache").is_dir()
+    assert not (tmp_path / "runs").exists()
+
+
 NUMBERED = [{"id": f"n{i}", "text": f"patient p{i}"} for i in range(6)]
 FUSED = ("--retriever", "library", "--set", "retrieval.tokens=0")
 

@@ -300,7 +300,7 @@ def test_a_run_records_which_passages_each_prediction_saw(toy) -> None:
     assert "retrieval" not in facts(result.path, "align")
     found = variants(result)
     assert set(found) == {"aligned", "teacher", "retriever", "chance"}
-    assert found["retriever"]["Top-1"]["mean"] == 1.0
+    assert found["retriever"]["metrics"]["top-1"]["mean"] == 1.0
     scores = ScoreTable.read(result.path / "scores")
     assert scores.variants == ["aligned", "retriever"]
     assert np.load(scores.path("aligned")).shape == (8, 6)
@@ -326,7 +326,7 @@ def test_a_fusion_is_made_again_without_asking_the_student_again(toy, mint) -> N
             names = json.loads((fused.path / "run.json").read_text())["data"]["labels"]
             taught = np.isin(names, read_record(fused.path / "adapter").taught)
             best = order(reciprocal_rank(student, retriever, taught))[0, 0]
-            assert record["Top-1"] == float(names[best] == record["truth"])
+            assert record["metrics"]["top-1"] == float(names[best] == record["truth"])
     config = Path(toy["out"]).parent / "mint.yaml"
     config.write_text(yaml.safe_dump(toy))
     shown = mint("run", "-c", config, "--fuse", "rrf")
@@ -341,7 +341,7 @@ def test_a_weight_is_fitted_on_the_validation_split(with_val) -> None:
     fusion = result.metrics["fusion"]
     assert (fusion["method"], fusion["fitted_on"], set(fusion["weights"])) == ("weighted", 6, {"base", "aligned"})
     assert fusion["weights"]["aligned"] > 0  # the retriever is always right
-    assert variants(result)["aligned-fused"]["Top-1"]["mean"] == 1.0
+    assert variants(result)["aligned-fused"]["metrics"]["top-1"]["mean"] == 1.0
     lines = read_lines(result.path / "predictions.jsonl")
     assert {line["sample_id"] for line in lines} == {f"p{i}" for i in range(2, 18, 3)}
     assert all(line["passages"] == [] for line in lines)
@@ -349,7 +349,7 @@ def test_a_weight_is_fitted_on_the_validation_split(with_val) -> None:
     by_hand = mint_core.run(merge(with_val, given, {"retrieval": {"weight": 0.0}}))
     assert "predict" not in by_hand.reused  # another weight's runs need no answers for the val split
     assert by_hand.metrics["fusion"]["weights"] == {"base": 0.0, "aligned": 0.0}
-    assert variants(by_hand)["base-fused"]["Top-1"] == variants(by_hand)["base"]["Top-1"]
+    assert variants(by_hand)["base-fused"]["metrics"]["top-1"] == variants(by_hand)["base"]["metrics"]["top-1"]
 
 
 def test_the_aligned_student_has_no_vote_on_what_its_training_never_named_first(with_val) -> None:
@@ -391,7 +391,7 @@ def test_free_answers_are_fused_by_their_lists(toy) -> None:
     result = mint_core.run(merge(toy, {"predict": {"decode": "free"}, "retrieval": {"fuse": "rrf"}, "aligner": "none"}))
     assert set(variants(result)) == {"base", "base-fused", "teacher", "retriever", "chance"}
     assert ScoreTable.read(result.path / "scores").variants == ["retriever"]
-    assert variants(result)["base-fused"]["Top-1"]["mean"] == 1.0
+    assert variants(result)["base-fused"]["metrics"]["top-1"]["mean"] == 1.0
 
 
 def test_training_prompts_get_passages_where_the_config_says_so(toy) -> None:
@@ -413,7 +413,7 @@ def test_a_rejected_list_that_is_longer_than_an_answer_leaves_less_to_the_passag
     toy, student: Path, loaded, tmp_path: Path
 ) -> None:
     """N = 1, q = 5, in a context that both passages and an answer would fill to the last token."""
-    from mint_core.planning.plan import make_plan
+    from mint_core.planning.plan import make_schedule
 
     labels = ("Adrenal gland", "Bile duct", "Colon", "Kidney", "Liver", "Skin")
 
@@ -438,7 +438,7 @@ def test_a_rejected_list_that_is_longer_than_an_answer_leaves_less_to_the_passag
         "task": {"n": 1}, "strategy": {"name": "listwise", "k": 1, "q": 5}, "student": {"model": str(narrow)},
         "retrieval": {"train": True},
     }  # fmt: skip
-    plan = make_plan(resolve(merge(toy, change), registry()))
+    plan = make_schedule(resolve(merge(toy, change), registry()))
     assert longest(1) < plan.lengths.row.max <= limit
     result = mint_core.run(merge(toy, change), until="align")
     passages = facts(result.path, "align")["retrieval"]
@@ -529,15 +529,15 @@ def test_a_comparison_of_alignment_retrieval_and_both(toy) -> None:
     assert [row for row, stage in log.made if stage in ("label", "prefer", "align")] == ["base", "orpo", "orpo"]
     assert [row for row, stage in log.made if stage == "predict"] == ["base", "rag", "orpo", "hybrid"]
     assert rows["retriever"]["kind"] == "retriever"
-    assert rows["retriever"]["subsets"][0]["metrics"]["Top-1"]["mean"] == 1.0
+    assert rows["retriever"]["subsets"][0]["metrics"]["top-1"]["mean"] == 1.0
     before = {name: row["subsets"][0].get("against", {}).get("row") for name, row in rows.items()}
     assert before["hybrid-fused"] == "hybrid"
     assert before["retriever"] is None
-    assert rows["hybrid-fused"]["subsets"][0]["against"]["metrics"]["Top-1"]["n"] == 8
+    assert rows["hybrid-fused"]["subsets"][0]["against"]["metrics"]["top-1"]["n"] == 8
     fused = pq.read_table(result.path / "hybrid-fused-seed0" / "samples.parquet").to_pylist()
-    own = {r["sample"]: r["Top-1"] for r in fused if r["variant"] == "aligned-fused"}
+    own = {r["sample"]: r["metrics"]["top-1"] for r in fused if r["variant"] == "aligned-fused"}
     lines = pq.read_table(result.path / "samples.parquet").to_pylist()
-    assert {r["sample"]: r["Top-1"] for r in lines if r["row"] == "hybrid-fused"} == own
+    assert {r["sample"]: r["metrics"]["top-1"] for r in lines if r["row"] == "hybrid-fused"} == own
     again = Log()
     mint_core.compare(result.path / "compare.json", observer=again)
     assert again.made == []
@@ -563,12 +563,12 @@ def test_rows_with_a_retriever_of_their_own(toy, mint) -> None:
 
 
 def test_dpo_starts_from_an_sft_row_that_saw_the_same_passages(toy) -> None:
-    from mint_core.comparison.compare import make_plan
+    from mint_core.comparison.compare import make_schedule
     from mint_core.comparison.rows import parse_row
 
     plain = {**toy, "retriever": None, "aligner": {"epochs": 1, "warmup": 0}}
     texts = ["sft=sft", "dpo=dpo", "rag=dpo:retriever.name=library",
              "seen=dpo:retriever.name=library,retrieval.train=true"]  # fmt: skip
-    made = make_plan("compare", plain, [parse_row(text) for text in texts], [0])
+    made = make_schedule("compare", plain, [parse_row(text) for text in texts], [0])
     starts = {run.row.name: run.starts_from for run in made.runs}
     assert starts == {"sft": None, "dpo": "sft-seed0", "rag": "sft-seed0", "seen": None}

@@ -231,7 +231,7 @@ def test_tables_can_be_read_by_others(toy) -> None:
     assert {row["variant"] for row in samples} == {"base", "aligned", "teacher", "chance"}
     assert len(samples) == 8 * 4
     teacher = next(row for row in run.metrics["rows"] if row["variant"] == "teacher")
-    assert teacher["Top-1"]["mean"] == 1.0
+    assert teacher["metrics"]["top-1"]["mean"] == 1.0
 
 
 def test_a_teacher_that_breaks_its_contract_is_named(toy) -> None:
@@ -324,12 +324,14 @@ def test_without_an_aligner_only_the_base_student_is_evaluated(toy, mint) -> Non
 
 def test_the_alignment_has_a_seed_of_its_own(toy) -> None:
     first = mint_core.run(toy)
+    adapter = digest_of_path(first.path / "adapter")
     second = mint_core.run({**toy, "align_seed": 5})
     assert second.reused[:2] == ("label", "prefer")
     assert "align" not in second.reused
     assert "seed 5" in (second.path / "adapter" / "README.md").read_text()
+    assert digest_of_path(second.path / "adapter") != adapter
     same = mint_core.run({**toy, "align_seed": 0})
-    assert digest_of_path(same.path / "adapter") == digest_of_path(first.path / "adapter") or "align" not in same.reused
+    assert digest_of_path(same.path / "adapter") == adapter
     assert same.metrics == first.metrics
 
 
@@ -370,6 +372,48 @@ def test_unseen_labels_and_external_data_have_rows_of_their_own(toy, tmp_path: P
     assert "unseen: aligned student" in answer.out
     per_sample = pq.read_table(Path(toy["out"]) / "t" / "samples.parquet").to_pylist()
     assert {row["sample"] for row in per_sample if not row["seen"]} == {"p12", "p15", "p21", "p23"}
+
+
+def test_own_val_is_reported_beside_an_external_cohort(toy, tmp_path: Path) -> None:
+    """Own data with train and val only: the cohort's test samples do not take the place of val."""
+
+    def record(number: int, split: str, cohort: str | None = None) -> dict:
+        label = ("Colon", "Liver")[number % 2]
+        return {"id": f"p{number}", "split": split, "label": label, "group": None, "cohort": cohort}
+
+    own = [record(i, "val" if i > 7 else "train") for i in range(12)]
+    (tmp_path / "toy.json").write_text(json.dumps([*own, *(record(20 + i, "test", "clinic B") for i in range(6))]))
+    task = {"name": "toy", "source": "file", "data": str(tmp_path / "toy.json")}
+    run = mint_core.run({**toy, "task": task, "aligner": "none"})
+    assert {row["subset"]: row["n"] for row in run.metrics["rows"] if row["variant"] == "base"} == {
+        "all": 4, "clinic B": 6, "clinic B: seen": 6,
+    }  # fmt: skip
+    assert run.metrics["split"] == "val, external: test"
+    only = mint_core.run({**toy, "task": task, "aligner": "none", "evaluate": {"split": "val", "bootstrap": 200}})
+    assert {row["subset"] for row in only.metrics["rows"]} == {"all"}
+
+
+def test_groups_of_one_sample_that_ask_for_lists_of_two_lengths_are_refused(toy, install_plugin) -> None:
+    source = """
+from mint_core.plugin import PreferenceGroup, TopK, hookimpl
+
+class Uneven(TopK):
+    name = "uneven"
+
+    def group(self, ranking, truth):
+        raise NotImplementedError
+
+    def groups(self, ranking, truth):
+        best, worst = self.top(ranking, truth), self.bottom(ranking, truth)
+        return [PreferenceGroup(ranking.sample_id, (best[:n],), (worst,)) for n in (1, 2)]
+
+@hookimpl
+def mint_strategies():
+    return [Uneven]
+"""
+    install_plugin("mint-uneven", "uneven_under_test", source)
+    with pytest.raises(ContractError, match="'uneven' made groups of sample p1 whose first chosen"):
+        mint_core.run({**toy, "strategy": "uneven"}, until="prefer")
 
 
 def test_run_json_says_how_a_run_ended_and_keeps_earlier_stages(toy) -> None:

@@ -77,17 +77,17 @@ def test_rows_differences_and_samples() -> None:
 
     sample = metric_sample(LABELS, ("a",), "a", 1)
     both = [replace(sample, prediction=replace(sample.prediction, variant=v)) for v in ("base", "aligned")]
-    scores = evaluate(both, {"sample": OWN}, [Always()], **HOW)
+    scores = evaluate(both, {"sample": OWN}, {"always": Always()}, **HOW)
     assert [(row.variant, row.subset, row.n) for row in scores.rows] == [("base", "all", 1), ("aligned", "all", 1)]
-    assert scores.differences["all"]["Always-1"].mean == 0
-    assert [record["Always-1"] for record in scores.per_sample] == [1.0, 1.0]
+    assert scores.differences["all"]["always"].mean == 0
+    assert [record["metrics"]["always"] for record in scores.per_sample] == [1.0, 1.0]
 
 
 def test_a_metric_outside_its_range_breaks_its_contract() -> None:
     wrong = Always()
     wrong.value = 1.5
     with pytest.raises(ContractError, match="always"):
-        evaluate([metric_sample(LABELS, ("a",), "a", 1)], {"sample": OWN}, [wrong], **HOW)
+        evaluate([metric_sample(LABELS, ("a",), "a", 1)], {"sample": OWN}, {"always": wrong}, **HOW)
 
 
 def test_subsets_by_hand() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from mint_core.names import recognise
 from mint_core.types import LabelSpace, Prediction
 
 
@@ -17,7 +18,7 @@ class Outcome:
     labels: tuple[str, ...] = field(default=(), repr=False)
     """Best first; after free generation as the student wrote them."""
     known: tuple[str | None, ...] = ()
-    """Per label: its canonical name, or None where the label space does not have it."""
+    """Per label the one that it is recognised as, as Top-N does; None where it is none."""
     probabilities: tuple[float, ...] | None = None
     """Per label; None where the labels were not scored."""
     log_probs: tuple[float, ...] | None = None
@@ -54,7 +55,7 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
         id=prediction.sample_id,
         decode=decode,
         labels=prediction.labels,
-        known=tuple(labels.find(name) for name in prediction.labels),
+        known=tuple(recognise(prediction.labels, labels)),
         probabilities=probabilities,
         log_probs=logs,
         abstained=bool(threshold is not None and logs and math.exp(logs[0]) < threshold),

@@ -177,7 +177,9 @@ def _plugins() -> Finding:
             "plugins", "problem", "; ".join(trouble), "run `mint plugins`; upgrade or uninstall what is named"
         )
     if not found.names("task"):
-        return Finding("plugins", "warning", "no task is installed", "pip install mint-plip")
+        return Finding(
+            "plugins", "warning", "no task is installed", "install a plugin that brings one (docs/plugins.md)"
+        )
     return Finding(
         "plugins",
         "ok",

@@ -10,12 +10,11 @@ from typing import Any, cast
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
-from mint_core.comparison.answers import Answers, answers, read_variant, write_answers
-from mint_core.comparison.plan import Plan, PlannedRun, plan, refuse_seed_of_one_run
 from mint_core.comparison.rows import (
     CHANCE,
     RETRIEVER,
     TEACHER,
+    Pair,
     Row,
     aligner_rows,
     parse_baselines,
@@ -24,7 +23,9 @@ from mint_core.comparison.rows import (
     read_section,
     section_rows,
 )
+from mint_core.comparison.schedule import PlannedRun, Schedule, refuse_seed_of_one_run, schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
+from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
@@ -40,6 +41,8 @@ from mint_core.types import Prediction, Variant
 
 SEEDS = 3
 """Seeds of every reported number."""
+_OF_THE_FIRST = ("split", "n", "N", "n_labels", "simulated", "source", "confidence", "bootstrap", "seed")
+"""What the record says as metrics.json of the first run does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def compare(
     names = baselines or section.get("baselines", ())
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
     tested = parse_pairs(pairs or section.get("pairs") or ())
-    made = make_plan("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
+    made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
     return carry_out(made, observer or Observer())
 
 
@@ -102,16 +105,16 @@ def gather(
     return merge(file, *map(parse_override, overrides), given)
 
 
-def make_plan(
+def make_schedule(
     kind: str,
     layer: Mapping[str, Any],
     rows: Sequence[Row],
     seeds: str | int | Sequence[int],
     *,
     baselines: Sequence[Row] = (),
-    pairs: Sequence[tuple[str, str]] = (),
-) -> Plan:
-    """The plan, refused where it makes no comparison.
+    pairs: Sequence[Pair] = (),
+) -> Schedule:
+    """The runs to make, refused where they make no comparison.
 
     Raises:
         ConfigError: There is no row, or a row, a seed or a config is wrong.
@@ -119,16 +122,16 @@ def make_plan(
     refuse_seed_of_one_run(layer)
     if not rows:
         raise ConfigError("A comparison needs rows; name them, for example --aligners base,sft,dpo,orpo.")
-    return plan(kind, layer, rows, seeds=seeds, baselines=baselines, components=registry(), pairs=pairs)
+    return schedule(kind, layer, rows, seeds=seeds, baselines=baselines, components=registry(), pairs=pairs)
 
 
-def carry_out(made: Plan, observer: Observer) -> Comparison:
+def carry_out(made: Schedule, observer: Observer) -> Comparison:
     """Makes all runs, one after the other, and writes what they show beside each other.
 
     Every complete stage of every run is reused, and a stage that several rows share is made by the first of them.
 
     Args:
-        made: The plan.
+        made: What is to be made.
         observer: Hears of the progress.
     """
     shared = Shared(made.store)
@@ -140,9 +143,7 @@ def carry_out(made: Plan, observer: Observer) -> Comparison:
     acquire(lock)
     try:
         results = _run_all(made, shared, observer)
-        rows = _rows(made, shared, observer)
-        _name_missing(made.pairs, rows, observer)
-        return Comparison(made.path, _write(made, rows), tuple(results))
+        return Comparison(made.path, _write(_Results.of(made), shared, observer), tuple(results))
     finally:
         lock.release()
 
@@ -160,7 +161,7 @@ def _run(run: PlannedRun, shared: Shared, observer: Observer) -> Run:
     return Run(run.resolved, _path(run), observer, shared.store.cache, shared.data)
 
 
-def _run_all(made: Plan, shared: Shared, observer: Observer) -> list[RunResult]:
+def _run_all(made: Schedule, shared: Shared, observer: Observer) -> list[RunResult]:
     results = []
     work = [(run, "report") for run in made.in_order()] + [(run, "label") for run in made.baseline_runs]
     for number, (run, until) in enumerate(work, 1):
@@ -172,109 +173,125 @@ def _run_all(made: Plan, shared: Shared, observer: Observer) -> list[RunResult]:
     return results
 
 
-def _rows(made: Plan, shared: Shared, observer: Observer) -> list[Answers]:
-    """Students in the order of the rows, then each teacher and retriever, the baselines and the random list."""
-    rows = [_student(row, [run for run in made.runs if run.row is row]) for row in made.rows]
-    first = made.runs[0]
-    for run in _by_teacher(made):
-        name = TEACHER if run is first else f"{TEACHER} of {run.row.name}"
-        rows.append(answers(name, "teacher", [run.folder], {None: read_variant(_path(run), "teacher")}))
-    for number, (run, records) in enumerate(_by_retriever(made)):
-        name = f"{RETRIEVER} of {run.row.name}" if number else RETRIEVER
-        rows.append(answers(name, "retriever", [run.folder], {None: records}))
-    judge = _run(first, shared, observer)
-    for run in made.baseline_runs:
-        rows.append(answers(run.row.name, "baseline", [run.folder], {None: _judged(judge, run, shared, observer)}))
-    rows.append(answers(CHANCE, "chance", [first.folder], {None: read_variant(_path(first), "chance")}))
-    return rows
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What the runs of a comparison left."""
+
+    made: Schedule
+    metrics: Mapping[str, Mapping[str, Any]]
+    """Content of metrics.json by run folder."""
+    columns: Columns
+
+    @classmethod
+    def of(cls, made: Schedule) -> _Results:
+        metrics = {run.folder: read_json(_path(run) / METRICS) for run in made.runs}
+        return cls(made, metrics, Columns.of(list(metrics.values())))
+
+    @property
+    def first(self) -> PlannedRun:
+        """The run whose teacher, random list and settings stand for the comparison."""
+        return self.made.runs[0]
+
+    def read(self, run: PlannedRun, variant: str) -> dict[str, Record]:
+        """One variant's records of a run, with the comparison's keys."""
+        return self.columns.keyed(read_variant(_path(run), variant), self.metrics[run.folder]["titles"])
+
+    def rows(self, shared: Shared, observer: Observer) -> list[RowValues]:
+        """Students in the order of the rows, then each teacher and retriever, the baselines and the random list."""
+        students = [self._student(row, [run for run in self.made.runs if run.row is row]) for row in self.made.rows]
+        beside = [*self._teachers(), *self._retrievers(), *self._baselines(shared, observer)]
+        chance = RowValues(CHANCE, "chance", (self.first.folder,), {None: self.read(self.first, "chance")})
+        return [*students, *beside, chance]
+
+    def _student(self, row: Row, runs: Sequence[PlannedRun]) -> RowValues:
+        fused = runs[0].resolved.config.retrieval.fuse != "none"
+        variant = Variant("aligned" if runs[0].aligner else "base", fused=fused)
+        by_seed = {run.seed: self.read(run, variant.name) for run in runs}
+        facts: dict[str, Any] = {"aligner": runs[0].aligner, "overlay": dict(row.overlay)}
+        facts["asked"] = self.metrics[runs[0].folder]["asked"]
+        starts = {str(run.seed): run.starts_from for run in runs if run.starts_from}
+        if starts:
+            facts["starts_from"] = starts
+        return RowValues(row.name, "student", tuple(run.folder for run in runs), by_seed, facts)
+
+    def _teachers(self) -> list[RowValues]:
+        """The first run of every set of rankings."""
+        found: dict[str, PlannedRun] = {}
+        for run in self.made.runs:
+            found.setdefault(read_json(_path(run) / "stages" / "label.json")["key"], run)
+        return [
+            RowValues(
+                f"{TEACHER} of {run.row.name}" if number else TEACHER,
+                "teacher",
+                (run.folder,),
+                {None: self.read(run, "teacher")},
+            )
+            for number, run in enumerate(found.values())
+        ]
+
+    def _retrievers(self) -> list[RowValues]:
+        """The first run of every retriever's ranking."""
+        found: dict[str, RowValues] = {}
+        for run in self.made.runs:
+            if run.resolved.retriever is None or not (records := self.read(run, RETRIEVER)):
+                continue
+            ids = sorted(records)
+            scores = cast(ScoreTable, ScoreTable.read(_path(run) / SCORES)).rows(RETRIEVER, ids)
+            judged = [{**records[sample], "lists": None} for sample in ids]
+            content = digest_of([judged, scores.tobytes().hex()])
+            name = f"{RETRIEVER} of {run.row.name}" if found else RETRIEVER
+            found.setdefault(content, RowValues(name, "retriever", (run.folder,), {None: records}))
+        return list(found.values())
+
+    def _baselines(self, shared: Shared, observer: Observer) -> list[RowValues]:
+        """The baselines' own lists, judged like the first row's teacher: CAR asks for that teacher's lists."""
+        judge = _run(self.first, shared, observer)
+        variant = Variant("baseline").name
+        rows = []
+        for run in self.made.baseline_runs:
+            rankings = _run(run, shared, observer).rankings()
+            lists = [Prediction.of_labels(s.id, variant, rankings[s.id].labels[: judge.n]) for s in judge.reported]
+            samples = evaluation_samples(judge, lists, judge.rankings())
+            scored = {record["sample"]: record for record in score_samples(samples, judge.members, judge.metrics)}
+            records = self.columns.keyed(scored, self.metrics[self.first.folder]["titles"])
+            rows.append(RowValues(run.row.name, "baseline", (run.folder,), {None: records}))
+        return rows
 
 
-def _name_missing(pairs: Sequence[tuple[str, str]], rows: Sequence[Answers], observer: Observer) -> None:
+def _name_missing(pairs: Sequence[Pair], rows: Sequence[RowValues], observer: Observer) -> None:
     """A retriever that turned out to rank no labels has no row, nor has a teacher whose rankings are another row's."""
     names = [row.name for row in rows]
     for missing in dict.fromkeys(name for pair in pairs for name in pair if name not in names):
         observer.message(f"There is no row '{missing}', so that the pairs that name it are not tested.")
 
 
-def _student(row: Row, runs: Sequence[PlannedRun]) -> Answers:
-    fused = runs[0].resolved.config.retrieval.fuse != "none"
-    variant = Variant("aligned" if runs[0].aligner else "base", fused=fused)
-    by_seed = {run.seed: read_variant(_path(run), variant.name) for run in runs}
-    facts: dict[str, Any] = {"aligner": runs[0].aligner, "overlay": dict(row.overlay)}
-    starts = {str(run.seed): run.starts_from for run in runs if run.starts_from}
-    if starts:
-        facts["starts_from"] = starts
-    return answers(row.name, "student", [run.folder for run in runs], by_seed, facts)
-
-
-def _by_teacher(made: Plan) -> list[PlannedRun]:
-    """The first run of every set of rankings."""
-    found: dict[str, PlannedRun] = {}
-    for run in made.runs:
-        rankings = read_json(_path(run) / "stages" / "label.json")["key"]
-        found.setdefault(rankings, run)
-    return list(found.values())
-
-
-def _by_retriever(made: Plan) -> list[tuple[PlannedRun, dict[str, Record]]]:
-    """The first run of every retriever's ranking, with the records of its own list."""
-    found: list[tuple[PlannedRun, dict[str, Record]]] = []
-    seen: set[str] = set()
-    for run in made.runs:
-        if run.resolved.retriever is None or not (records := read_variant(_path(run), RETRIEVER)):
-            continue
-        ids = sorted(records)
-        scores = cast(ScoreTable, ScoreTable.read(_path(run) / SCORES)).rows(RETRIEVER, ids)
-        content = digest_of([[records[sample] for sample in ids], scores.tobytes().hex()])
-        if content not in seen:
-            seen.add(content)
-            found.append((run, records))
-    return found
-
-
-def _judged(judge: Run, run: PlannedRun, shared: Shared, observer: Observer) -> dict[str, Any]:
-    """A baseline's own list, judged like the first row's teacher: CAR asks for that teacher's top and bottom labels."""
-    rankings = _run(run, shared, observer).rankings()
-    variant = Variant("baseline").name
-    lists = [Prediction.of_labels(s.id, variant, rankings[s.id].labels[: judge.n]) for s in judge.reported]
-    judged = evaluation_samples(judge, lists, judge.rankings())
-    return {record["sample"]: record for record in score_samples(judged, judge.members, judge.metrics)}
-
-
 def _path(run: PlannedRun) -> Path:
     return run.resolved.config.out / run.folder
 
 
-def _write(made: Plan, rows: Sequence[Answers]) -> dict[str, Any]:
+def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
     from mint_core.comparison.figures import draw
     from mint_core.comparison.table import markdown
 
-    metrics = [read_json(_path(run) / METRICS) for run in made.runs]
-    first = metrics[0]
-    titles = list(dict.fromkeys(title for one in metrics for title in one["rules"]))
+    made, columns = results.made, results.columns
+    rows = results.rows(shared, observer)
+    _name_missing(made.pairs, rows, observer)
+    first = results.metrics[results.first.folder]
     how = {"draws": first["bootstrap"], "confidence": first["confidence"], "seed": first["seed"]}
     content = {
         "kind": made.kind,
-        "split": first["split"],
-        "n": first["n"],
-        "N": first["N"],
-        "n_labels": first["n_labels"],
-        "simulated": first["simulated"],
-        "source": first["source"],
-        "confidence": first["confidence"],
-        "bootstrap": first["bootstrap"],
-        "seed": first["seed"],
+        **{key: first[key] for key in _OF_THE_FIRST},
         "seeds": list(made.seeds),
         "test": TEST,
-        "titles": titles,
-        "rules": {title: rule for one in metrics for title, rule in one["rules"].items()},
-        "rows": summarise(rows, titles, how),
-        "pairs": compare_pairs(rows, made.pairs, titles, how),
+        "titles": dict(columns.titles),
+        "rules": dict(columns.rules),
+        "rows": summarise(rows, columns, how),
+        "pairs": compare_pairs(rows, made.pairs, columns, how),
         "config": _config(made),
-        "versions": read_json(_path(made.runs[0]) / "run.json")["versions"],
+        "versions": read_json(_path(results.first) / "run.json")["versions"],
     }
-    write_answers(made.path / "samples.parquet", rows, titles)
+    write_values(made.path / "samples.parquet", rows)
     draw(content, made.path / made.kind)
     with storage_errors(made.path):
         (made.path / f"{made.kind}.md").write_text(markdown(content), encoding="utf-8")
@@ -282,7 +299,7 @@ def _write(made: Plan, rows: Sequence[Answers]) -> dict[str, Any]:
     return content
 
 
-def _config(made: Plan) -> dict[str, Any]:
+def _config(made: Schedule) -> dict[str, Any]:
     """What `mint compare --config compare.json` and `mint sweep --config sweep.json` make the same from."""
     if made.kind == "sweep":
         return {**made.layer, "sweep": {"aor": [row.name for row in made.rows], "seeds": list(made.seeds)}}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mint_core.comparison.table import columns_of
 from mint_core.files import storage_errors
 
 if TYPE_CHECKING:
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 # Blue and vermilion of Okabe and Ito differ for every kind of colour vision, and in grey as well.
 _STUDENT, _OTHER, _DOT = "#0072B2", "#BBBBBB", "#D55E00"
+
+
+class _Found(NamedTuple):
+    row: Mapping[str, Any]
+    metric: Mapping[str, Any]
+
+
+class _Dot(NamedTuple):
+    x: float
+    y: float
 
 
 def draw(content: Mapping[str, Any], path: Path) -> list[Path]:
@@ -44,22 +55,22 @@ def _figure(content: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     subsets = list(dict.fromkeys(part["subset"] for row in content["rows"] for part in row["subsets"]))
-    titles = content["titles"]
+    shown = columns_of(content)
     curves = content["kind"] == "sweep"
     height = 2.6 if curves else 0.9 + 0.32 * len(content["rows"])
-    size = (1.6 + 2.6 * len(titles), 0.6 + height * len(subsets))
+    size = (1.6 + 2.6 * len(shown), 0.6 + height * len(subsets))
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(subsets), len(titles), squeeze=False)
+    panels = figure.subplots(len(subsets), len(shown), squeeze=False)
     for axes_row, subset in zip(panels, subsets, strict=True):
-        for axes, title in zip(axes_row, titles, strict=True):
+        for axes, column in zip(axes_row, shown, strict=True):
             found = [
-                (row, part["metrics"][title])
+                _Found(row, part["metrics"][column.key])
                 for row in content["rows"]
                 for part in row["subsets"]
                 if part["subset"] == subset
             ]
             (_curve if curves else _bars)(axes, found)
-            axes.set_title(title if len(subsets) == 1 else f"{title}, {subset}", fontsize=10)
+            axes.set_title(column.heading if len(subsets) == 1 else f"{column.heading}, {subset}", fontsize=10)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
         for axes in axes_row[1:]:
@@ -71,22 +82,22 @@ def _figure(content: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+def _bars(axes: Axes, found: list[_Found]) -> None:
     """One bar per row, the first on top; students darker than what stands beside them, single seeds as dots."""
     for position, (row, metric) in enumerate(found):
         if metric["mean"] is None:
             continue  # its place stays empty, so that the names of the first panel hold for all
         colour = _STUDENT if row["kind"] == "student" else _OTHER
         axes.barh(position, 100 * metric["mean"], height=0.7, color=colour, xerr=_interval(metric), capsize=2)
-        _dots(axes, [(100 * value, position) for value in metric["per_seed"].values()])
+        _dots(axes, [_Dot(100 * value, position) for value in metric["per_seed"].values()])
     axes.set_yticks(range(len(found)), [row["name"] for row, _ in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlim(0, 105)
 
 
-def _curve(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+def _curve(axes: Axes, found: list[_Found]) -> None:
     """A metric over the ratios as they were written; the teacher and the random list as lines across."""
-    found = [(row, metric) for row, metric in found if metric["mean"] is not None]
+    found = [one for one in found if one.metric["mean"] is not None]
     students = [(row["name"], metric) for row, metric in found if row["kind"] == "student"]
     positions = list(range(len(students)))
     means = [100 * metric["mean"] for _, metric in students]
@@ -94,7 +105,7 @@ def _curve(axes: Axes, found: list[tuple[Mapping[str, Any], Mapping[str, Any]]])
     errors = [[one[0][0] for one in bounds], [one[1][0] for one in bounds]]
     axes.errorbar(positions, means, yerr=errors, color=_STUDENT, marker="s", markersize=4, capsize=3)
     for position, (_, metric) in enumerate(students):
-        _dots(axes, [(position, 100 * value) for value in metric["per_seed"].values()])
+        _dots(axes, [_Dot(position, 100 * value) for value in metric["per_seed"].values()])
     for row, metric in found:
         if row["kind"] != "student":
             height, teacher = 100 * metric["mean"], row["kind"] == "teacher"
@@ -116,7 +127,7 @@ def _interval(metric: Mapping[str, Any]) -> list[list[float]]:
     ]
 
 
-def _dots(axes: Axes, points: list[tuple[float, float]]) -> None:
+def _dots(axes: Axes, points: list[_Dot]) -> None:
     if len(points) > 1:
         x, y = zip(*points, strict=True)
         axes.scatter(x, y, s=9, color=_DOT, zorder=3)

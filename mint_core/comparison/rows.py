@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -52,6 +52,13 @@ class Row:
     def folder(self) -> str:
         """The name as a file system takes it."""
         return re.sub(r"[^A-Za-z0-9._]+", "-", self.name).strip("-._")
+
+
+class Pair(NamedTuple):
+    """Names of two rows that are tested against each other."""
+
+    first: str
+    second: str
 
 
 def aligner_rows(names: Sequence[str], layer: Mapping[str, Any]) -> list[Row]:
@@ -103,7 +110,7 @@ def parse_row(text: str) -> Row:
             f"--row takes NAME=aligner:key=value,…, not '{text}'; for example --row soft=orpo:weight=0.1."
         )
     overlay = _aligner_row(aligner.strip()).overlay
-    for key, value in _options(options, f"--row {name}"):
+    for key, value in _options(options, f"--row {name}").items():
         if "." not in key and aligner.strip() in (BASE, NO_ALIGNER):
             raise ConfigError(f"Row '{name.strip()}' trains nothing, so that it has no option '{key}'; take it out.")
         path = key.split(".") if "." in key else ["aligner", key]
@@ -123,22 +130,22 @@ def parse_baseline(text: str) -> Row:
     name, _, options = text.partition(":")
     if not name.strip():
         raise ConfigError(f"--baseline takes NAME:key=value,…, not '{text}'; for example --baseline regression.")
-    given = dict(_options(options, f"--baseline {name}"))
+    given = _options(options, f"--baseline {name}")
     return Row(text.strip(), {"teacher": {"name": name.strip(), **given}, "aligner": NO_ALIGNER})
 
 
-def _options(text: str, where: str) -> list[tuple[str, Any]]:
-    """`a=1,b=x` as pairs; values are read as YAML."""
-    pairs = []
+def _options(text: str, where: str) -> dict[str, Any]:
+    """`a=1,b=x` as a mapping; values are read as YAML."""
+    found = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = part.partition("=")
         if not equals or not all(key.strip().split(".")):
             raise ConfigError(f"{where} takes key=value after the colon, not '{part}'; lists go into a YAML config.")
         try:
-            pairs.append((key.strip(), yaml.safe_load(value)))
+            found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"{where}: the value of {key.strip()} is not valid YAML; put it in quotes.") from None
-    return pairs
+    return found
 
 
 def parse_ratios(texts: str | Sequence[str] | None) -> list[Row]:
@@ -197,11 +204,11 @@ def parse_baselines(names: Any) -> list[Row]:
     return [parse_baseline(name) for name in listed]
 
 
-def parse_pairs(given: Any) -> tuple[tuple[str, str], ...]:
+def parse_pairs(given: Any) -> tuple[Pair, ...]:
     """Pairs of rows to test against each other: `FIRST,SECOND`, or lists of two names.
 
     Raises:
-        ConfigError: One of them is no two names.
+        ConfigError: One of them does not name two rows.
     """
     pairs = []
     for one in given if isinstance(given, list | tuple) else [given]:
@@ -212,11 +219,11 @@ def parse_pairs(given: Any) -> tuple[tuple[str, str], ...]:
                 "into the config, as pairs: [[FIRST, SECOND]]."
             )
         first, second = (name.strip() for name in names)
-        pairs.append((first, second))
+        pairs.append(Pair(first, second))
     return tuple(dict.fromkeys(pairs))
 
 
-def check_pairs(pairs: Sequence[tuple[str, str]], rows: Sequence[Row], retrieving: Sequence[Row]) -> None:
+def check_pairs(pairs: Sequence[Pair], rows: Sequence[Row], retrieving: Sequence[Row]) -> None:
     """Refuses pairs of rows that the comparison will not have.
 
     Args:
@@ -233,8 +240,8 @@ def check_pairs(pairs: Sequence[tuple[str, str]], rows: Sequence[Row], retrievin
         for name in pair:
             if name not in known:
                 raise ConfigError(f"There is no row '{name}' to test{did_you_mean(name, known)}.")
-        if pair[0] == pair[1]:
-            raise ConfigError(f"A row cannot be tested against itself, as the pair '{pair[0]},{pair[1]}' asks for.")
+        if pair.first == pair.second:
+            raise ConfigError(f"A row cannot be tested against itself, as the pair '{','.join(pair)}' asks for.")
 
 
 def section_rows(section: Mapping[str, Any]) -> list[Row]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mint_core.comparison.answers import Answers
+from mint_core.comparison.rows import Pair
+from mint_core.comparison.values import Columns, RowValues
 from mint_core.evaluation.statistics import PERMUTATIONS, estimate, paired
 from mint_core.evaluation.subsets import subsets
 
@@ -16,38 +17,42 @@ TEST = (
     "are fewer), on per-sample values averaged over the seeds; no correction for several tests"
 )
 
+OTHER_SAMPLES, OTHER_LISTS = "other samples", "other lists of the teacher"
+"""Why two rows cannot be paired."""
 
-def summarise(rows: Sequence[Answers], titles: Sequence[str], how: Mapping[str, Any]) -> list[dict[str, Any]]:
+
+def summarise(rows: Sequence[RowValues], columns: Columns, how: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Plain data per row: every metric on every subset, and the test against the student row before.
 
     Args:
         rows: In the order of the table.
-        titles: Metric titles.
+        columns: The metrics.
         how: `draws`, `confidence` and `seed` of the bootstrap.
     """
     content = []
-    before: Answers | None = None
+    before: RowValues | None = None
     for row in rows:
         entry: dict[str, Any] = {"name": row.name, "kind": row.kind, "runs": list(row.runs), **row.facts}
         entry["seeds"] = [seed for seed in row.by_seed if seed is not None]
-        entry["subsets"] = [_subset(row, name, ids, titles, how) for name, ids in subsets(row.members).items()]
+        entry["subsets"] = [_subset(row, name, ids, columns, how) for name, ids in subsets(row.members).items()]
         if row.kind == "student":
-            for part in entry["subsets"] if before is not None else ():
-                part["against"] = _against(row, before, part["subset"], titles, how)
+            if before is not None:
+                for part in entry["subsets"]:
+                    part["against"] = _against(row, before, part["subset"], columns, how)
             before = row
         content.append(entry)
     return content
 
 
 def compare_pairs(
-    rows: Sequence[Answers], pairs: Sequence[tuple[str, str]], titles: Sequence[str], how: Mapping[str, Any]
+    rows: Sequence[RowValues], pairs: Sequence[Pair], columns: Columns, how: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Plain data per pair and subset: the paired test of the first row against the second.
 
     Args:
         rows: All rows, whoever answered.
         pairs: Names of rows; one that no run has brought is left out.
-        titles: Metric titles.
+        columns: The metrics.
         how: `draws`, `confidence` and `seed` of the bootstrap.
     """
     named = {row.name: row for row in rows}
@@ -56,22 +61,21 @@ def compare_pairs(
         if one not in named or other not in named:
             continue
         for subset in subsets(named[one].members):
-            found = _against(named[one], named[other], subset, titles, how)
-            if found is not None:
-                content.append({"first": one, "second": other, "subset": subset, "metrics": found["metrics"]})
+            found = _against(named[one], named[other], subset, columns, how)
+            content.append({"first": one, "second": other, "subset": subset, "metrics": found["metrics"]})
     return content
 
 
 def _subset(
-    row: Answers, subset: str, ids: Sequence[str], titles: Sequence[str], how: Mapping[str, Any]
+    row: RowValues, subset: str, ids: Sequence[str], columns: Columns, how: Mapping[str, Any]
 ) -> dict[str, Any]:
     groups = [row.members[i].group for i in ids]
     metrics = {}
-    for title in titles:
-        found = estimate([row.average(title, i) for i in ids], groups, **how)
-        per_seed = {seed: _mean([records[i].get(title) for i in ids]) for seed, records in row.by_seed.items()}
+    for key in columns.titles:
+        found = estimate([row.average(key, i) for i in ids], groups, **how)
+        per_seed = {seed: _mean([records[i]["metrics"].get(key) for i in ids]) for seed, records in row.by_seed.items()}
         means = [mean for mean in per_seed.values() if mean is not None]
-        metrics[title] = asdict(found) | {
+        metrics[key] = asdict(found) | {
             "per_seed": {str(seed): mean for seed, mean in per_seed.items() if seed is not None},
             "sd": statistics.stdev(means) if len(means) > 1 else None,
         }
@@ -84,21 +88,30 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _against(
-    row: Answers, before: Answers | None, subset: str, titles: Sequence[str], how: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """The paired test on the samples that both rows answered; None where they share none."""
-    if before is None:
-        return None
-    theirs = subsets(before.members).get(subset, [])
+    row: RowValues, before: RowValues, subset: str, columns: Columns, how: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The paired test per metric, on the samples that are the same in both rows.
+
+    A sample is the same where id and content are; for a metric that reads the teacher's lists these must be the same
+    too. `apart` counts the samples of one id that are left out, and `reason` says why none is left.
+    """
     mine = set(subsets(row.members)[subset])
-    shared = [i for i in theirs if i in mine]
-    if not shared:
-        return None
-    groups = [row.members[i].group for i in shared]
+    named = [i for i in subsets(before.members).get(subset, []) if i in mine]
+    shared = _equal(row, before, named, "content")
     tests = {}
-    for title in titles:
-        first, second = ([one.average(title, i) for i in shared] for one in (row, before))
-        found = asdict(paired(first, second, groups, **how))
+    for key in columns.titles:
+        reads = key in columns.reads_teacher
+        paired_on = _equal(row, before, shared, "lists") if reads else shared
+        first, second = ([one.average(key, i) for i in paired_on] for one in (row, before))
+        found = asdict(paired(first, second, [row.records[i]["group"] for i in paired_on], **how))
         difference = found.pop("difference")
-        tests[title] = {"difference": difference.pop("mean"), **difference, **found}
+        reason = None if paired_on else OTHER_LISTS if shared else OTHER_SAMPLES
+        tests[key] = {
+            **{"difference": difference.pop("mean"), **difference, **found},
+            **{"apart": len(named) - len(paired_on), "reason": reason},
+        }
     return {"row": before.name, "metrics": tests}
+
+
+def _equal(row: RowValues, other: RowValues, ids: Sequence[str], digest: str) -> list[str]:
+    return [i for i in ids if row.records[i][digest] == other.records[i][digest]]

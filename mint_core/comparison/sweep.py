@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mint_core.comparison.compare import SEEDS, Comparison, carry_out, gather, make_plan
+from mint_core.comparison.compare import SEEDS, Comparison, carry_out, gather, make_schedule
 from mint_core.comparison.rows import parse_ratios
 from mint_core.config import merge
 from mint_core.errors import ConfigError, did_you_mean
@@ -47,7 +47,7 @@ def sweep(
             raise ConfigError(f"Unknown key '{key}' in sweep{did_you_mean(str(key), ('aor', 'seeds'))}.")
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
     rows = parse_ratios(aor or section.get("aor"))
-    made = make_plan("sweep", merge(_QUICK, layer), rows, wanted)
+    made = make_schedule("sweep", merge(_QUICK, layer), rows, wanted)
     if any(run.aligner is None for run in made.runs):
         raise ConfigError("A sweep compares alignments; name an aligner with --aligner.")
     return carry_out(made, observer or Observer())

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
-from mint_core.report.table import cell
+from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
+from mint_core.report.table import Column, cell, columns, how_asked
+
+_REASONS = {
+    OTHER_SAMPLES: "no sample of one row is in the other with the same id, text, image, label and group",
+    OTHER_LISTS: "the metric reads the teacher's lists, which differ between the two rows for every sample",
+}
 
 
 class Grid(NamedTuple):
@@ -18,6 +24,8 @@ class Grid(NamedTuple):
     header: list[str]
     parts: list[list[list[str]]]
     """Rows by subset."""
+    notes: list[str]
+    """What must be known to read it."""
 
 
 def grids(content: Mapping[str, Any]) -> list[Grid]:
@@ -41,6 +49,7 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
             for row in part:
                 table.add_row(*map(escape, row))
             table.add_section()
+        table.caption, table.caption_justify = escape("\n".join(grid.notes)) or None, "left"
         shown.append(table)
     return shown
 
@@ -51,9 +60,9 @@ def markdown(content: Mapping[str, Any]) -> str:
     for grid in grids(content):
         lines += [grid.title, "", _line(grid.header), _line(["---", *["---:"] * (len(grid.header) - 1)])]
         lines += [_line(row) for part in grid.parts for row in part]
-        lines.append("")
+        lines += ["", *(f"{note}  " for note in grid.notes), *([""] if grid.notes else [])]
     lines += [f"{content['source']} Test: {content['test']}."]
-    lines += [f"- {title}: {rule}" for title, rule in content["rules"].items()]
+    lines += [f"- {heading}: {content['rules'][key]}" for key, heading in columns_of(content)]
     return "\n".join(lines) + "\n"
 
 
@@ -67,41 +76,64 @@ def _results(content: Mapping[str, Any]) -> Grid:
     spread = ", ± SD over the seeds" if len(content["seeds"]) > 1 else ""
     level = round(100 * content["confidence"])
     title = f"{simulated}{content['split']} split, {seeds}: percent with {level} % intervals{spread}"
+    shown = columns_of(content)
     parts = [
         [
-            [name, str(part["n"]), *(_cell(part["metrics"][title]) for title in content["titles"])]
+            [name, str(part["n"]), *(_cell(part["metrics"][column.key]) for column in shown)]
             for name, part in _named(content, subset)
         ]
         for subset in _subsets(content)
     ]
-    return Grid(title, ["", "n", *content["titles"]], parts)
+    asked = [(row["name"], how_asked(row["asked"])) for row in content["rows"] if "asked" in row]
+    notes = [f"{name}: {how}" for name, how in asked if how]
+    return Grid(title, ["", "n", *(column.heading for column in shown)], parts, notes)
 
 
 def _differences(content: Mapping[str, Any]) -> Grid:
-    parts = []
-    for subset in _subsets(content):
-        rows = []
-        for name, part in _named(content, subset):
-            if part.get("against"):
-                tests = part["against"]["metrics"]
-                cells = [_test(tests[title]) for title in content["titles"]]
-                rows.append([f"{name} - {part['against']['row']}", *cells])
-        parts.append(rows)
-    return Grid("Paired differences: percent, p, samples won/tied/lost", ["", *content["titles"]], parts)
+    tests = [
+        [
+            _Tests(f"{name} - {part['against']['row']}", part["against"]["metrics"])
+            for name, part in _named(content, subset)
+            if "against" in part
+        ]
+        for subset in _subsets(content)
+    ]
+    return _tested("Paired differences", content, tests)
 
 
 def _pairs(content: Mapping[str, Any]) -> Grid:
     several = len(_subsets(content)) > 1
-    parts = []
-    for subset in _subsets(content):
-        rows = []
-        for pair in content.get("pairs", ()):
-            if pair["subset"] == subset:
-                name = f"{pair['first']} - {pair['second']}"
-                cells = [_test(pair["metrics"][title]) for title in content["titles"]]
-                rows.append([f"{subset}: {name}" if several else name, *cells])
-        parts.append(rows)
-    return Grid("Pairs: percent, p, samples won/tied/lost", ["", *content["titles"]], parts)
+    tests = [
+        [
+            _Tests(f"{subset}: " * several + f"{pair['first']} - {pair['second']}", pair["metrics"])
+            for pair in content.get("pairs", ())
+            if pair["subset"] == subset
+        ]
+        for subset in _subsets(content)
+    ]
+    return _tested("Pairs", content, tests)
+
+
+class _Tests(NamedTuple):
+    name: str
+    by_key: Mapping[str, Mapping[str, Any]]
+
+
+def _tested(title: str, content: Mapping[str, Any], parts: Sequence[Sequence[_Tests]]) -> Grid:
+    """A table of paired tests; what was not tested is explained below it."""
+    shown = columns_of(content)
+    rows = [[[one.name, *(_test(one.by_key[column.key]) for column in shown)] for one in part] for part in parts]
+    tests = [test for part in parts for one in part for test in one.by_key.values()]
+    notes = [f"{reason}: {told}." for reason, told in _REASONS.items() if any(t["reason"] == reason for t in tests)]
+    if any(test["apart"] and not test["reason"] for test in tests):
+        notes.append("left out: samples that both rows have, but not with the same content or lists of the teacher.")
+    header = ["", *(column.heading for column in shown)]
+    return Grid(f"{title}: percent, p, samples won/tied/lost", header, rows, notes)
+
+
+def columns_of(content: Mapping[str, Any]) -> list[Column]:
+    """The columns of a comparison's tables and figures; arguments as for `grids`."""
+    return columns(content["titles"], (part["metrics"] for row in content["rows"] for part in row["subsets"]))
 
 
 def _subsets(content: Mapping[str, Any]) -> list[str]:
@@ -123,8 +155,9 @@ def _cell(metric: Mapping[str, Any]) -> str:
 
 def _test(test: Mapping[str, Any]) -> str:
     if test["difference"] is None:
-        return "-"
+        return test["reason"] or "-"
     low, high, p = 100 * test["low"], 100 * test["high"], test["p_value"]
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     counts = f"{test['wins']}/{test['ties']}/{test['losses']}"
-    return f"{100 * test['difference']:+.1f} [{low:+.1f}, {high:+.1f}]\n{chance}, {counts}"
+    left = f", {test['apart']} left out" if test["apart"] else ""
+    return f"{100 * test['difference']:+.1f} [{low:+.1f}, {high:+.1f}]\n{chance}, {counts}{left}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,13 +112,14 @@ class Resolved:
     aligner: Configured | None
     """None where only the base student is evaluated."""
     retriever: Configured | None
-    metrics: tuple[Configured, ...]
+    metrics: Mapping[str, Configured]
+    """By key: the name, or where it occurs several times `name:option=value` with the options that are not default."""
 
     def chosen(self) -> Iterable[Configured]:
         """All components of the run."""
         yield from (self.task, self.teacher, self.strategy)
         yield from (one for one in (self.aligner, self.retriever) if one is not None)
-        yield from self.metrics
+        yield from self.metrics.values()
 
     def decisive(self) -> dict[str, Any]:
         """The config without what changes no result: name, place, device, batch sizes and the like."""
@@ -124,7 +127,7 @@ class Resolved:
         for key in _COMPONENTS:
             one = getattr(self, key)
             plain[key] = None if one is None else {"name": one.name, **decisive(one.config)}
-        return {**plain, "metrics": [{"name": metric.name, **decisive(metric.config)} for metric in self.metrics]}
+        return {**plain, "metrics": [{"name": m.name, **decisive(m.config)} for m in self.metrics.values()]}
 
     def dump(self) -> dict[str, Any]:
         """The whole config as plain data: `mint run --config` accepts it and makes the same run again."""
@@ -132,7 +135,7 @@ class Resolved:
         for key in _COMPONENTS:
             one = getattr(self, key)
             plain[key] = None if one is None else {"name": one.name, **one.record["config"]}
-        plain["metrics"] = [{"name": m.name, **m.record["config"]} for m in self.metrics]
+        plain["metrics"] = [{"name": m.name, **m.record["config"]} for m in self.metrics.values()]
         return plain
 
 
@@ -197,8 +200,28 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         strategy=configured("strategy", config.strategy, components),
         aligner=configured("aligner", config.aligner, components) if config.aligner else None,
         retriever=retriever,
-        metrics=tuple(configured("metric", metric, components) for metric in config.metrics),
+        metrics=_by_key([configured("metric", metric, components) for metric in config.metrics]),
     )
+
+
+def _by_key(metrics: Sequence[Configured]) -> dict[str, Configured]:
+    """The metrics by what files call them: the name, or where it occurs several times `name:option=value`.
+
+    Only options that differ from their defaults stand in a key.
+
+    Raises:
+        ConfigError: A metric stands there twice with the same options.
+    """
+    count = Counter(metric.name for metric in metrics)
+    keyed: dict[str, Configured] = {}
+    for metric in metrics:
+        options = metric.config.model_dump(mode="json", exclude_defaults=True) if count[metric.name] > 1 else {}
+        given = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items())
+        key = metric.name + (f":{','.join(given)}" if options else "")
+        if key in keyed:
+            raise ConfigError(f"The metric '{key}' is there twice with the same options; take one out.")
+        keyed[key] = metric
+    return keyed
 
 
 def check_retrieval(wanted: RetrievalConfig, predict: PredictConfig, retriever: Configured | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mint_core.errors import DataError
+from mint_core.files import digest_of
 from mint_core.types import Sample, Split
 
 ALL, SEEN, UNSEEN = "all", "seen", "unseen"
@@ -20,6 +21,8 @@ class Member:
     cohort: str | None
     seen: bool
     """Whether its label occurs on a labelled training sample."""
+    content: str = ""
+    """Digest of what is judged: text, image, label and group. Samples of one id in two runs need not be the same."""
 
 
 def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> list[Sample]:
@@ -52,7 +55,11 @@ def members(samples: Sequence[Sample], train: Sequence[Sample]) -> dict[str, Mem
         train: The training split; samples without a label make no label seen.
     """
     known = {sample.label for sample in train if sample.label is not None}
-    return {sample.id: Member(sample.group, sample.cohort, sample.label in known) for sample in samples}
+    return {s.id: Member(s.group, s.cohort, s.label in known, _content(s)) for s in samples}
+
+
+def _content(sample: Sample) -> str:
+    return digest_of([sample.text, sample.image.key if sample.image else None, sample.label, sample.group])
 
 
 def subsets(of: Mapping[str, Member]) -> dict[str, list[str]]:

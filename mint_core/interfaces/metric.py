@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
 from mint_core.types import LabelSpace, Prediction
@@ -36,6 +37,8 @@ class Metric(Component[ComponentConfig]):
     """
 
     kind = "metric"
+    reads_teacher: ClassVar[bool] = False
+    """Whether it reads `top` or `bottom`: its values of two runs are compared only where these lists are equal."""
 
     @abstractmethod
     def score(self, sample: EvaluationSample) -> float | None:

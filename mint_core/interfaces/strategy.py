@@ -19,6 +19,7 @@ class PreferenceStrategy(Component[ComponentConfig]):
         4. `top` and `bottom` are disjoint, and `top` contains a known true label.
         5. The constructor refuses sizes that the label space cannot hold.
         6. Weights, where there are any, are one per response, none below 0, and sum to 1 (1e-4).
+        7. All groups of one sample have first chosen responses of one length: a prompt asks for one number of labels.
 
     Raises:
         ConfigError: The options do not fit the label space, for example k + q is larger.

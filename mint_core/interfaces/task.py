@@ -43,6 +43,9 @@ class Unreadable:
 class TaskConfig(ComponentConfig):
     """The options that every task has."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"data"})
+    """The samples count by their content, wherever they lie."""
+
     source: str = Field("simulated", description="Data source: one of the task's readers.")
     data: Path | None = Field(None, description="Folder or file that the source reads; unused by `simulated`.")
     n: int | None = Field(None, ge=1, description="Labels that the student lists (N); null = the task's default.")

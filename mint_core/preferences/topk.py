@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,7 @@ class TopK(PreferenceStrategy):
         ConfigError: k + q is larger than the label space.
     """
 
+    Config: ClassVar[type[Any]] = TopKConfig
     config: TopKConfig
 
     def __init__(self, config: Any = None, context: Context | None = None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mint_core.report.table import sections, titles
+from mint_core.report.table import columns_of, how_asked, sections
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ def render_report(page: Page) -> str:
     return environment.get_template("report.html.jinja").render(
         page=page,
         metrics=page.metrics,
-        titles=titles(page.metrics),
+        columns=columns_of(page.metrics),
+        asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,

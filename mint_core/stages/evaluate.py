@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from mint_core.config import decisive
 from mint_core.evaluation.evaluate import evaluate
 from mint_core.files import read_json, storage_errors, write_json
 from mint_core.interfaces import EvaluationSample
@@ -17,6 +18,9 @@ from mint_core.stages.predict import read_predictions
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.types import Prediction, Ranking
+
+LAYOUT = 2
+"""Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 
 
 class Evaluate(Stage):
@@ -32,8 +36,10 @@ class Evaluate(Stage):
             **run.task_identity(),
             **({"fusion": fusion_identity(run)} if run.resolved.retriever else {}),
             "strategy": run.resolved.strategy.identity(),
-            "metrics": [metric.identity() for metric in run.resolved.metrics],
+            "metrics": {key: metric.identity() for key, metric in run.resolved.metrics.items()},
+            "predict": decisive(config.predict),
             "evaluate": config.evaluate.model_dump(mode="json"),
+            "layout": LAYOUT,
             "seed": config.seed,
         }
 
@@ -73,7 +79,10 @@ class Evaluate(Stage):
             "source": run.data.source,
             "teacher_top_1": teacher["top_1"],
             **retrieved.facts,
-            "rules": {metric.title(run.n): metric.rule() for metric in metrics},
+            "asked": {**run.made["predict"].facts["who"], **config.predict.model_dump(include={"shots", "reason"})},
+            "titles": {key: metric.title(run.n) for key, metric in metrics.items()},
+            "rules": {key: metric.rule() for key, metric in metrics.items()},
+            "reads_teacher": [key for key, metric in metrics.items() if metric.reads_teacher],
             **scores.plain(),
         }
         with storage_errors(out):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -85,5 +86,8 @@ def read_preferences(path: Path) -> list[PreferenceGroup]:
 
 
 def write_per_sample(path: Path, records: Sequence[dict[str, object]]) -> None:
-    """Per-sample metric values."""
-    pq.write_table(pa.Table.from_pylist(list(records)), path)
+    """Per-sample values; those of the metrics, by key, are one column."""
+    keys = dict.fromkeys(key for record in records for key in cast(Mapping[str, object], record["metrics"]))
+    fields = pa.Table.from_pylist([{key: value for key, value in one.items() if key != "metrics"} for one in records])
+    values = pa.array([record["metrics"] for record in records], pa.struct([(key, pa.float64()) for key in keys]))
+    pq.write_table(fields.append_column("metrics", values), path)

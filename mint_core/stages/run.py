@@ -96,9 +96,9 @@ class Run:
         return cast(PreferenceStrategy, self.resolved.strategy.make(Context(self.data.labels, self.n)))
 
     @cached_property
-    def metrics(self) -> list[Metric]:
-        """The metrics, in the order of the table."""
-        return [cast(Metric, metric.make()) for metric in self.resolved.metrics]
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics by key, in the order of the table."""
+        return {key: cast(Metric, metric.make()) for key, metric in self.resolved.metrics.items()}
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -161,7 +161,7 @@ class Run:
 
     def task_identity(self) -> dict[str, Any]:
         """What decides the prompts: the task, its data, and N."""
-        return {"task": self.resolved.task.record, "data": self.data_fingerprint, "n": self.n}
+        return {"task": self.resolved.task.identity(), "data": self.data_fingerprint, "n": self.n}
 
     def groups_of(self, rankings: Mapping[str, Ranking]) -> list[PreferenceGroup]:
         """The preference groups of the training split.

@@ -135,6 +135,15 @@ def strategy_6_weights(component: type[PreferenceStrategy]) -> None:
                     _require(not weights or abs(sum(weights) - 1) < 1e-4, "strategy 6", "weights do not sum to 1")
 
 
+def strategy_7_one_length(component: type[PreferenceStrategy]) -> None:
+    """Clause 7: the groups of one sample ask for lists of one length."""
+    for seed in range(20):
+        for truth in (None, *_LABELS.names):
+            groups = _strategy(component).groups(ranking(_LABELS, seed), truth)
+            lengths = {len(group.chosen[0]) for group in groups}
+            _require(len(lengths) < 2, "strategy 7", f"first chosen responses of {sorted(lengths)} labels")
+
+
 _RESPONSES: tuple[tuple[str, ...], ...] = ((), ("Colon",), ("Colon", "Liver"), ("Liver", "Colon"), ("Nothing", "Else"))
 
 
@@ -182,7 +191,13 @@ def retriever_3_4_labels(retriever: Retriever, samples: list[Sample], labels: La
 Check = Callable[..., None]
 TASK_CHECKS: tuple[Check, ...] = (task_1_samples, task_3_deterministic, task_4_prompts, task_5_header)
 TEACHER_CHECKS: tuple[Check, ...] = (teacher_1_2_log_probs, teacher_3_independent_rows)
-STRATEGY_CHECKS: tuple[Check, ...] = (strategy_1_2_groups, strategy_3_4_truth, strategy_5_sizes, strategy_6_weights)
+STRATEGY_CHECKS: tuple[Check, ...] = (
+    strategy_1_2_groups,
+    strategy_3_4_truth,
+    strategy_5_sizes,
+    strategy_6_weights,
+    strategy_7_one_length,
+)
 METRIC_CHECKS: tuple[Check, ...] = (metric_1_range, metric_2_deterministic, metric_4_title)
 RETRIEVER_CHECKS: tuple[Check, ...] = (retriever_1_answers, retriever_2_blind, retriever_3_4_labels)
 """Each takes a retriever after `build`, samples and the label space."""

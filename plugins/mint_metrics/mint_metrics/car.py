@@ -32,6 +32,7 @@ class CAR(Metric):
 
     name = "car"
     version = "1"
+    reads_teacher = True
 
     class Config(ComponentConfig):
         """Options of `car`."""

@@ -59,8 +59,8 @@ def test_a_small_run_on_the_embedded_default_learns(tmp_path: Path) -> None:
     )
     rows = {row["variant"]: row for row in result.metrics["rows"]}
     assert result.metrics["simulated"]
-    assert rows["teacher"]["Top-1"]["mean"] > 0.85
-    assert rows["aligned"]["CAR"]["low"] > rows["base"]["CAR"]["high"]
-    assert rows["aligned"]["CAR"]["low"] > rows["aligned-shuffled"]["CAR"]["high"]
+    assert rows["teacher"]["metrics"]["top-1"]["mean"] > 0.85
+    assert rows["aligned"]["metrics"]["car"]["low"] > rows["base"]["metrics"]["car"]["high"]
+    assert rows["aligned"]["metrics"]["car"]["low"] > rows["aligned-shuffled"]["metrics"]["car"]["high"]
     assert "simulated" in (result.path / "report.html").read_text().lower()
     assert "simulated" in (result.path / "adapter" / "README.md").read_text().lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ FileSource = Literal["phenopackets", "gmdb", "csv", "jsonl"]
 
 class RareDiseaseOptions(TaskConfig):
     """What the task, or one of its readers, can be told."""
+
+    neutral: ClassVar[frozenset[str]] = TaskConfig.neutral | {"external", "image_folder"}
 
     source: str = Field("simulated", description="Data source: simulated, phenopackets, gmdb, csv or jsonl.")
     train_prompt: Literal["short", "full"] = Field(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from mint_core.comparison.rows import Row, check_pairs, check_rows, parse_seeds
+from mint_core.comparison.rows import Pair, Row, check_pairs, check_rows, parse_seeds
 from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
 from mint_core.files import digest_of
@@ -40,7 +40,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Schedule:
     """A comparison before it starts."""
 
     kind: str
@@ -57,7 +57,7 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     """In the order of the rows."""
     baseline_runs: tuple[PlannedRun, ...]
-    pairs: tuple[tuple[str, str], ...] = ()
+    pairs: tuple[Pair, ...] = ()
     """Rows that are tested against each other, beside every row against the one before."""
 
     def in_order(self) -> list[PlannedRun]:
@@ -70,7 +70,7 @@ class Plan:
         return sorted(self.runs, key=depth)
 
 
-def plan(
+def schedule(
     kind: str,
     layer: Mapping[str, Any],
     rows: Sequence[Row],
@@ -78,8 +78,8 @@ def plan(
     seeds: str | int | Sequence[int],
     baselines: Sequence[Row],
     components: Registry,
-    pairs: Sequence[tuple[str, str]] = (),
-) -> Plan:
+    pairs: Sequence[Pair] = (),
+) -> Schedule:
     """Resolves every row with every seed.
 
     Args:
@@ -125,7 +125,7 @@ def plan(
         [*rows, *baselines],
         [run.row for run in runs if run.resolved.retriever and run.resolved.retriever.ranks_labels],
     )
-    return Plan(
+    return Schedule(
         kind=kind,
         path=path,
         store=Store(first.config.out),
