@@ -13,7 +13,7 @@ from mint_core.comparison.rows import parse_row
 from mint_core.config import merge, resolve
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentResult, TrainingPhase
-from mint_core.planning.plan import make_schedule
+from mint_core.planning.plan import make_plan
 from mint_core.plugins import registry
 from mint_core.types import PreferenceGroup
 from tests.tiny_students import build
@@ -113,7 +113,7 @@ def toy(install_plugin, tmp_path: Path, student: Path, monkeypatch: pytest.Monke
 
 
 def planned(toy: dict, aligner: dict, **options):
-    return make_schedule(resolve(merge(toy, {"aligner": aligner}), registry()), **options)
+    return make_plan(resolve(merge(toy, {"aligner": aligner}), registry()), **options)
 
 
 def test_what_an_aligner_need_not_say() -> None:

@@ -20,7 +20,7 @@ from mint_core.interfaces import AlignmentJob
 from mint_core.observer import Observer
 from mint_core.planning.activations import _Saved, count_activations
 from mint_core.planning.lengths import GroupLengths, PromptLengths, prompt_lengths
-from mint_core.planning.plan import Plan, make_schedule
+from mint_core.planning.plan import Plan, make_plan
 from mint_core.planning.tokens import count
 from mint_core.plugins import registry
 from mint_core.stages.outputs import read_preferences
@@ -75,7 +75,7 @@ def toy(install_plugin, tmp_path: Path, students, monkeypatch: pytest.MonkeyPatc
 
 
 def planned(toy: dict, change: dict | None = None, **options) -> Plan:
-    return make_schedule(resolve(merge(toy, change or {}), registry()), **options)
+    return make_plan(resolve(merge(toy, change or {}), registry()), **options)
 
 
 def write(toy: dict) -> Path:

@@ -413,7 +413,7 @@ def test_a_rejected_list_that_is_longer_than_an_answer_leaves_less_to_the_passag
     toy, student: Path, loaded, tmp_path: Path
 ) -> None:
     """N = 1, q = 5, in a context that both passages and an answer would fill to the last token."""
-    from mint_core.planning.plan import make_schedule
+    from mint_core.planning.plan import make_plan
 
     labels = ("Adrenal gland", "Bile duct", "Colon", "Kidney", "Liver", "Skin")
 
@@ -438,7 +438,7 @@ def test_a_rejected_list_that_is_longer_than_an_answer_leaves_less_to_the_passag
         "task": {"n": 1}, "strategy": {"name": "listwise", "k": 1, "q": 5}, "student": {"model": str(narrow)},
         "retrieval": {"train": True},
     }  # fmt: skip
-    plan = make_schedule(resolve(merge(toy, change), registry()))
+    plan = make_plan(resolve(merge(toy, change), registry()))
     assert longest(1) < plan.lengths.row.max <= limit
     result = mint_core.run(merge(toy, change), until="align")
     passages = facts(result.path, "align")["retrieval"]
