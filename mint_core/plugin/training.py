@@ -1,5 +1,6 @@
 """What authors of aligners may import of the training engine; importing it imports torch."""
 
+from mint_core.aligners.checkpoints import usable_checkpoint
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.trainer import (
     Guard,
@@ -34,4 +35,5 @@ __all__ = [
     "result",
     "save",
     "target_modules",
+    "usable_checkpoint",
 ]
