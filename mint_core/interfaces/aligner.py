@@ -152,7 +152,7 @@ class Aligner(Component[ComponentConfig]):
         """
 
     def check(self, job: AlignmentJob) -> None:
-        """Refuses what it cannot train, before anything is computed; also for `mint plan`.
+        """Refuses what it cannot train. `mint plan` calls it, and `align` should before it computes anything.
 
         Args:
             job: Its student may be without weights.
