@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from mint_core.interfaces import Student
+    from tests.servers import Server
 
 
 @pytest.fixture
@@ -107,3 +109,25 @@ def _load(folder: Path) -> Student:
     from mint_core.students.load import load_student
 
     return load_student(StudentConfig(model=str(folder), device="cpu"))
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+    """Starts servers, and stops them after the test."""
+    from mint_core.answering import endpoint
+    from tests.servers import Server
+
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    servers = []
+
+    def start(*script: object) -> Server:
+        server = Server(*script)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.released.set()
+        server.shutdown()
+        server.server_close()

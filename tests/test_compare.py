@@ -20,6 +20,7 @@ from mint_core.comparison.values import Columns, RowValues
 from mint_core.errors import ConfigError, StorageError
 from mint_core.files import digest_of_path
 from mint_core.runs.folder import RunFolder
+from tests.servers import LIST, says
 from tests.tiny_students import build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -321,6 +322,12 @@ def test_short_forms_of_rows_by_hand() -> None:
         "soft", {"aligner": {"name": "orpo", "weight": 0.1}, "strategy": {"k": 5}}
     )
     assert parse_row("rag=base:retriever.name=hpo") == Row("rag", {"aligner": None, "retriever": {"name": "hpo"}})
+    where = (
+        "predict.engine=endpoint,predict.endpoint.url=http://localhost:8000/v1?a=b,predict.endpoint.model=org/NAME:8b"
+    )
+    assert parse_row(f"asked=base:{where}").overlay["predict"] == {
+        "engine": "endpoint", "endpoint": {"url": "http://localhost:8000/v1?a=b", "model": "org/NAME:8b"},
+    }  # fmt: skip
     assert parse_ratios(["10/15"]) == [Row("10/15", {"strategy": {"k": 10, "q": 15}})]
     assert parse_ratios("10/15") == parse_ratios(["10/15"])
     assert Row("10/15", {}).folder == "10-15"
@@ -385,6 +392,112 @@ def test_rows_are_compared_on_the_samples_that_both_have() -> None:
     assert (test["difference"], test["n"]) == (-1.0, 1)
     lost = found[2]["subsets"][0]["against"]["metrics"]["m"]
     assert (lost["difference"], lost["reason"]) == (None, "other samples")
+
+
+def test_rows_are_paired_on_equal_samples_alone(toy, mint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids alone say nothing: another k and q ask CAR for other labels, another seed of a task draws other patients."""
+    monkeypatch.setenv("COLUMNS", "250")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(toy))
+    rows = ["narrow=base:strategy.k=1,strategy.q=1", "others=base:task.secret=ANOTHER-COHORT"]
+    flags = [flag for row in rows for flag in ("--row", row)]
+    answer = mint("compare", "-c", tmp_path / "c.yaml", "--aligners", "base", *flags, "--pair", "teacher,others")
+    assert answer.code == 0, answer.err
+    content = json.loads((tmp_path / "runs" / "c" / "compare.json").read_text())
+    narrow, others = (row["subsets"][0]["against"]["metrics"] for row in content["rows"][1:3])
+    assert (narrow["car"]["difference"], narrow["car"]["reason"]) == (None, "other lists of the teacher")
+    assert (narrow["top-1"]["difference"], narrow["top-1"]["n"], narrow["top-1"]["reason"]) == (0.0, 6, None)
+    assert {test["reason"] for test in others.values()} == {"other samples"}
+    assert {test["difference"] for test in others.values()} == {None}
+    assert {test["reason"] for test in content["pairs"][0]["metrics"].values()} == {"other samples"}
+    for shown in (answer.out, (tmp_path / "runs" / "c" / "compare.md").read_text()):
+        assert "other lists of the teacher: the metric reads the teacher's lists" in shown
+        assert "other samples: no sample of one row is in the other" in shown
+    lines = pq.read_table(tmp_path / "runs" / "c" / "samples.parquet").to_pylist()
+    contents, lists = ({row: {one[key] for one in lines if one["row"] == row} for row in ("base", "narrow", "others")}
+                       for key in ("content", "lists"))  # fmt: skip
+    assert contents["base"] == contents["narrow"]
+    assert contents["base"].isdisjoint(contents["others"])
+    assert lists["base"].isdisjoint(lists["narrow"])
+
+
+def test_samples_of_other_content_are_left_out_by_hand() -> None:
+    """Sample 2 is another one in the second row, and sample 3 has other lists there: M has n = 2, C reads 1 alone."""
+    both = Columns({"m": "M", "c": "C"}, {"m": "", "c": ""}, frozenset({"c"}))
+
+    def of(name: str, value: float, **digests: dict) -> RowValues:
+        records = {
+            i: {**record(i, None), "metrics": {"m": value, "c": value}, **digests.get(f"s{i}", {})} for i in "123"
+        }
+        return RowValues(name, "student", (name,), {None: records})
+
+    rows = [of("a", 0.0), of("b", 1.0, s2={"content": "x"}, s3={"lists": "y"})]
+    tests = summarise(rows, both, HOW)[1]["subsets"][0]["against"]["metrics"]
+    assert [(tests[key]["n"], tests[key]["apart"], tests[key]["reason"]) for key in "mc"] == [
+        (2, 1, None),
+        (1, 2, None),
+    ]
+    content = {
+        "kind": "compare", "simulated": False, "split": "test", "seeds": [0], "confidence": 0.95,
+        "titles": both.titles, "rules": both.rules, "rows": summarise(rows, both, HOW),
+    }  # fmt: skip
+    grid = grids(content)[1]
+    assert [cell.rpartition(", ")[2] for cell in grid.parts[0][0][1:]] == ["1 left out", "2 left out"]
+    assert grid.notes == [
+        "left out: samples that both rows have, but not with the same content or lists of the teacher."
+    ]
+
+
+ASKED = "predict.engine=endpoint,predict.decode=free"
+
+
+def test_a_row_of_a_model_that_is_only_asked(toy, mint, tmp_path: Path, monkeypatch, serve) -> None:
+    """A model on a server stands beside ordinary rows, and the tables say how it was asked."""
+    monkeypatch.setenv("COLUMNS", "250")
+    server = serve(says("Let me think.\n" + LIST))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(toy))
+    where = f"predict.endpoint.url={server.url}?key=hidden,predict.endpoint.model=big-model"
+    flags = ["--row", f"asked=base:{ASKED},{where}"]
+    flags += ["--row", f"reasons=base:{ASKED},{where},predict.shots=1,predict.reason=true"]
+    answer = mint("compare", "-c", tmp_path / "c.yaml", "--aligners", "base,orpo", "--seeds", "1", *flags)
+    assert answer.code == 0, answer.err
+    path = tmp_path / "runs" / "c"
+    rows = {row["name"]: row for row in json.loads((path / "compare.json").read_text())["rows"]}
+    place = f"{server.url}/chat/completions"
+    shown = {"engine": "endpoint", "endpoint": place, "model": "big-model"}
+    assert rows["asked"]["asked"] == {**shown, "shots": 0, "reason": False}
+    assert rows["orpo"]["asked"] == {"engine": "transformers", "shots": 0, "reason": False}
+    assert {request["model"] for _, request in server.requests} == {"big-model"}
+    assert len(server.requests) == 12  # six test samples, two rows
+    assert rows["asked"]["subsets"][0]["metrics"]["top-n"]["n"] == 6
+    assert rows["asked"]["subsets"][0]["against"]["metrics"]["car"]["n"] == 6
+    # what stands before the list breaks the format, unless it was asked for
+    assert [rows[name]["subsets"][0]["metrics"]["hfa"]["mean"] for name in ("asked", "reasons")] == [0.0, 1.0]
+    plain = f"asked: asked: model big-model at {place}"
+    long = (
+        f"reasons: asked: model big-model at {place}, one solved example, "
+        "reasons before the list (the last list counts, for HFA too)"
+    )
+    for page in (answer.out, (path / "compare.md").read_text()):
+        assert long in page
+        assert plain in [line.strip() for line in page.splitlines()]
+        assert "orpo: asked" not in page
+    report = (path / "reasons" / "report.html").read_text()
+    assert f"The student was {long.removeprefix('reasons: ')}." in report
+    for file in (path / "compare.md", *(path / "reasons" / name for name in ("report.html", "metrics.json"))):
+        assert "hidden" not in file.read_text(), file
+    assert "was asked:" not in (path / "orpo-seed0" / "report.html").read_text()
+
+
+def test_a_metric_with_two_titles_has_two_columns() -> None:
+    """Top-5 of one row is not Top-10 of another, although the metric has one name."""
+    runs = [
+        {"titles": {"top-n": f"Top-{n}", "hfa": "HFA"}, "rules": {"top-n": "t", "hfa": "h"}, "reads_teacher": []}
+        for n in (5, 10)
+    ]
+    found = Columns.of(runs)
+    assert found.titles == {"top-n (Top-5)": "Top-5", "hfa": "HFA", "top-n (Top-10)": "Top-10"}
+    records = {"1": {**record("1", None), "metrics": {"top-n": 1.0, "hfa": 0.0}}}
+    assert found.keyed(records, runs[1]["titles"])["1"]["metrics"] == {"top-n (Top-10)": 1.0, "hfa": 0.0}
 
 
 def test_names_in_brackets_stay_what_they_are() -> None:

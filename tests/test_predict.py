@@ -623,24 +623,6 @@ def of_note(request) -> tuple[int, str]:
 
 
 @pytest.fixture
-def serve(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    servers = []
-
-    def start(*script) -> Server:
-        server = Server(*script)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.released.set()
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
 def ask(predict):
     def call(server: Server, *options: object, **other):
         return predict("--endpoint", server.url, "--model", "m", *options, **other)

@@ -46,7 +46,6 @@ class TrainingConfig(ComponentConfig):
 
     neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to"})
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to"})
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
     epochs: float | None = Field(None, gt=0, description="Passes over the preference groups.")
     learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")

@@ -22,7 +22,7 @@ from rich.progress import (
 from mint_core.observer import Observer
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from mint_core.runs.pipeline import RunResult
 
@@ -103,7 +103,7 @@ class Terminal(Observer):
             self.task = None
         self.message(f"{name:<9} done in {seconds:.1f} s")
 
-    def print_tables(self, tables: Sequence[Table]) -> None:
+    def print_tables(self, tables: Sequence[RenderableType]) -> None:
         """Prints tables on stdout, as wide as they are where no terminal limits them."""
         out = self.out if self.out.is_terminal else Console(highlight=False, width=250)
         for table in tables:

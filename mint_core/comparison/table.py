@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.report.table import Column, cell, columns, how_asked
@@ -38,8 +40,8 @@ def grids(content: Mapping[str, Any]) -> list[Grid]:
     return found + [grid for grid in (_differences(content), _pairs(content)) if any(grid.parts)]
 
 
-def tables(content: Mapping[str, Any]) -> list[Table]:
-    """The tables that a comparison ends with; arguments as above."""
+def tables(content: Mapping[str, Any]) -> list[Group]:
+    """The tables that a comparison ends with, each with its notes; arguments as above."""
     shown = []
     for grid in grids(content):
         table = Table(title=escape(grid.title), title_justify="left")
@@ -49,8 +51,7 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
             for row in part:
                 table.add_row(*map(escape, row))
             table.add_section()
-        table.caption, table.caption_justify = escape("\n".join(grid.notes)) or None, "left"
-        shown.append(table)
+        shown.append(Group(table, *map(Text, grid.notes)))
     return shown
 
 

@@ -116,9 +116,11 @@ class RunFolder:
         with storage_errors(self.path):
             shutil.rmtree(out)  # an interrupted attempt may have left something
             out.mkdir()
-            for name in found.outputs:
+            for name, digest in found.outputs.items():
                 source = other.path / name
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, out / name)
+                if digest_of_path(out / name) != digest:  # the other run is at work, and replaces it
+                    return None
         return self.commit(
             stage, key, found.inputs, seconds=found.seconds, peak=found.peak_memory_bytes, facts=found.facts
         )

@@ -17,6 +17,7 @@ from mint_core.stages.outputs import ADAPTER, HISTORY
 from mint_core.stages.prompts import passages_identity, training_prompts
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
+from mint_core.students.control import check_labels
 from mint_core.students.load import load_student
 
 
@@ -45,6 +46,7 @@ class Align(Stage):
         groups = run.preferences()
         _ = run.retriever  # a fault of its knowledge must come to light before hours of training
         student = load_student(run.resolved.config.student, run.student_path)
+        check_labels(run.data.labels, student.processor)
         asked = training_prompts(run, student, groups)
         aligner = cast(Aligner, cast(Configured, run.resolved.aligner).make(run.context()))
 

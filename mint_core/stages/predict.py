@@ -18,7 +18,7 @@ from mint_core.answering.engines import Who, open_engine
 from mint_core.answering.scores import ScoreTable, ScoreWriter, retriever_scores
 from mint_core.config import decisive
 from mint_core.errors import DataError
-from mint_core.files import read_lines, storage_errors, write_line
+from mint_core.files import digest_of, read_lines, storage_errors, write_line
 from mint_core.interfaces import Unreadable
 from mint_core.stages.outputs import ADAPTER, PREDICTIONS, SCORES
 from mint_core.stages.prompts import example, passages_identity
@@ -49,7 +49,7 @@ class Predict(Stage):
         return {
             **run.task_identity(),
             **who,
-            "samples": [sample.id for sample in (*run.reported, *run.validation)],
+            "samples": digest_of([sample.id for sample in (*run.reported, *run.validation)]),
             "predict": decisive(config),
             "retriever": passages_identity(run) if run.resolved.retriever else None,
             **(shots if config.shots else {}),

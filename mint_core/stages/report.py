@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mint_core.answering.endpoint import shown
 from mint_core.files import read_json, storage_errors
 from mint_core.report.html import Page, render_report
 from mint_core.stages.outputs import HISTORY, METRICS, REPORT
@@ -26,6 +27,9 @@ class Report(Stage):
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
+        config = run.resolved.dump()
+        if config["predict"]["endpoint"]["url"]:
+            config["predict"]["endpoint"]["url"] = shown(config["predict"]["endpoint"]["url"])
         page = Page(
             title=run.path.name,
             metrics=read_json(run.path / METRICS),
@@ -34,7 +38,7 @@ class Report(Stage):
             student=run.embedded.description if run.embedded else None,
             licence=run.data.licence,
             facts=run.data.facts,
-            config=run.resolved.dump(),
+            config=config,
             components=[chosen.record for chosen in run.resolved.chosen()],
         )
         with storage_errors(out):
