@@ -12,7 +12,7 @@ from rich.console import Console
 
 import mint_core
 from mint_core.comparison.compare import make_schedule
-from mint_core.comparison.figures import _figure
+from mint_core.comparison.figures import _figure, draw
 from mint_core.comparison.rows import Row, parse_baseline, parse_ratios, parse_row, parse_seeds
 from mint_core.comparison.summary import summarise
 from mint_core.comparison.table import grids, markdown, tables
@@ -525,6 +525,16 @@ def test_a_bar_stands_beside_its_name_where_another_row_lacks_the_metric() -> No
     assert [bar.get_y() + bar.get_height() / 2 for bar in five.patches] == [0]
     assert [bar.get_y() + bar.get_height() / 2 for bar in ten.patches] == [1]
     assert five.get_ylim() == ten.get_ylim()
+
+
+def test_a_dollar_sign_in_a_name_opens_no_formula(tmp_path: Path) -> None:
+    title, row = r"100 $ of \frac", RowValues(r"$\frac$", "student", ("a",), {None: {"1": record("1", 1.0)}})
+    content = {
+        "kind": "compare", "simulated": False, "split": "test", "seeds": [0], "confidence": 0.95,
+        "titles": {"m": title}, "rows": summarise([row], M, HOW),
+    }  # fmt: skip
+    draw(content, tmp_path / "c")
+    assert title in (tmp_path / "c.svg").read_text()
 
 
 def test_tables_name_subsets_and_escape_markdown() -> None:

@@ -40,11 +40,13 @@ def draw(content: Mapping[str, Any], path: Path) -> list[Path]:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = _figure(content)
-    FigureCanvasAgg(figure)
     files = [path.with_suffix(".png"), path.with_suffix(".svg")]
-    # Text stays text, so that it can be searched and edited; ids and date do not change from draw to draw.
-    with storage_errors(path), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mint"}):
+    # Text stays text, so that it can be searched and edited, and a dollar sign in a name opens no formula; ids and date
+    # do not change from draw to draw.
+    how = {"svg.fonttype": "none", "svg.hashsalt": "mint", "text.parse_math": False}
+    with storage_errors(path), matplotlib.rc_context(how):
+        figure = _figure(content)
+        FigureCanvasAgg(figure)
         figure.savefig(files[0], dpi=150)
         figure.savefig(files[1], metadata={"Date": None})
     return files

@@ -19,7 +19,7 @@ RAG, HYBRID, HYBRID_FUSED = WITH_RETRIEVER = "rag", "hybrid", "hybrid-fused"
 """Short names of rows with the comparison's retriever."""
 TEACHER, RETRIEVER, CHANCE = (Variant(who).title for who in ("teacher", "retriever", "chance"))
 """Rows that stand in every comparison."""
-_OF_THE_WHOLE = ("name", "out", "align_seed", "evaluate", "metrics")
+_SHARED_KEYS = ("name", "out", "align_seed", "evaluate", "metrics")
 """Keys that must be the same for all rows."""
 _SECTION = ("rows", "seeds", "baselines", "pairs")
 
@@ -41,7 +41,7 @@ class Row:
         if not self.folder:
             raise ConfigError(f"A row needs a name of letters or digits, not '{self.name}'.")
         for key in self.overlay:
-            if key in _OF_THE_WHOLE:
+            if key in _SHARED_KEYS:
                 raise ConfigError(f"Row '{self.name}' sets '{key}', which must be the same for all rows; set it once.")
             if key not in RunConfig.model_fields:
                 raise ConfigError(

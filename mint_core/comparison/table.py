@@ -106,13 +106,17 @@ def _pairs(content: Mapping[str, Any]) -> Grid:
     several = len(_subsets(content)) > 1
     tests = [
         [
-            _Tests(f"{subset}: " * several + f"{pair['first']} - {pair['second']}", pair["metrics"])
+            _Tests(f"{subset}: {_name(pair)}" if several else _name(pair), pair["metrics"])
             for pair in content.get("pairs", ())
             if pair["subset"] == subset
         ]
         for subset in _subsets(content)
     ]
     return _tested("Pairs", content, tests)
+
+
+def _name(pair: Mapping[str, Any]) -> str:
+    return f"{pair['first']} - {pair['second']}"
 
 
 class _Tests(NamedTuple):

@@ -28,7 +28,7 @@ class Estimate:
 def estimate(
     values: Sequence[float | None], groups: Sequence[str | None], *, draws: int, confidence: float, seed: int
 ) -> Estimate:
-    """Mean and percentile bootstrap interval over whole groups: patches of one slide are no independent facts.
+    """Mean and percentile bootstrap interval over whole groups: patches of one slide are not independent.
 
     Args:
         values: One per sample; None = unscored.
