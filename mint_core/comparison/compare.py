@@ -33,10 +33,13 @@ from mint_core.files import acquire, digest_of, read_json, storage_errors, write
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs.checks import check_sizes
+from mint_core.runs.folder import RunFolder
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
+from mint_core.runs.record import RECORD
 from mint_core.stages.evaluate import evaluation_samples
 from mint_core.stages.outputs import METRICS, SCORES
 from mint_core.stages.run import Run
+from mint_core.stages.stage import Manifest
 from mint_core.types import Prediction, Variant
 
 SEEDS = 3
@@ -218,7 +221,7 @@ class _Results:
         """The first run of every set of rankings."""
         found: dict[str, PlannedRun] = {}
         for run in self.made.runs:
-            found.setdefault(read_json(_path(run) / "stages" / "label.json")["key"], run)
+            found.setdefault(cast(Manifest, RunFolder(_path(run)).manifest("label")).key, run)
         return [
             RowValues(
                 f"{TEACHER} of {run.row.name}" if number else TEACHER,
@@ -289,7 +292,7 @@ def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, A
         "rows": summarise(rows, columns, how),
         "pairs": compare_pairs(rows, made.pairs, columns, how),
         "config": _config(made),
-        "versions": read_json(_path(results.first) / "run.json")["versions"],
+        "versions": read_json(_path(results.first) / RECORD)["versions"],
     }
     write_values(made.path / "samples.parquet", rows)
     draw(content, made.path / made.kind)

@@ -18,6 +18,7 @@ from mint_core.files import read_json, storage_errors
 from mint_core.interfaces import Student
 from mint_core.observer import Observer
 from mint_core.plugins import registry
+from mint_core.runs.record import RECORD
 from mint_core.stages.outputs import PREFERENCES
 from mint_core.stages.prompts import training_prompts
 from mint_core.stages.run import Run
@@ -85,7 +86,7 @@ def export_to_trl(folder: Path, out: Path, observer: Observer | None = None) -> 
 
 def _run(folder: Path, observer: Observer) -> Run:
     """The run that made a folder, with its data."""
-    record = folder / "run.json"
+    record = folder / RECORD
     if not record.is_file():
         raise ConfigError(f"{folder} holds no run.json; name a run folder, for example runs/NAME.")
     if not (folder / PREFERENCES).is_file():
