@@ -43,7 +43,7 @@ def draw(content: Mapping[str, Any], path: Path) -> list[Path]:
     files = [path.with_suffix(".png"), path.with_suffix(".svg")]
     # Text stays text, so that it can be searched and edited, and a dollar sign in a name opens no formula; ids and date
     # do not change from draw to draw.
-    how = {"svg.fonttype": "none", "svg.hashsalt": "mint", "text.parse_math": False}
+    how: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "mint", "text.parse_math": False}
     with storage_errors(path), matplotlib.rc_context(how):
         figure = _figure(content)
         FigureCanvasAgg(figure)
