@@ -21,6 +21,7 @@ from mint_core.errors import (
     did_you_mean,
 )
 from mint_core.files import digest_of, digest_of_path, storage_errors
+from mint_core.folds import classifier_log_probs, group_folds, log_softmax
 from mint_core.hookspecs import hookimpl
 from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
@@ -45,10 +46,12 @@ from mint_core.interfaces import (
     Unreadable,
 )
 from mint_core.names import KNOWN, RECOGNISED, best_matches, ratio, recognise
+from mint_core.ontology import hpo
 from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
 from mint_core.students.prompts import render_prompt, write_response
+from mint_core.tables import file_below, ragged, read_text, split_rows
 from mint_core.types import (
     SPLITS,
     ImageRef,
@@ -124,22 +127,30 @@ __all__ = [
     "best_matches",
     "check_image_header",
     "check_samples",
+    "classifier_log_probs",
     "decoding_pool",
     "did_you_mean",
     "digest_of",
     "digest_of_path",
     "drop_copies",
     "explain_load_failure",
+    "file_below",
     "find_copies",
     "fingerprint",
+    "group_folds",
     "hookimpl",
+    "hpo",
     "hub_commit",
+    "log_softmax",
     "merge",
     "normalise_name",
     "parse_override",
+    "ragged",
     "ratio",
+    "read_text",
     "recognise",
     "render_prompt",
+    "split_rows",
     "squeezed",
     "storage_errors",
     "write_response",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mint_core.plugin import StorageError, TrainingError
+from mint_core.plugin import StorageError, TrainingError, group_folds
 from mint_gestalt.fitting import (
     Fitted,
     Patients,
@@ -147,13 +147,12 @@ def _train(head: Any, features: _Features, plan: Plan, *seed: int) -> list[float
 def _out_of_fold(head: Any, features: _Features, folds: Folds, plan: Plan) -> Tensor | None:
     """Log-probabilities (n, n_labels) of every patient by a head that saw no patient of its group."""
     import torch
-    from sklearn.model_selection import GroupKFold
 
-    parts = min(folds.count, len(set(folds.groups)))
-    if parts < 2:
+    parts = group_folds(folds.groups, folds.count)
+    if not parts:
         return None
     held_out = torch.empty(len(folds.groups), len(plan.weights))
-    for fold, (train, rest) in enumerate(GroupKFold(parts).split(folds.groups, groups=folds.groups)):
+    for fold, (train, rest) in enumerate(parts):
         blind = copy.deepcopy(head)
         _train(blind, features.rows(train), plan, plan.seed, fold + 1)
         with torch.no_grad():

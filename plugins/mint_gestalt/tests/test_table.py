@@ -94,7 +94,7 @@ def test_a_table_may_begin_with_an_empty_line(write):
 
 
 def test_a_note_too_long_for_csv(write):
-    assert "mend the quotes there or, if a note is that long, write the table as .jsonl" in refusal(
+    assert "mend the quotes there or, if a cell is that long, write the table as .jsonl" in refusal(
         write(f"text,label\n{'long ' * 30_000},A\n")
     )
 
@@ -368,7 +368,7 @@ def test_bad_lines(write, line, sentence):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "is empty; it needs one row per patient"),
+        ("", "is empty; it needs a row of column names, and one row per sample"),
         ("id,note,label\na,x,A\n", "has no column 'text'"),
         ("id,text,text,label\na,x,y,A\n", "has two columns 'text'"),
         ('id,text,label\na,"x,A\n', "mend the quotes there"),

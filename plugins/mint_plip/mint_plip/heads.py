@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mint_core.plugin import ImageRef, TrainingError, ahead, decoding_pool
+from mint_core.plugin import ImageRef, TrainingError, ahead, classifier_log_probs, decoding_pool, group_folds
 from mint_plip.encoder import ImageEncoder
 from mint_plip.features import batches, decode
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 SMALL = 10_000_000
 """Entries of a feature matrix below which one thread fits the probe."""
-UNSEEN = 5.0
-"""How far below its least probable seen label (in nats) a label without a training sample is put."""
 
 
 class LinearProbe:
@@ -58,12 +56,7 @@ class LinearProbe:
 
     def log_probs(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Natural logarithms, shape (n, n_labels)."""
-        scores = self._model.decision_function(features)
-        two = scores.ndim == 1  # scikit-learn gives one score for two labels
-        seen = np.stack([np.zeros_like(scores), scores], 1) if two else scores
-        logits = np.repeat(seen.min(1, keepdims=True) - UNSEEN, self._n_labels, axis=1)
-        logits[:, self._seen] = seen
-        return log_softmax(logits)
+        return classifier_log_probs(self._model.decision_function(features), self._seen, self._n_labels)
 
 
 def out_of_fold(
@@ -88,24 +81,14 @@ def out_of_fold(
     Returns:
         None where there are fewer than two groups. Rows whose other folds hold fewer than two labels are uniform.
     """
-    from sklearn.model_selection import GroupKFold
-
-    folds = min(folds, len(set(groups)))
-    if folds < 2:
+    parts = group_folds(groups, folds)
+    if not parts:
         return None
     held_out = np.full((len(labels), n_labels), -math.log(n_labels), np.float32)
-    for train, rest in GroupKFold(folds).split(features, labels, groups):
+    for train, rest in parts:
         if len(np.unique(labels[train])) > 1:
             held_out[rest] = LinearProbe(n_labels, c).fit(features[train], labels[train]).log_probs(features[rest])
     return held_out
-
-
-def log_softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
-    """Row-wise logarithm of the softmax, computed in float64."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max(1, keepdims=True)
-    wide -= np.log(np.exp(wide).sum(1, keepdims=True))
-    return wide.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from mint_core.plugin import ComponentConfig, Context, ContractError, DataError, Sample, Teacher, did_you_mean
+from mint_core.plugin import (
+    ComponentConfig,
+    Context,
+    ContractError,
+    DataError,
+    Sample,
+    Teacher,
+    did_you_mean,
+    log_softmax,
+)
 from mint_plip.clip import EMBEDDED, Clip, load_clip
 from mint_plip.encoder import ImageEncoder, Precision, choose_precision, encode_labels, temperature
 from mint_plip.features import FeatureStore, image_of, storage_dtype, stream_features
-from mint_plip.heads import FineTuned, LinearProbe, fine_tune, log_softmax, out_of_fold
+from mint_plip.heads import FineTuned, LinearProbe, fine_tune, out_of_fold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

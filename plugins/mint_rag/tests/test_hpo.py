@@ -11,6 +11,7 @@ import pytest
 
 from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import Context
+from mint_core.plugin import hpo as the_ontology
 from mint_core.testing import RETRIEVER_CHECKS
 from mint_core.types import LabelSpace, Sample
 from mint_rag import knowledge
@@ -142,7 +143,7 @@ def test_the_score_is_the_formula(hpo) -> None:
 def test_information_is_that_of_hpo3(hpo) -> None:
     known = hpo()._known
     for row in range(0, len(known.term_ids), 997):
-        term = knowledge.ontology().get_hpo_object(f"HP:{known.term_ids[row]:07d}")
+        term = the_ontology().get_hpo_object(f"HP:{known.term_ids[row]:07d}")
         if term.information_content.omim:
             assert known.information[row] == pytest.approx(term.information_content.omim, abs=5e-3)
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
-from mint_core.plugin import ConfigError, DataError, FileImage, check_image_header, did_you_mean
+from mint_core.plugin import (
+    ConfigError,
+    DataError,
+    FileImage,
+    check_image_header,
+    did_you_mean,
+    file_below,
+    ragged,
+    read_text,
+    split_rows,
+)
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 
@@ -60,7 +68,7 @@ def read_table(
         if field not in fields:
             raise ConfigError(f"task.columns: there is no field '{field}'{did_you_mean(field, fields)}.")
     column_of = {**{name: name for name in extra}, **fields, **options.columns}
-    text = _text(path)
+    text = read_text(path, "Table")
     lines = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.startswith("{")
     table = _json_lines(path, text) if lines else _csv(path, text)
     for field, column in options.columns.items():
@@ -87,36 +95,13 @@ def _renamed(row: Row, column_of: Mapping[str, str]) -> Row:
     return Row(row.where, cells, row.problem)
 
 
-def _text(path: Path) -> str:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"Table {path} cannot be read ({error.strerror}); check the path after --data.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"Table {path} is not UTF-8 text; save it as 'CSV UTF-8'.") from error
-    if not text.strip():
-        raise DataError(f"Table {path} is empty; it needs one row per patient.")
-    return text
-
-
 def _csv(path: Path, text: str) -> Table:
     first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max((",", ";", "\t"), key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = []
-    try:
-        numbered = enumerate(reader, 1)
-        columns = next(([name.strip() for name in cells] for _, cells in numbered if any(map(str.strip, cells))), [])
-        _check_columns(path, columns)
-        for number, cells in numbered:
-            if any(cells):
-                rows.append(_fitted(f"{path.name}, row {number}", columns, cells))
-    except csv.Error as error:
-        long = " or, if a note is that long, write the table as .jsonl" if "field limit" in str(error) else ""
-        raise DataError(
-            f"Table {path.name}, near line {reader.line_num}: {error}; mend the quotes there{long}."
-        ) from error
-    return Table(path, frozenset(columns), rows)
+    found = split_rows(path, text, "Table", delimiter)
+    _check_columns(path, found.columns)
+    rows = [_fitted(f"{path.name}, row {number}", found.columns, cells) for number, cells in found.rows]
+    return Table(path, frozenset(found.columns), rows)
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -126,13 +111,9 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def _fitted(where: str, columns: Sequence[str], cells: Sequence[str]) -> Row:
-    if len(cells) < len(columns) or any(cells[len(columns) :]):
-        return Row(
-            where,
-            {},
-            f"{where}: {len(cells)} cells under {len(columns)} column names; quote values that hold the delimiter, and "
-            "fill missing ones with nothing between two delimiters.",
-        )
+    problem = ragged(where, columns, cells)
+    if problem:
+        return Row(where, {}, problem)
     filled = ((column, cell.strip()) for column, cell in zip(columns, cells, strict=False))
     return Row(where, {column: cell for column, cell in filled if cell})
 
@@ -173,20 +154,13 @@ def face_at(row: Row, name: str, root: Path, options: RareDiseaseOptions) -> Fil
     Raises:
         DataError: It lies elsewhere, does not exist, or is no image.
     """
-    relative = name.replace("\\", "/")
-    try:
-        path = (root / relative).resolve()
-        absolute = PurePosixPath(relative).is_absolute() or bool(PureWindowsPath(relative).drive)
-        outside = absolute or not path.is_relative_to(root)
-        missing = not outside and not path.is_file()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{row.where}: the image's path is not a valid path; mend it.") from error
-    if outside:
+    file = file_below(root, name, row.where)
+    if file.outside:
         raise DataError(f"{row.where}: the image lies outside {root.name}; write paths below that folder.")
-    if missing:
+    if file.missing:
         raise DataError(
             f"{row.where}: the image does not exist in {root.name}; check task.image_folder, or empty the cell."
         )
     if options.check_images:
-        check_image_header(path, options.max_pixels)
-    return FileImage(path, max_pixels=options.max_pixels)
+        check_image_header(file.path, options.max_pixels)
+    return FileImage(file.path, max_pixels=options.max_pixels)

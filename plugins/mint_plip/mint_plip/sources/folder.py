@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from mint_core.plugin import (
     IMAGE_SUFFIXES,
@@ -20,6 +20,7 @@ from mint_core.plugin import (
     assign_splits,
     check_image_header,
     did_you_mean,
+    file_below,
     find_copies,
     squeezed,
 )
@@ -133,22 +134,15 @@ def inside(root: Path, row: Row, where: str) -> Path:
     """
     if row.image is None:
         raise DataError(f"{where}: the image is empty; name a file below the data folder.")
-    name = row.image.replace("\\", "/")
-    try:
-        path = (root / name).resolve()
-        absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).drive)
-        outside = absolute or not path.is_relative_to(root)
-        missing = not outside and not path.is_file()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{where}: the image's path is not a valid path; mend it.") from error
-    if outside:
+    file = file_below(root, row.image, where)
+    if file.outside:
         raise DataError(
             f"{where}: image '{row.image}' lies outside the manifest's folder; write paths relative to that folder and "
             "copy files that a link points to."
         )
-    if missing:
+    if file.missing:
         raise DataError(f"{where}: image '{row.image}' does not exist; check the path or delete the row.")
-    return path
+    return file.path
 
 
 def _split(row: Row, where: str) -> Split:

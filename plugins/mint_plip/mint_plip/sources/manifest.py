@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, did_you_mean
+from mint_core.plugin import DataError, did_you_mean, ragged, read_text, split_rows
 from mint_plip.sources.options import TissueOptions
 
 _DELIMITERS = (",", ";", "\t")
@@ -85,24 +85,13 @@ def _check_columns(path: Path, columns: Sequence[str], wanted: Mapping[str, str]
 
 
 def _read_csv(path: Path, wanted: Mapping[str, str]) -> _Table:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"Manifest {path} cannot be read ({error.strerror}); check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"Manifest {path} is not UTF-8 text; save it as 'CSV UTF-8'.") from error
-    if not text.strip():
-        raise DataError(f"Manifest {path} is empty; it needs a row of column names and one row per image.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, wanted), strict=True)
-    rows: list[tuple[int, Sequence[str]]] = []
-    try:
-        columns = [name.strip() for name in next(reader)]
-        for number, cells in enumerate(reader, 2):
-            if any(cells):
-                rows.append((number, _fitted(cells, len(columns), path, number)))
-    except csv.Error as error:
-        raise DataError(f"Manifest {path}, near line {reader.line_num}: {error}; mend the quotes there.") from error
-    return _Table(columns, rows)
+    text = read_text(path, "Manifest")
+    found = split_rows(path, text, "Manifest", _delimiter(text, wanted))
+    for number, cells in found.rows:
+        problem = ragged(f"Manifest {path}, row {number}", found.columns, cells)
+        if problem:
+            raise DataError(problem)
+    return _Table(found.columns, found.rows)
 
 
 def _delimiter(text: str, wanted: Mapping[str, str]) -> str:
@@ -113,15 +102,6 @@ def _delimiter(text: str, wanted: Mapping[str, str]) -> str:
         return len(set(columns) & set(wanted.values())), len(columns)
 
     return max(_DELIMITERS, key=score)
-
-
-def _fitted(cells: Sequence[str], width: int, path: Path, number: int) -> Sequence[str]:
-    if len(cells) < width or any(cells[width:]):
-        raise DataError(
-            f"Manifest {path}, row {number}: {len(cells)} cells under {width} column names; quote values that hold the "
-            "delimiter, and fill missing ones with nothing between two delimiters."
-        )
-    return cells[:width]
 
 
 def _read_parquet(path: Path, wanted: Mapping[str, str]) -> _Table:
