@@ -79,12 +79,12 @@ def write_adapter(student, folder: Path, **options) -> Path:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--engine", "vllm", "--decode", "score"), "--decode score needs --engine transformers"),
-        (("--engine", "vllm", "--decode", "constrained"), "--decode constrained needs --engine transformers"),
+        (("--engine", "vllm", "--decode", "score"), "decode=score needs predict.engine=transformers"),
+        (("--engine", "vllm", "--decode", "constrained"), "decode=constrained needs predict.engine=transformers"),
         (("--engine", "vllm", "--endpoint", "http://localhost/v1", "--model", "m"), "leave one out"),
         (("--engine", "transformers", "--endpoint", "http://localhost/v1", "--model", "m"), "leave one out"),
         (("--vllm", "enforce_eager=true"), "add --engine vllm"),
-        (("--engine", "vllm", "--vllm", "dtype=half"), "--vllm takes no dtype"),
+        (("--engine", "vllm", "--vllm", "dtype=half"), "predict.vllm takes no dtype"),
         (("--engine", "vllm"), "pip install 'mint-core[vllm]'"),
     ],
 )
@@ -233,14 +233,22 @@ IMAGES = """
 import sys
 from pathlib import Path
 from mint_core.config import StudentConfig
+from mint_core.answering.engine import Asking
 from mint_core.answering.vllm import VllmEngine
+from mint_core.config import PredictConfig
+from mint_core.types import LabelSpace
 from tests.test_vllm import prompts
 folder, options = Path(sys.argv[1]), {"enforce_eager": True, **dict.fromkeys(sys.argv[2:], False)}
-engine = VllmEngine(StudentConfig(model=str(folder / "student"), dtype="fp32"), None, folder / "adapter",
-                    shows_images=True, options=options)
-assert engine.whole
-for one in engine.answers("aligned", prompts(folder, images=True), "HEADER:", budget=16, batch_size=3):
-    print("ANSWER", ascii(one.text))
+config = PredictConfig(engine="vllm", vllm=options, max_new_tokens=16, batch_size=3)
+asking = Asking(LabelSpace(("Colon", "Liver")), "HEADER:", 2, 2, config)
+student = StudentConfig(model=str(folder / "student"), dtype="fp32")
+told = []
+engine = VllmEngine(student, None, folder / "adapter", asking, told.append, shows_images=True)
+engine.put_on(folder / "adapter")
+assert not told
+for some in engine.answers("aligned", prompts(folder, images=True)):
+    for one in some:
+        print("ANSWER", ascii(one.text))
 """
 
 

@@ -107,7 +107,7 @@ def predict(**given: Any) -> None:
 
 
 def _check(given: dict[str, Any]) -> None:
-    """What can be refused before anything is imported or read."""
+    """What can be refused before the adapter or a sample is read."""
     if given["adapter"] is None and given["endpoint"] is None:
         raise ConfigError(
             "`mint predict` answers for new samples: give --adapter DIR or --endpoint URL. The stage of a run is "
@@ -125,6 +125,14 @@ def _check(given: dict[str, Any]) -> None:
         raise ConfigError("--model names a model of an --endpoint; the student on this machine is --student.")
     if given["endpoint"] is not None and given["model"] is None:
         raise ConfigError("--endpoint needs --model NAME, the model's name on that server.")
+    from mint_core.config import PredictConfig, check_engine, validated
+
+    config = validated(PredictConfig, _section(given).get("predict", {}), "predict")
+    check_engine(config, aligned=False)
+    if config.engine == "vllm":
+        from mint_core.answering.vllm import check_options
+
+        check_options(config.vllm)
 
 
 def _section(given: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mint_core import processes
 from mint_core.answering.endpoint import check_consent
+from mint_core.answering.vllm import check_options
 from mint_core.interfaces import Aligner
 from mint_core.stages.fused import check_fusion
 from mint_core.stages.prompts import check_example
@@ -30,6 +31,8 @@ def check_sizes(run: Run) -> None:
     check_fusion(run)
     check_example(run)
     predict = run.resolved.config.predict
+    if predict.engine == "vllm":
+        check_options(predict.vllm)
     if predict.engine == "endpoint":
         check_consent(predict.endpoint, run.task.modality)
     strategy = run.strategy
