@@ -16,8 +16,21 @@ from mint_core.errors import DataError
 from mint_core.types import LabelSpace, Prompt
 
 _ROUND = str.maketrans("<>[]", "()()")
-_LOOKS_LIKE_ONE = re.compile(r"<\|[^<>|\s]{1,60}\|>|</?[A-Za-z_][\w:.-]{0,40}>|\[/?[A-Z_]{2,20}\]")
-"""Marks of the usual chat formats, for a model whose tokenizer is not known here."""
+_NAMES = (
+    "s bos eos pad unk cls sep mask start end user assistant system human bot think tool tools sys inst "
+    "image img video audio boi eoi global-img"
+)
+_LOOKS_LIKE_ONE = re.compile(
+    r"<[|\uff5c][^<>|\uff5c]{1,60}[|\uff5c]>"
+    rf"|</?(?:{'|'.join(_NAMES.split())})>"
+    r"|</?(?:[\w.:-]{1,40}[_:-])?(?:turn|token|image|img|utterance|calls?|response|prefix|suffix|middle|start|end)>"
+    r"|<(?:unused|reserved_)\d+>|<row_\d+_col_\d+>|<fake_token_around_image>|<</?SYS>>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|IMG|IMG_BREAK|IMG_END|PREFIX|SUFFIX"
+    r"|MIDDLE|THINK|ARGS|CALL_ID|CLS|SEP|PAD|MASK|UNK|BOS|EOS|gMASK)\]",
+    re.IGNORECASE,
+)
+"""Marks of the usual chat formats, for a model whose tokenizer is not known here. No word in brackets counts that a
+task writes itself (`1. <disease>`, `<passages>`) or that a note uses for what was taken out of it (`[NAME]`)."""
 _KNOWN: WeakKeyDictionary[Any, re.Pattern[str]] = WeakKeyDictionary()
 
 
