@@ -19,8 +19,7 @@ from mint_core.interfaces import Student, Unreadable
 from mint_core.students.adapter import in_vision, load_adapter
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import EncodedPrompt, StudentCounter, check_length, encode_prompt
-from mint_core.students.load import explain_load_failure, hub_commit
-from mint_core.students.outline import load_outline
+from mint_core.students.load import explain_load_failure, hub_commit, load_outline
 from mint_core.students.prompts import render_prompt
 from mint_core.types import Prompt
 

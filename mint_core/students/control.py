@@ -7,7 +7,7 @@ inside a prompt's text loses its brackets before the prompt is rendered, so that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -100,7 +100,7 @@ def _marks(template_owner: Any) -> re.Pattern[str]:
 def _control_tokens(template_owner: Any) -> set[str]:
     """The strings that the tokenizer takes for one token wherever they stand, and the processor's image marks."""
     tokenizer = getattr(template_owner, "tokenizer", template_owner)
-    found = {str(token) for token in _all_special(tokenizer)}
+    found = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
         text = token.content.strip()
         # Added words that are no control tokens (runs of spaces, units) stay; those in brackets belong to the format.
@@ -110,10 +110,6 @@ def _control_tokens(template_owner: Any) -> set[str]:
         mark = getattr(template_owner, name, None)
         found.add(str(getattr(mark, "content", mark) or ""))
     return {text for text in found if text.strip()}
-
-
-def _all_special(tokenizer: Any) -> Sequence[Any]:
-    return list(getattr(tokenizer, "all_special_tokens", ()))
 
 
 def _plain(found: re.Match[str]) -> str:

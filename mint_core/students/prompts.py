@@ -211,13 +211,8 @@ def fence_passages(passages: Sequence[str], header: str) -> str:
         passages: Retrieved texts, best first.
         header: First line of a response.
     """
-    lines = [passage_line(number, passage, header) for number, passage in enumerate(passages, 1)]
+    lines = [f"[{number}] {_defused(passage, header)}" for number, passage in enumerate(passages, 1)]
     return "\n".join([_NOTICE, _OPEN, *lines, _CLOSE])
-
-
-def passage_line(number: int, passage: str, header: str) -> str:
-    """One passage as it stands in the fence; see `fence_passages`."""
-    return f"[{number}] {_defused(passage, header)}"
 
 
 def _defused(passage: str, header: str) -> str:
