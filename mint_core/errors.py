@@ -63,6 +63,12 @@ class PartialError(MintError):
     exit_code = 9
 
 
+class CapacityError(MintError):
+    """The memory of the machine or of the GPU does not suffice."""
+
+    exit_code = 10
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The second half of an 'unknown name' message.
 

@@ -143,7 +143,16 @@ class GroupCollator:
         """
         rows = [self.row(group) for group in groups]
         parts = _within(rows, self.budget, self.width) if self.budget else [list(range(len(rows)))]
-        return {"parts": [self._batch([groups[i] for i in part], [rows[i] for i in part]) for part in parts]}
+        made = [self._batch([groups[i] for i in part], [rows[i] for i in part]) for part in parts]
+        return {"parts": made, "preferences": list(groups)}
+
+    def in_smaller_parts(self, batch: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same batch with the budget halved, which holds for all that come; None where no part can be smaller."""
+        widths = [part["size"].computed for part in batch["parts"] if len(part["groups"]) > 1]
+        if not widths:
+            return None
+        self.budget = min(self.budget or max(widths), max(widths)) // 2
+        return self(batch["preferences"])
 
     def batch(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
         """One forward pass, whatever its size: tensors, where the responses stand, and every group's place."""

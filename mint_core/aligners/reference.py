@@ -49,17 +49,16 @@ def reference_log_probs(
     Raises:
         TrainingError: A log-probability is not finite.
     """
-    from safetensors.torch import load_file
-
     job = rows.job
     distinct = distinct_responses(job)
     digest = _digest(job, model, distinct)
     file = job.work / f"reference-{digest}.safetensors"
-    if not file.is_file():
-        _write(file, _score(rows, model, distinct, batch_size, share_prompt=share_prompt, budget=budget))
     keys = [(sample_id, response) for sample_id, responses in distinct.items() for response in responses]
-    values = load_file(file)["log_probs"].tolist()
-    return Reference(digest, dict(zip(keys, values, strict=True)))
+    kept = _read(file)
+    if kept is None:
+        kept = _score(rows, model, distinct, batch_size, share_prompt=share_prompt, budget=budget)
+        _write(file, kept)
+    return Reference(digest, dict(zip(keys, kept.tolist(), strict=True)))
 
 
 def distinct_responses(job: AlignmentJob) -> dict[str, tuple[Response, ...]]:
@@ -104,12 +103,29 @@ def _score(
     return torch.cat([found[group.sample_id] for group in groups])
 
 
+def _read(file: Path) -> Tensor | None:
+    """What was kept; None where there is nothing, or it is not as it was written."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as kept:
+            log_probs: Tensor = kept.get_tensor("log_probs")
+            whole = (kept.metadata() or {}).get("digest") == _digest_of_values(log_probs)
+    except (OSError, SafetensorError):
+        return None
+    return log_probs if whole else None
+
+
+def _digest_of_values(values: Tensor) -> str:
+    return hashlib.blake2b(values.numpy().tobytes(), digest_size=16).hexdigest()
+
+
 def _write(file: Path, log_probs: Tensor) -> None:
     from safetensors.torch import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # several processes may write the same
-    save_file({"log_probs": log_probs}, temporary)
+    save_file({"log_probs": log_probs}, temporary, {"digest": _digest_of_values(log_probs)})
     temporary.replace(file)
 
 

@@ -6,8 +6,11 @@ a group the weighted mean over all chosen x rejected pairs. A method is one phas
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,12 +30,13 @@ from mint_core.aligners.batches import (
     Scorer,
     shares_prompts,
 )
-from mint_core.aligners.checkpoints import COMPLETE, usable_checkpoint
+from mint_core.aligners.checkpoints import complete, usable_checkpoint
 from mint_core.aligners.figures import Figures
 from mint_core.aligners.reference import reference_log_probs
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
 from mint_core.errors import ConfigError, TrainingError
+from mint_core.faults import no_memory
 from mint_core.interfaces import AlignmentJob, AlignmentResult, Student, TrainingPhase
 from mint_core.students.adapter import add_lora, continue_adapter, target_modules
 
@@ -51,11 +55,13 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
     # The loss is divided by the number of groups in the whole step, so that nothing is left for the Trainer to divide.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, group_loss: GroupLoss, whole: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, group_loss: GroupLoss, whole: bool, shrinks: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = True
         self.group_loss = group_loss
         self.scorer = Scorer(self.model, whole=whole)
+        self.shrinks = shrinks
+        self.shrunk = False
         self.recent_ids: list[str] = []
         self._since_log = Figures()
 
@@ -76,13 +82,54 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
         return samples, self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward, part by part; processes exchange gradients with the last part only."""
-        parts = inputs["parts"]
+        """Forward and backward, part by part; where the memory does not suffice, again in smaller parts."""
+        while True:
+            before = self._so_far()
+            try:
+                return self._step_in_parts(model, inputs["parts"], num_items_in_batch)
+            except Exception as error:
+                smaller = self._smaller(inputs, error)
+                if smaller is None:
+                    raise
+            # Outside of the handler, whose traceback holds the tensors of the step that failed.
+            self._go_back(before)
+            inputs = smaller
+
+    def _step_in_parts(self, model: Any, parts: Sequence[Any], num_items_in_batch: Any) -> Tensor:
+        """Processes exchange gradients with the last part only."""
         losses = []
         for number, part in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    def _smaller(self, inputs: Any, error: Exception) -> Any | None:
+        """The same batch in smaller parts; None where that is no way out, or other processes are in the same step."""
+        if not (self.shrinks and self.args.world_size == 1 and no_memory(error)):
+            return None
+        smaller = self.data_collator.in_smaller_parts(inputs)
+        if smaller is not None and not self.shrunk:
+            self.shrunk = True
+            warnings.warn(
+                "The memory does not suffice for a whole batch: it is computed in smaller parts, with the same result; "
+                f"aligner.token_budget={self.data_collator.budget} would begin with them.",
+                stacklevel=2,
+            )
+        return smaller
+
+    def _so_far(self) -> tuple[Any, ...]:
+        gradients = [None if p.grad is None else p.grad.clone() for p in self.model.parameters() if p.requires_grad]
+        return gradients, list(self.recent_ids), deepcopy(self._since_log)
+
+    def _go_back(self, before: tuple[Any, ...]) -> None:
+        """Undoes what the failed attempt added: to gradients, figures and names of samples."""
+        gradients, self.recent_ids, self._since_log = before
+        trained = (p for p in self.model.parameters() if p.requires_grad)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
@@ -143,18 +190,18 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Reports progress, and logs the last step so that the history always ends with it."""
+        """Reports progress; the last step and those of checkpoints are logged, so that no history has a gap."""
         assert self.trainer is not None  # noqa: S101 - set by fit()
         self.trainer.recent_ids = []
         self.trainer.count_step()
-        control.should_log = control.should_log or state.global_step >= state.max_steps
+        control.should_log |= control.should_save or state.global_step >= state.max_steps
         self.advance(state.global_step, self.trainer.figures)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Marks the checkpoint as complete, once every process has written its part."""
         processes.wait()
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +213,8 @@ class PreparedPhase:
     arguments: Any
     """transformers' TrainingArguments; the checkpoints lie in its output_dir."""
     steps: int
+    shrinks: bool
+    """See `TrainingConfig.on_oom`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +223,8 @@ class PhaseResult:
 
     steps: int
     history: tuple[dict[str, float], ...]
+    shrunk_to: int | None = None
+    """The token budget that the memory sufficed for, where it was smaller than asked for."""
 
 
 def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
@@ -206,6 +257,8 @@ def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
             facts |= {"reference": reference.digest, "reference_responses": len(references)}
         done.append(fit(rows, model, one, references=references, **progress(prepared, one)))
     save(model, job.adapter)
+    smallest = min((one.shrunk_to for one in done if one.shrunk_to), default=None)
+    facts |= {"token_budget_shrunk_to": smallest} if smallest else {}
     facts |= {"trainable_layers": adapted_layers(model), "processes": processes.count()}
     return result(aligner.record(settings) | facts, prepared, done)
 
@@ -261,7 +314,7 @@ def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings,
     arguments = _arguments(job, aligner.config, aligner.phase_settings(phase, settings), folder)
     steps = phase.steps(phase.units(job.groups), arguments.world_size)
     arguments.warmup_steps = phase.warmup_steps(steps)
-    return PreparedPhase(phase, aligner.phase_loss(phase), arguments, steps)
+    return PreparedPhase(phase, aligner.phase_loss(phase), arguments, steps, aligner.config.on_oom == "shrink")
 
 
 def fit(
@@ -297,12 +350,13 @@ def fit(
         callbacks=[guard],
         group_loss=prepared.loss,
         whole=phase.reads_prompt,
+        shrinks=prepared.shrinks,
     )
     guard.trainer = trainer
     trainer.remove_callback(_printer())
     trainer.train(resume_from_checkpoint=usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps))
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
-    return PhaseResult(trainer.state.global_step, history)
+    return PhaseResult(trainer.state.global_step, history, trainer.data_collator.budget if trainer.shrunk else None)
 
 
 def save(model: Any, adapter: Path) -> None:

@@ -13,6 +13,7 @@ from mint_core import processes
 from mint_core.answering.endpoint import check_consent
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
+from mint_core.faults import explained
 from mint_core.files import digest_of, read_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
@@ -167,7 +168,10 @@ def _recorded(run: Run, folder: RunFolder, stage: Stage) -> Iterator[None]:
         with suppress(OSError, StorageError):
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {stage.name}"
             write_record(run, folder, status)
-        raise
+        told = explained(error, folder.path, stage.lower) if isinstance(error, Exception) else None
+        if told is None:
+            raise
+        raise told from error
 
 
 def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:

@@ -25,6 +25,7 @@ class Align(Stage):
     """The adapter, its card, and the history of its training."""
 
     name = "align"
+    lower = "lower aligner.batch_size or aligner.token_budget, or set aligner.gradient_checkpointing=true"
     reads = {"prefer": ("preferences",)}  # noqa: RUF012 - never changed
     aligns = True
     joined = True

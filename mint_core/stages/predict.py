@@ -39,6 +39,7 @@ class Predict(Stage):
     """
 
     name = "predict"
+    lower = "lower predict.batch_size"
     reads = {"align": ("adapter",)}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class Stage(ABC):
     """Outputs of earlier stages, by the name of the stage."""
     aligns: ClassVar[bool] = False
     """It belongs to the alignment: a run without an aligner leaves it out."""
+    lower: ClassVar[str] = ""
+    """What the user can lower where the memory does not suffice: half a sentence with a verb."""
     joined: ClassVar[bool] = False
     """All processes that torchrun started work on it, and the first one alone on the others."""
 
