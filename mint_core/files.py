@@ -67,7 +67,7 @@ def write_json(path: Path, content: Any) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-        _sync_entry(path.parent)
+        sync_names(path.parent)
 
 
 def sync(path: Path) -> None:
@@ -75,14 +75,14 @@ def sync(path: Path) -> None:
     if path.is_dir():
         for inner in path.iterdir():
             sync(inner)
-        _sync_entry(path)
+        sync_names(path)
         return
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
-def _sync_entry(folder: Path) -> None:
-    """The names in a folder; Windows has no such call and needs none."""
+def sync_names(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk. Windows has no such call and needs none."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -117,7 +117,7 @@ def seal(folder: Path, marker: str) -> None:
     (folder / marker).unlink(missing_ok=True)
     sync(folder)
     write_json(folder / marker, contents(folder))
-    _sync_entry(folder.parent)
+    sync_names(folder.parent)
 
 
 def sealed(folder: Path, marker: str) -> bool:

@@ -19,7 +19,7 @@ from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs import workers
 from mint_core.runs.checks import check_sizes
-from mint_core.runs.folder import RunFolder, describe_change
+from mint_core.runs.folder import RunFolder
 from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
@@ -187,8 +187,7 @@ def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
         run.observer.stage(stage.name, reused=True)
         run.made[stage.name] = found
         return True
-    changed = describe_change(folder.manifest(stage.name), inputs)
-    reason = f"changed: {', '.join(changed)}" if changed else ""
+    reason = folder.why_again(stage.name, key, inputs)
     run.observer.stage(stage.name, reused=False, reason=reason)
     folder.log("stage begins", stage=stage.name, key=key, reason=reason)
     begin = time.monotonic()

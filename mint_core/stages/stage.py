@@ -30,6 +30,8 @@ class Manifest:
     """Digest of every output, a file or a folder."""
     seconds: float
     peak_memory_bytes: int
+    files: Mapping[str, str]
+    """Digest of every file of the outputs that matters, by its path in the run folder; see `mint_core.files.NOTES`."""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
