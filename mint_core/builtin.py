@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mint_core.aligners.dpo import Dpo
+from mint_core.aligners.dpo import Dpo, MultDpo
 from mint_core.aligners.kl import Kl
-from mint_core.aligners.mult_dpo import MultDpo
 from mint_core.aligners.orpo import Orpo
 from mint_core.aligners.sft import Sft
 from mint_core.aligners.simpo import Simpo

@@ -57,17 +57,32 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise told from error
 
 
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` at the end: a file is complete or not there.
+
+    Its folder is made. Several processes may write the same file at the same time.
+
+    Raises:
+        StorageError: The disk is full, or the folder is not writable.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+            sync_names(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file that is complete or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    with storage_errors(path):
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=2, ensure_ascii=False, default=str)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        sync_names(path.parent)
+    with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=2, ensure_ascii=False, default=str)
+        stream.write("\n")
 
 
 def sync(path: Path) -> None:

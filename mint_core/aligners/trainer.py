@@ -14,17 +14,16 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from mint_core import processes
 from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.batches import (
     GroupCollator,
-    GroupDataset,
     GroupLogProbs,
     References,
     Scorer,
@@ -230,10 +229,6 @@ class PhaseResult:
 def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
     """Trains a LoRA adapter, phase by phase, and saves it.
 
-    Args:
-        job: Student, groups, prompts, where to write.
-        aligner: Options, phases and losses.
-
     Raises:
         TrainingError: A loss or a gradient is not finite.
         DataError: There is no group, or a response is empty.
@@ -301,12 +296,6 @@ def begin(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings) -
 def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings, phase: TrainingPhase) -> PreparedPhase:
     """A phase, checked before anything is computed.
 
-    Args:
-        job: Groups and student.
-        aligner: Options and losses.
-        settings: The options with the preset filled in.
-        phase: One of the aligner's.
-
     Raises:
         ConfigError: The warm-up is as long as the phase.
     """
@@ -345,7 +334,7 @@ def fit(
     trainer = GroupTrainer(
         model=model,
         args=prepared.arguments,
-        train_dataset=GroupDataset(rows.job.groups),
+        train_dataset=rows.job.groups,
         data_collator=GroupCollator(rows, references=references, shared=shared, budget=phase.token_budget, **how),
         callbacks=[guard],
         group_loss=prepared.loss,
@@ -353,7 +342,7 @@ def fit(
         shrinks=prepared.shrinks,
     )
     guard.trainer = trainer
-    trainer.remove_callback(_printer())
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps))
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
     return PhaseResult(trainer.state.global_step, history, trainer.data_collator.budget if trainer.shrunk else None)
@@ -418,9 +407,3 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
     # Where torchrun did not start one process per GPU, one GPU is used: nn.DataParallel would tear groups apart.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers import PrinterCallback
-
-    return cast(type[TrainerCallback], PrinterCallback)

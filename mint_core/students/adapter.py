@@ -62,11 +62,6 @@ def add_lora(model: Any, names: list[str], rank: int, alpha: float, dropout: flo
 def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
     """Puts a trained adapter onto the student, to train it further.
 
-    Args:
-        model: The student.
-        adapter: A folder in plain PEFT layout.
-        dropout: LoRA dropout of the training to come.
-
     Raises:
         ModelError: The folder holds no safetensors LoRA adapter, or the adapter was made for another student.
     """

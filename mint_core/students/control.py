@@ -73,10 +73,6 @@ def count_control_tokens(prompts: Iterable[Prompt], template_owner: Any = None) 
 def check_labels(labels: LabelSpace, template_owner: Any) -> None:
     """Refuses a label that would be read as a control token: it could not be written and read back as it is.
 
-    Args:
-        labels: The label space.
-        template_owner: The student's processor or tokenizer.
-
     Raises:
         DataError: A label holds one.
     """

@@ -44,11 +44,6 @@ class EncodedPrompt:
 def encode_prompt(student: Student, sample_id: str, prompt: Prompt) -> EncodedPrompt:
     """Encodes one prompt with the student's own chat template and processor.
 
-    Args:
-        student: The student.
-        sample_id: For error messages.
-        prompt: What it reads.
-
     Raises:
         ModelError: The task hands over an image and the student cannot read images, or its processor refuses
             the prompt.

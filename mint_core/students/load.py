@@ -146,10 +146,6 @@ def hub_commit(source: str, revision: str | None) -> str | None:
 
     A run is keyed and loaded by this commit, so that what the hub publishes later changes neither.
 
-    Args:
-        source: Folder, file or Hugging Face id.
-        revision: Commit, tag or branch.
-
     Returns:
         The commit; `revision` where there is none to be found, and for what lies on this machine.
     """
@@ -171,10 +167,6 @@ def fingerprint(source: str, revision: str | None = None) -> str:
 
     Local files count by content up to 64 MiB, beyond that by size and modification time (hashing 22 GB at every start
     would take longer than many a run). A hub id counts by its commit.
-
-    Args:
-        source: Folder, file or Hugging Face id.
-        revision: Revision of a Hugging Face id.
     """
     path = Path(source)
     if path.exists():
