@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from mint_core.files import (
     acquire,
     contents,
     digest_of,
     intact,
-    read_json,
     storage_errors,
     sync,
     sync_names,
@@ -32,7 +31,7 @@ from mint_core.files import (
 )
 from mint_core.stages.stage import Manifest
 
-_MANIFEST = TypeAdapter(Manifest, config=ConfigDict(extra="forbid", strict=True))
+_MANIFEST = TypeAdapter(Manifest)
 
 
 class RunFolder:
@@ -58,8 +57,8 @@ class RunFolder:
     def manifest(self, stage: str) -> Manifest | None:
         """The manifest of a stage that was completed, whatever its key; None where it is missing or damaged."""
         try:
-            manifest = _MANIFEST.validate_python(read_json(self.path / "stages" / f"{stage}.json"))
-        except (OSError, ValueError, RecursionError):  # pydantic's and json's errors are ValueErrors
+            manifest = _MANIFEST.validate_json((self.path / "stages" / f"{stage}.json").read_bytes(), strict=True)
+        except (OSError, ValueError):  # pydantic's errors are ValueErrors
             return None
         outside = [name for name in manifest.files if Path(name).is_absolute() or ".." in Path(name).parts]
         return None if outside or manifest.stage != stage else manifest
