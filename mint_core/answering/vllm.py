@@ -7,7 +7,6 @@ import os
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +41,7 @@ _ENVIRONMENT = {
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses what can be refused before anything is loaded.
-
-    Args:
-        options: The user's options of vLLM's engine.
+    """Refuses those of the user's options that can be refused before anything is loaded.
 
     Raises:
         ConfigError: vLLM is not installed, or an option is one that mint sets.
@@ -60,10 +56,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def allowed_rank(rank: int) -> int:
-    """The smallest `max_lora_rank` that holds an adapter's rank.
-
-    Args:
-        rank: Largest rank of any layer of the adapter.
+    """The smallest `max_lora_rank` that holds the largest rank of any layer of an adapter.
 
     Raises:
         ModelError: vLLM has no such large adapters.
@@ -135,22 +128,18 @@ class VllmEngine(Engine):
 
     def put_on(self, adapter: Path) -> None:
         """See `Engine.put_on`; it is the adapter that the engine was made for."""
-        self._request = self._add(adapter)
+        from vllm.lora.request import LoRARequest
+
+        self._request = LoRARequest("mint", _LORA, str(adapter.resolve()))
+        try:
+            self._engine.llm_engine.add_lora(self._request)
+        except Exception as error:
+            raise ModelError(f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}.") from error
         if not self._check_whole(adapter):
             self._tell(
                 "This version of vLLM does not tell whether it uses the whole adapter; compare a few answers "
                 "with those of predict.engine=transformers."
             )
-
-    def _add(self, adapter: Path) -> Any:
-        from vllm.lora.request import LoRARequest
-
-        request = LoRARequest("mint", _LORA, str(adapter.resolve()))
-        try:
-            self._engine.llm_engine.add_lora(request)
-        except Exception as error:
-            raise ModelError(f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}.") from error
-        return request
 
     def _check_whole(self, adapter: Path) -> bool:
         """VLLM leaves out in silence what it has no layer for."""
@@ -181,19 +170,17 @@ class VllmEngine(Engine):
     def _read(self, sample_id: str, prompt: Prompt, budget: int) -> _Row | Unreadable:
         try:
             encoded = encode_prompt(self.student, sample_id, prompt)
-            check_length(self.student, sample_id, encoded.length + budget)
-            self._check_memory(sample_id, encoded.length + budget)
+            length, limit = encoded.length + budget, self._engine.model_config.max_model_len
+            check_length(self.student, sample_id, length)
         except (DataError, ModelError) as error:
             return Unreadable(sample_id, str(error))
-        return _Row(self.student, prompt, encoded)
-
-    def _check_memory(self, sample_id: str, length: int) -> None:
-        limit = self._engine.model_config.max_model_len
         if length > limit:
-            raise DataError(
+            return Unreadable(
+                sample_id,
                 f"Sample {sample_id}: prompt and response take {length} tokens, and vLLM has room for {limit} here; "
-                "raise max_model_len, or give it more memory, for example predict.vllm.tensor_parallel_size=2."
+                "raise max_model_len, or give it more memory, for example predict.vllm.tensor_parallel_size=2.",
             )
+        return _Row(self.student, prompt, encoded)
 
     def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, str]:
         """Response per sample id."""
@@ -223,13 +210,7 @@ class VllmEngine(Engine):
 
 
 class _Row:
-    """A prompt as vLLM takes it, and the tokens that it must read; the pixels of the encoding are let go.
-
-    Args:
-        student: Processor.
-        prompt: What the student reads.
-        encoded: The same as the student's own processor encodes it.
-    """
+    """A prompt as vLLM takes it, and the tokens that it must read: those of the encoding, whose pixels are let go."""
 
     def __init__(self, student: Student, prompt: Prompt, encoded: EncodedPrompt) -> None:
         self.ids: list[int] = encoded.tensors["input_ids"][0].tolist()
@@ -266,13 +247,7 @@ def _device(wanted: str) -> str:
         ConfigError: The user wants another device.
         ModelError: vLLM cannot be imported, or has nothing to compute on.
     """
-    try:
-        with _without_warnings():
-            from vllm.platforms import current_platform
-
-            found = str(current_platform.device_type)
-    except Exception as error:
-        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
+    found = str(_imported("vllm.platforms", "current_platform").device_type)
     if not found:
         raise ModelError(f"vLLM finds no GPU here; {_OTHERWISE}, or install a build of vLLM for CPUs.")
     if wanted.startswith("cuda:"):
@@ -313,45 +288,39 @@ def _adapter_rank(student: Student, adapter: Path) -> int:
 
 def _lora(student: Student, adapter: Path) -> dict[str, Any]:
     """What vLLM's engine must know of an adapter before it starts."""
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        vision = any(in_vision(name) for name in file.keys())  # noqa: SIM118 - no mapping
     return {
         "enable_lora": True,
         "max_loras": 1,
         "max_lora_rank": allowed_rank(_adapter_rank(student, adapter)),
-        "enable_tower_connector_lora": _adapts_vision(adapter),
+        "enable_tower_connector_lora": vision,
     }
 
 
-def _adapts_vision(adapter: Path) -> bool:
-    from safetensors import safe_open
-
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        return any(in_vision(name) for name in file.keys())  # noqa: SIM118 - no mapping
-
-
 def _start(source: str, options: Mapping[str, Any]) -> Any:
-    try:
-        with _without_warnings():
-            from vllm import LLM, EngineArgs
-    except Exception as error:
-        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
+    engine, arguments = _imported("vllm", "LLM"), _imported("vllm", "EngineArgs")
     for key in options:
-        if key not in EngineArgs.__dataclass_fields__:
+        if key not in arguments.__dataclass_fields__:
             raise ConfigError(f"This vLLM's engine has no option '{key}'; `vllm serve --help=all` lists them.")
     try:
-        with _without_warnings():
-            return LLM(**options)
+        with warnings.catch_warnings(action="ignore"):
+            return engine(**options)
     except Exception as error:
         raise ModelError(
             f"vLLM cannot start with the student {source} ({_reason(error)}); set predict.vllm.KEY, or {_OTHERWISE}."
         ) from error
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silences what the code of vLLM itself sets off; nobody here can mend it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _imported(module: str, name: str) -> Any:
+    """Something of vLLM, without the warnings that its own code sets off: nobody here can mend them."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
 
 
 def _left_out(worker: Any) -> Sequence[str] | None:

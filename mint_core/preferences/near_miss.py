@@ -84,13 +84,7 @@ class NearMiss(TopK):
         return PreferenceGroup(ranking.sample_id, (chosen,), (self.near(ranking, truth, chosen),))
 
     def near(self, ranking: Ranking, truth: str | None, chosen: tuple[str, ...]) -> tuple[str, ...]:
-        """The q near misses, nearest first.
-
-        Args:
-            ranking: The teacher's.
-            truth: The true label, or None.
-            chosen: What cannot be rejected.
-        """
+        """The q near misses among the labels that are not chosen, nearest first."""
         below = others(ranking.labels, chosen)
         if self.confusion is None:
             return below[: self.q]

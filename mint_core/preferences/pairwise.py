@@ -50,39 +50,16 @@ class Pairwise(TopK):
 def single_labels(
     ranking: Ranking, truth: str | None, chosen: tuple[str, ...], rejected: tuple[str, ...], config: WeightedConfig
 ) -> PreferenceGroup:
-    """A group whose responses are single labels.
-
-    Args:
-        ranking: The teacher's.
-        truth: The true label, first of `chosen`, or None.
-        chosen: Labels, best first.
-        rejected: Labels.
-        config: How the chosen labels are weighed.
-    """
-    if config.weights == "uniform" and (truth is None or config.truth_share is None):
+    """A group whose responses are single labels, best first; a known truth is the first of `chosen`."""
+    share = None if truth is None else config.truth_share
+    if config.weights == "uniform" and share is None:
         return PreferenceGroup(ranking.sample_id, _alone(chosen), _alone(rejected))
-    shares = chosen_shares(ranking, truth, chosen, config.weights, config.truth_share)
+    if share is None or len(chosen) == 1:
+        shares = _by_rule(ranking, chosen, config.weights)
+    else:
+        shares = [share, *((1 - share) * rest for rest in _by_rule(ranking, chosen[1:], config.weights))]
     kept = {label: share for label, share in zip(chosen, shares, strict=True) if share > 0 or label == truth}
     return PreferenceGroup(ranking.sample_id, _alone(tuple(kept)), _alone(rejected), tuple(kept.values()))
-
-
-def chosen_shares(
-    ranking: Ranking, truth: str | None, chosen: tuple[str, ...], rule: Rule, truth_share: float | None
-) -> list[float]:
-    """The share of each chosen label in the loss, summing to 1.
-
-    Args:
-        ranking: The teacher's.
-        truth: The true label, or None where it is unknown: then `truth_share` does not count.
-        chosen: Labels.
-        rule: `uniform` or `teacher`.
-        truth_share: Share of the truth; None = the rule alone decides.
-    """
-    if truth is None or truth_share is None or len(chosen) == 1:
-        return _by_rule(ranking, chosen, rule)
-    rest = tuple(label for label in chosen if label != truth)
-    shares = dict(zip(rest, _by_rule(ranking, rest, rule), strict=True))
-    return [truth_share if label == truth else (1 - truth_share) * shares[label] for label in chosen]
 
 
 def _by_rule(ranking: Ranking, labels: tuple[str, ...], rule: Rule) -> list[float]:

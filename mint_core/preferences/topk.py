@@ -86,23 +86,11 @@ def others(ranked: tuple[str, ...], without: tuple[str, ...]) -> tuple[str, ...]
 
 
 def place_truth(ranked: tuple[str, ...], truth: str | None, k: int, how: Truth) -> tuple[str, ...]:
-    """The k best labels with the truth in front.
-
-    Args:
-        ranked: All labels, best first.
-        truth: The true label, or None: then the teacher's order stands.
-        k: Length of the result.
-        how: `promote`, `swap` or `replace-first`.
-
-    Returns:
-        k distinct labels; a known truth stands first.
-    """
+    """The k best of all labels, which come best first; a known truth stands in front of them."""
     if truth is None:
         return ranked[:k]
-    if how == "promote":
-        return (truth, *(label for label in ranked if label != truth))[:k]
     if how == "swap":
-        first = ranked[0]
-        swapped = {first: truth, truth: first}
+        swapped = {ranked[0]: truth, truth: ranked[0]}
         return tuple(swapped.get(label, label) for label in ranked)[:k]
-    return (truth, *(label for label in ranked[1:] if label != truth))[:k]
+    rest = ranked if how == "promote" else ranked[1:]
+    return (truth, *others(rest, (truth,)))[:k]
