@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 
 
 class TransformersEngine(Engine):
-    """A loaded student answers.
-
-    Args:
-        student: With its weights.
-        asking: What is the same for all questions.
-        shows_images: Whether prompts will hold an image.
-        isolate: A sample that cannot be answered is named as such and does not stop the others.
+    """A student with its weights answers; `open_engine` describes the arguments.
 
     Raises:
         ModelError: Prompts hold images, and the student reads text only.

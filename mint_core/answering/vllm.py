@@ -68,15 +68,7 @@ def allowed_rank(rank: int) -> int:
 
 
 class VllmEngine(Engine):
-    """A student in vLLM's engine, as it is and with an adapter.
-
-    Args:
-        config: Which student, and in which precision.
-        path: A folder to load from instead of `config.model` (the embedded student).
-        adapter: A folder in plain PEFT layout; None where the student only answers as it is.
-        asking: What is the same for all questions; `asking.config.vllm` are further options of vLLM's engine.
-        tell: Gets what the person who waits must know.
-        shows_images: Whether prompts will hold an image.
+    """A student in vLLM's engine, as it is and with an adapter; `open_engine` describes the arguments.
 
     Attributes:
         student: Processor, config and shapes without weights, which vLLM holds.
@@ -217,19 +209,12 @@ class _Row:
         self.end_of_turn = encoded.end_of_turn
         self.prompt: dict[str, Any] = {"prompt_token_ids": self.ids}
         if prompt.image is not None:
-            self.prompt = {
-                "prompt_token_ids": _with_placeholder(student, prompt),
-                "multi_modal_data": {"image": prompt.image.open()},
-            }
-
-
-def _with_placeholder(student: Student, prompt: Prompt) -> list[int]:
-    """Tokens with one placeholder for the image, which vLLM makes as many as the image takes."""
-    text = render_prompt(prompt, student.processor, parts=True).text
-    bos = student.tokenizer.bos_token
-    has_bos = bos is not None and text.startswith(bos)
-    ids: list[int] = student.tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
-    return ids
+            text = render_prompt(prompt, student.processor, parts=True).text
+            bos = student.tokenizer.bos_token
+            has_bos = bos is not None and text.startswith(bos)
+            ids = student.tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
+            # One placeholder stands for the image; vLLM makes as many of it as the image takes.
+            self.prompt = {"prompt_token_ids": ids, "multi_modal_data": {"image": prompt.image.open()}}
 
 
 def _set_environment(*, offline: bool) -> None:
