@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mint_core.answering.engine import Answered, Asking, Engine, Prompts
+from mint_core.answering.engine import Answered, Asking, Engine, Prompts, batches
 from mint_core.answering.generate import stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, DataError, ModelError
@@ -148,11 +148,9 @@ class VllmEngine(Engine):
 
     def answers(self, variant: str, prompts: Prompts, *, free: bool = False) -> Iterator[list[Answered]]:
         """See `Engine.answers`; a prompt that vLLM reads otherwise than the student does is a ModelError."""
-        ids = list(prompts)
         budget = self.asking.budget(self.counter)
-        size = self.asking.batch_size
-        for start in range(0, len(ids), size):
-            read = {key: self._read(key, prompts[key], budget) for key in ids[start : start + size]}
+        for batch in batches(prompts, self.asking.batch_size, ordered=True):
+            read = {key: self._read(key, prompt, budget) for key, prompt in batch.items()}
             texts = self._generate({key: one for key, one in read.items() if not isinstance(one, Unreadable)}, budget)
             yield [
                 one if isinstance(one, Unreadable) else self.asking.read(key, variant, texts[key])

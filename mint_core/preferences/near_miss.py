@@ -9,8 +9,7 @@ from pydantic import Field
 
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Context
-from mint_core.preferences.pairwise import WeightedConfig, single_labels
-from mint_core.preferences.topk import TopK, others
+from mint_core.preferences.topk import TopK, WeightedConfig, others, single_labels
 from mint_core.types import PreferenceGroup, Ranking
 
 if TYPE_CHECKING:
