@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from mint_core.answering.asker import open_engine
 from mint_core.answering.asking import Passages, Wording, questions
 from mint_core.answering.engine import Answered, Asking, Engine
-from mint_core.answering.engines import Who, open_engine
 from mint_core.answering.scores import ScoreTable, ScoreWriter, retriever_scores
 from mint_core.config import decisive
 from mint_core.errors import DataError
@@ -64,10 +64,12 @@ class Predict(Stage):
         samples = [*run.reported, *run.validation]
         resolved = run.resolved
         aligned = resolved.aligner is not None
-        who = Who(resolved.config.student, run.student_path, run.path / ADAPTER if aligned else None, run.task.modality)
+        student, adapter = resolved.config.student, run.path / ADAPTER if aligned else None
         with storage_errors(partial):
             done = _resume(partial)
-            with open_engine(asking, who, run.observer.message) as engine:
+            with open_engine(
+                asking, run.task.modality, student, run.student_path, adapter, tell=run.observer.message
+            ) as engine:
                 asked = questions(run.task, samples, run.n, _wording(run), _passages(run, engine))
                 variants = variants_of(run, asked.prompts)
                 table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mint_core.answering.asking import Example, Passages, example_of, with_retrieved
+from mint_core.answering.asking import Augmented, Example, Passages, example_of, with_retrieved
 from mint_core.config import Configured
 from mint_core.errors import ConfigError
-from mint_core.retrieval.passages import Augmented
 from mint_core.stages.run import Run
 from mint_core.students.encoding import StudentCounter, encode_response, response_budget
 from mint_core.students.prompts import render_prompt, write_response
