@@ -83,9 +83,9 @@ def retrieval_rows(run: Run, predictions: Sequence[Prediction]) -> RetrievalRows
             weights[variant.name] = _weight(run, table, variant, taught)
         # Scores of all labels where they were kept, else the places in the student's lists.
         kept = variant.name in table.variants
-        own_rows = table.rows(variant.name, ids) if kept else scores_of(answered, run.data.labels)
+        students = table.rows(variant.name, ids) if kept else scores_of(answered, run.data.labels)
         retrieved = table.rows(RETRIEVER.name, ids)
-        combined = fusion.combine(own_rows, retrieved, taught, weights.get(variant.name))
+        combined = fusion.combine(students, retrieved, taught, weights.get(variant.name))
         abstains[variant.name] = int((~taught).sum())
         fused += _lists(run, replace(variant, fused=True), ids, combined)
     facts = {"method": fuse, "weights": weights, "fitted_on": len(run.validation), "abstains": abstains}

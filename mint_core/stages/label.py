@@ -58,7 +58,7 @@ def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -
 def _teacher_top_1(data: TaskData, log_probs: Any) -> dict[str, dict[str, float]]:
     """Top-1 of the teacher per split of the task's own data."""
     best = log_probs.argmax(axis=1)
-    result = {}
+    result: dict[str, dict[str, float]] = {}
     for split in SPLITS:
         hits = [
             data.labels.names[b] == s.label
