@@ -72,10 +72,6 @@ class CapacityError(MintError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The second half of an 'unknown name' message.
 
-    Args:
-        name: What the user wrote.
-        known: The names that exist.
-
     Returns:
         `; did you mean 'x'?` where one is near, and the list of the names that exist.
     """

@@ -47,6 +47,16 @@ class ImageRef(ABC):
     def key(self) -> str:
         """A name of the content: equal keys mean equal pixels."""
 
+    @property
+    def quick_key(self) -> str:
+        """Costs next to nothing. Two different quick keys prove two different contents; equal ones prove nothing."""
+        return self.key
+
+    @property
+    def content_key(self) -> str:
+        """A hash of the whole content. Equal exactly where the stored bytes are equal."""
+        return self.key
+
     @abstractmethod
     def open(self) -> Image:
         """Returns the decoded RGB image.
@@ -75,11 +85,7 @@ class Sample:
     """Name of the external data set that the sample comes from; None where it belongs to the task's own data."""
 
     def for_student(self, modality: Modality) -> Sample:
-        """What a prompt may be made of: the student's own modality, without the label and the privileged fields.
-
-        Args:
-            modality: What the student reads.
-        """
+        """What a prompt may be made of: the student's own modality, without the label and the privileged fields."""
         image, text = (None, self.text) if modality == "text" else (self.image, None)
         return replace(self, label=None, privileged={}, image=image, text=text)
 
@@ -105,7 +111,15 @@ class LabelSpace:
                 f"There are aliases for {len(self.aliases)} labels, and {len(self.names)} labels; give every label its "
                 "own, empty where it has none."
             )
-        seen: dict[str, str] = {}
+        _ = self._by_form
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def _by_form(self) -> dict[str, str]:
+        """The canonical name of every normalised name and alias, each of which must be one label's alone."""
+        owners: dict[str, str] = {}
         for name, others in zip(self.names, self.aliases or ((),) * len(self.names), strict=True):
             for form in (name, *others):
                 if any(unicodedata.category(mark) in _BREAKS for mark in form):
@@ -114,20 +128,12 @@ class LabelSpace:
                         "characters out of it."
                     )
             for form in {normalise_name(x) for x in (name, *others)}:
-                if form in seen:
-                    raise DataError(f"Labels '{seen[form]}' and '{name}' share the name '{form}'; rename one of them.")
-                seen[form] = name
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @cached_property
-    def _by_form(self) -> dict[str, str]:
-        forms = {}
-        for name in self.names:
-            for form in self.all_names(name):
-                forms[normalise_name(form)] = name
-        return forms
+                if form in owners:
+                    raise DataError(
+                        f"Labels '{owners[form]}' and '{name}' share the name '{form}'; rename one of them."
+                    )
+                owners[form] = name
+        return owners
 
     @cached_property
     def _position(self) -> dict[str, int]:

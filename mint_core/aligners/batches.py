@@ -322,9 +322,8 @@ def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) ->
                 f"Sample {group.sample_id} has the response '{', '.join(twice)}' twice among its chosen and rejected "
                 "ones; a response can stand on one side only, once."
             )
-        sides = [(group.chosen, group.chosen_weights)]
-        sides += [(group.rejected, group.rejected_weights)] if rejected else []
-        for responses, weights in sides:
+        sides = ((group.chosen, group.chosen_weights), (group.rejected, group.rejected_weights))
+        for responses, weights in sides if rejected else sides[:1]:
             if not responses or any(not any(label.strip() for label in r) for r in responses):
                 raise DataError(
                     f"Sample {group.sample_id} has an empty response; an empty response has no probability."

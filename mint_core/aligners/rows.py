@@ -8,6 +8,7 @@ are a patient's text: the cache belongs where the data belong.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +62,6 @@ class TrainingRows:
         self._asked = {group.sample_id: job.prompts[group.sample_id] for group in job.groups}
         self._encoded: dict[str, EncodedPrompt] = {}
         self._ids: dict[Response, list[int]] = {}
-        self._end_of_turn: str | None = None
         self._prompts: _Kept | None = None
         self._responses: _Kept | None = None
         if job.cache is not None and (keep or job.cache.is_dir()):
@@ -93,13 +93,11 @@ class TrainingRows:
             self._ids[response] = encode_response(self.job.student, text, self.end_of_turn)
         return self._ids[response]
 
-    @property
+    @cached_property
     def end_of_turn(self) -> str:
         """What the student's chat format writes behind a response; the same for all prompts."""
-        if self._end_of_turn is None:
-            student, first = self.job.student, next(iter(self._asked.values()))
-            self._end_of_turn = render_prompt(first, student.processor, parts=student.reads_images).end_of_turn
-        return self._end_of_turn
+        student, first = self.job.student, next(iter(self._asked.values()))
+        return render_prompt(first, student.processor, parts=student.reads_images).end_of_turn
 
     def check_lengths(self) -> None:
         """Refuses a prompt that does not fit the student's context with its responses, before training begins.

@@ -22,15 +22,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from mint_core import processes
 from mint_core.aligners.base import LoraAligner
-from mint_core.aligners.batches import (
-    GroupCollator,
-    GroupLogProbs,
-    References,
-    Scorer,
-    shares_prompts,
-)
+from mint_core.aligners.batches import GroupCollator, GroupLogProbs, References, Scorer, Tokens, shares_prompts
 from mint_core.aligners.checkpoints import complete, usable_checkpoint
-from mint_core.aligners.figures import Figures
 from mint_core.aligners.reference import reference_log_probs
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
@@ -41,6 +34,39 @@ from mint_core.students.adapter import add_lora, continue_adapter, target_module
 
 GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
 """From one group's log-probabilities to scalars: `loss` and what else is worth logging."""
+
+
+class Figures:
+    """What a method shows of its groups since the last line of the training history, and the tokens that were read."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.sums: dict[str, float] = {}
+        self.real = self.computed = 0
+
+    def add(self, values: Mapping[str, Tensor], size: Tokens, share: float) -> None:
+        """Adds the groups of one forward pass: `values` of shape (groups,), and the share of one group in its step."""
+        totals = torch.stack([value.detach().float().sum() for value in values.values()]).tolist()
+        for key, total in zip(values, totals, strict=True):
+            self.sums[key] = self.sums.get(key, 0.0) + total * share
+        self.real += size.real
+        self.computed += size.computed
+
+    def gather(self, accelerator: Any) -> None:
+        """Adds what the other processes have."""
+        own = torch.tensor([*self.sums.values(), self.real, self.computed], device=accelerator.device).float()
+        *sums, real, computed = accelerator.reduce(own, reduction="sum").tolist()
+        self.sums = dict(zip(self.sums, sums, strict=True))
+        self.real, self.computed = int(real), int(computed)
+
+    def means(self, processes: int = 1) -> dict[str, float]:
+        """Means over the steps, which so many processes share of which one was added up, and the share of padding."""
+        if not self.steps:
+            return {}
+        return {
+            **{key: total * processes / self.steps for key, total in self.sums.items()},
+            "padding": 1 - self.real / self.computed,
+        }
 
 
 class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to mypy here
@@ -62,16 +88,7 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
         self.shrinks = shrinks
         self.shrunk = False
         self.recent_ids: list[str] = []
-        self._since_log = Figures()
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """What the method shows, as means over the steps since the last line, of this process's groups."""
-        return self._since_log.means(self.args.world_size)
-
-    def count_step(self) -> None:
-        """Called after every optimiser step."""
-        self._since_log.steps += 1
+        self.figures = Figures()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The batches of one step, and the number of their groups in all processes."""
@@ -118,11 +135,11 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
 
     def _so_far(self) -> tuple[Any, ...]:
         gradients = [None if p.grad is None else p.grad.clone() for p in self.model.parameters() if p.requires_grad]
-        return gradients, list(self.recent_ids), deepcopy(self._since_log)
+        return gradients, list(self.recent_ids), deepcopy(self.figures)
 
     def _go_back(self, before: tuple[Any, ...]) -> None:
         """Undoes what the failed attempt added: to gradients, figures and names of samples."""
-        gradients, self.recent_ids, self._since_log = before
+        gradients, self.recent_ids, self.figures = before
         trained = (p for p in self.model.parameters() if p.requires_grad)
         for parameter, gradient in zip(trained, gradients, strict=True):
             parameter.grad = gradient
@@ -146,7 +163,7 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
                 f"{_NOT_FINITE_ADVICE}"
             )
         count = len(groups) if num_items_in_batch is None else int(num_items_in_batch)
-        self._since_log.add(values, inputs["size"], 1 / count)
+        self.figures.add(values, inputs["size"], 1 / count)
         # Processes average their gradients.
         loss = values["loss"].sum() * (self.args.world_size / count)
         return (loss, scored) if return_outputs else loss
@@ -157,9 +174,9 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
             super().log(logs, start_time)
             return
         if self.args.world_size > 1:
-            self._since_log.gather(self.accelerator)
-        super().log({**self._since_log.means(), **logs}, start_time)
-        self._since_log = Figures()
+            self.figures.gather(self.accelerator)
+        super().log({**self.figures.means(), **logs}, start_time)
+        self.figures = Figures()
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the Trainer's estimate knows neither images nor shared prompts."""
@@ -172,13 +189,14 @@ _NOT_FINITE_ADVICE = "Lower aligner.learning_rate, or train in fp32 (--set stude
 class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here
     """Stops on gradients that are not finite, marks complete checkpoints, reports progress."""
 
+    trainer: GroupTrainer
+    """Set when it is made; it takes its callbacks first."""
+
     def __init__(self, advance: Callable[[int, Mapping[str, float]], None]) -> None:
         self.advance = advance
-        self.trainer: GroupTrainer | None = None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Checks every gradient before it is used."""
-        assert self.trainer is not None  # noqa: S101 - set by fit()
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
         norm = torch.stack([gradient.detach().float().norm() for gradient in gradients]).norm()
         if not bool(torch.isfinite(norm)):
@@ -190,11 +208,10 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Reports progress; the last step and those of checkpoints are logged, so that no history has a gap."""
-        assert self.trainer is not None  # noqa: S101 - set by fit()
         self.trainer.recent_ids = []
-        self.trainer.count_step()
+        self.trainer.figures.steps += 1
         control.should_log |= control.should_save or state.global_step >= state.max_steps
-        self.advance(state.global_step, self.trainer.figures)
+        self.advance(state.global_step, self.trainer.figures.means(args.world_size))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Marks the checkpoint as complete, once every process has written its part."""

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
                 cli.main(args=given, prog_name="mint", standalone_mode=False)
             else:
                 from mint_core.cli.progress import hush_libraries
-                from mint_core.runs.workers import follow
+                from mint_core.runs.pipeline import follow
 
                 hush_libraries()
                 follow()

@@ -50,11 +50,7 @@ class Stage(ABC):
     """All processes that torchrun started work on it, and the first one alone on the others."""
 
     def belongs_to(self, resolved: Resolved) -> bool:
-        """Whether a run has this stage.
-
-        Args:
-            resolved: The run's config.
-        """
+        """Whether a run has this stage."""
         return resolved.aligner is not None or not self.aligns
 
     @abstractmethod
@@ -62,11 +58,7 @@ class Stage(ABC):
         """What decides the result beside the outputs that it reads: configs, versions, seeds, digests of the data."""
 
     def all_inputs(self, run: Run) -> dict[str, Any]:
-        """Everything that decides the result.
-
-        Args:
-            run: The run; the stages that this one reads are complete in it.
-        """
+        """Everything that decides the result; the stages that this one reads are complete in the run."""
         read = {}
         for stage, names in self.reads.items():
             outputs = run.made[stage].outputs if stage in run.made else {}
