@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mint_core.answering.outcome import Outcome
+from mint_core.characters import visible
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets read both widths
+_FORMULA = frozenset("=+-@\u2212")
+"""What opens a formula, in any width or size; spreadsheets take U+2212 for a minus."""
+_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols without ink, behind which a sign would not be seen to be the first."""
+_QUOTE = '"'
+_QUOTED = frozenset(',;"|\t')
+"""Cells with one of them are quoted: programs split rows at semicolons too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class JsonLines(Format):
         record: dict[str, Any] = asdict(outcome)
         for name in {"response", "input", "passages"}.difference(self.extra):
             del record[name]
-        return json.dumps(record) + "\n"
+        return json.dumps(record).replace("\x7f", "\\u007f") + "\n"  # json escapes all else that commands a terminal
 
     def read(self, line: str) -> Written:
         """See `Format.read`."""
@@ -79,7 +87,8 @@ class JsonLines(Format):
 class Csv(Format):
     """One row per sample, with a column per label.
 
-    Cells that a spreadsheet would take for a formula get an apostrophe in front, and line breaks become spaces.
+    Cells that a spreadsheet would take for a formula get an apostrophe in front, line breaks and control characters
+    become spaces, and what does not show is written out (`visible`).
 
     Args:
         width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
@@ -131,12 +140,22 @@ class Csv(Format):
 
 
 def _cell(text: str) -> str:
-    neutral = f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
-    readable = neutral.encode("utf-8", "replace").decode("utf-8")  # names of files need not be valid text
-    return " ".join(readable.replace("\0", " ").split())
+    """One cell: no line break, no control character, nothing that a spreadsheet would compute."""
+    words = "".join(" " if unicodedata.category(mark) in ("Cc", "Zl", "Zp") else mark for mark in text).split()
+    readable = visible(" ".join(words).encode("utf-8", "replace").decode("utf-8"))  # names of files need not be text
+    # Where a semicolon separates cells, as in much of Europe, a sign behind one would begin a formula too.
+    return ";".join(f"'{part}" if _begins_formula(part) else part for part in readable.split(";"))
+
+
+def _begins_formula(text: str) -> bool:
+    """Whether the first character that shows, behind blanks, control characters and stray marks, opens a formula."""
+    for mark in text:
+        if unicodedata.category(mark)[0] in "ZCM" or mark in _BLANK_LETTERS:
+            continue
+        return unicodedata.normalize("NFKC", mark)[0] in _FORMULA
+    return False
 
 
 def _row(cells: Sequence[str]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(cells)
-    return stream.getvalue()
+    quoted = (f'"{cell.replace(_QUOTE, _QUOTE * 2)}"' if _QUOTED.intersection(cell) else cell for cell in cells)
+    return ",".join(quoted) + "\n"
