@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -106,6 +107,33 @@ def sync_names(folder: Path) -> None:
             os.close(handle)
 
 
+Access = Literal["private", "group", "umask"]
+_MASKS = {"private": 0o077, "group": 0o007}
+
+
+@contextmanager
+def access(who: Access, *folders: Path) -> Iterator[None]:
+    """Who may read what is written meanwhile, whatever the process's umask: the owner, or the owner's group too.
+
+    Args:
+        who: `umask` leaves everything as it is.
+        folders: Where they are there, and others can look into them, they are closed too.
+    """
+    if who not in _MASKS:
+        yield
+        return
+    mask = _MASKS[who]
+    before = os.umask(mask)
+    try:
+        for folder in folders:
+            if folder.is_dir() and folder.stat().st_mode & mask:
+                with suppress(PermissionError):  # another person's folder
+                    folder.chmod(folder.stat().st_mode & 0o7777 & ~mask)
+        yield
+    finally:
+        os.umask(before)
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Digest of every file in a folder, by its path in it, but for those whose ending stands in `NOTES`."""
     return {
@@ -149,27 +177,51 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_line(stream: TextIO, record: Mapping[str, Any]) -> None:
-    """Appends one JSON line and hands it to the operating system."""
-    stream.write(json.dumps(record) + "\n")
+def write_line(stream: TextIO, record: Mapping[str, Any], *, checked: bool = False) -> None:
+    """Appends one JSON line and hands it to the operating system.
+
+    Args:
+        stream: Where to.
+        record: Must not have the key `crc32`.
+        checked: Add a checksum, so that `read_lines` sees whether the line is as it was written.
+    """
+    stream.write(json.dumps({**record, _CHECK: _checksum(record)} if checked else record) + "\n")
     stream.flush()
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON lines; a last line that was cut off by an interruption is left out."""
+def read_lines(path: Path, *, drop: bool = False) -> list[dict[str, Any]]:
+    """Reads JSON lines; a last line that was cut off by an interruption is left out.
+
+    Args:
+        path: Where there is no such file, there are no lines.
+        drop: Leave out every damaged line.
+
+    Raises:
+        DataError: A line is damaged, and none is to be dropped.
+    """
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")  # not splitlines: an answer may hold any other line separator
     records = []
     for position, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            if position < len(lines):
+            record = json.loads(line)
+            if not isinstance(record, dict) or record.pop(_CHECK, None) not in (None, _checksum(record)):
+                raise ValueError
+            records.append(record)
+        except (ValueError, RecursionError):
+            if position < len(lines) and not drop:
                 raise DataError(
                     f"Line {position} of {path} is damaged; delete the file and run the stage again."
                 ) from None
     return records
+
+
+_CHECK = "crc32"
+
+
+def _checksum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps({key: value for key, value in record.items() if key != _CHECK}).encode())
 
 
 def acquire(lock: FileLock) -> None:

@@ -13,6 +13,7 @@ import click
 
 from mint_core.cli.run import gather
 from mint_core.errors import ConfigError, PartialError
+from mint_core.files import access
 
 if TYPE_CHECKING:
     from mint_core.answering.formats import Format
@@ -83,6 +84,12 @@ _PATH = click.Path(path_type=Path)
     help="Override one key; may be repeated.",
 )
 @click.option(
+    "--access",
+    type=click.Choice(["private", "group", "umask"]),
+    default="private",
+    help="Who may read the output and the cache: you alone, your group, or as the umask says [private].",
+)
+@click.option(
     "--out", type=_PATH, default=Path("runs"), help="Folder of the runs, in whose cache indexes are kept [runs]."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
@@ -101,7 +108,11 @@ def predict(**given: Any) -> None:
 
     _check(given)
     stdout = sys.stdout  # the progress bar puts a stream of its own in its place
-    with Terminal(quiet=given["quiet"]) as terminal, _closed_pipe(stdout):
+    with (
+        access(given["access"], given["out"] / ".cache"),
+        Terminal(quiet=given["quiet"]) as terminal,
+        _closed_pipe(stdout),
+    ):
         summary = _predict(given, stdout, terminal)
     _conclude(summary, given["output"], terminal)
 

@@ -29,7 +29,7 @@ from mint_core.comparison.values import Columns, RowValues, read_variant, write_
 from mint_core.config import merge, parse_override, read_config
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
-from mint_core.files import acquire, digest_of, read_json, storage_errors, write_json
+from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs.checks import check_sizes
@@ -140,15 +140,16 @@ def carry_out(made: Schedule, observer: Observer) -> Comparison:
     shared = Shared(made.store)
     for run in (*made.runs, *made.baseline_runs):
         _check(run, shared, observer)
-    with storage_errors(made.path):
-        made.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(made.path / ".lock")
-    acquire(lock)
-    try:
-        results = _run_all(made, shared, observer)
-        return Comparison(made.path, _write(_Results.of(made), shared, observer), tuple(results))
-    finally:
-        lock.release()
+    with access(made.runs[0].resolved.config.access, made.path):
+        with storage_errors(made.path):
+            made.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(made.path / ".lock")
+        acquire(lock)
+        try:
+            results = _run_all(made, shared, observer)
+            return Comparison(made.path, _write(_Results.of(made), shared, observer), tuple(results))
+        finally:
+            lock.release()
 
 
 def _check(run: PlannedRun, shared: Shared, observer: Observer) -> None:

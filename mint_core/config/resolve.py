@@ -124,7 +124,7 @@ class Resolved:
 
     def decisive(self) -> dict[str, Any]:
         """The config without what changes no result: name, place, device, batch sizes and the like."""
-        plain = {key: value for key, value in decisive(self.config).items() if key not in ("name", "out")}
+        plain = decisive(self.config)
         for key in _COMPONENTS:
             one = getattr(self, key)
             plain[key] = None if one is None else {"name": one.name, **decisive(one.config)}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from mint_core.files import Access
 from mint_core.interfaces import ComponentConfig
 
 Choice = dict[str, Any]
@@ -133,12 +134,19 @@ class RetrievalConfig(ComponentConfig):
 class RunConfig(ComponentConfig):
     """Everything that decides a run's result, and where it goes."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"name", "out", "access"})
+
     name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the run folder; null = task, teacher, aligner and a hash of the config.",
     )
     out: Path = Field(Path("runs"), description="Folder that holds the run folders and their cache.")
+    access: Access = Field(
+        "private",
+        description="Who may read the run folder and the cache: private = you alone, group = your group too, umask = "
+        "as your system's umask says.",
+    )
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
     align_seed: int | None = Field(
         None,

@@ -15,7 +15,7 @@ from mint_core.answering.endpoint import check_consent
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
-from mint_core.files import digest_of, read_json
+from mint_core.files import access, digest_of, read_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs.checks import check_sizes
@@ -111,7 +111,8 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
     begin = time.monotonic()
     shared = shared or Shared(Store(resolved.config.out))
     reused = []
-    with RunFolder(run_folder(resolved)) as folder:
+    path = run_folder(resolved)
+    with access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
         shared.store.prepare()
         run = Run(resolved, folder.path, observer, shared.store.cache, shared.data)
         check_sizes(run)
@@ -205,7 +206,7 @@ def follow() -> None:
     while (task := processes.listen()) is not None:
         run = Run(resolve(task["config"], registry()), Path(task["path"]), Observer(), Path(task["cache"]))
         stage = next(stage for stage in STAGES if stage.name == task["stage"])
-        with tempfile.TemporaryDirectory() as own:
+        with access(run.resolved.config.access), tempfile.TemporaryDirectory() as own:
             stage.make(run, Path(task["work"]), Path(own))
 
 
