@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -102,7 +101,6 @@ def check_consent(config: EndpointConfig, modality: Modality) -> str:
     return f"Patients' {what} leave this machine: they are sent to {where}{plain}."
 
 
-@dataclass(frozen=True, slots=True)
 class CharacterCounter:
     """Counts without the model's tokenizer, and rather too many: two characters make a token."""
 

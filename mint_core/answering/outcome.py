@@ -20,9 +20,8 @@ class Outcome:
     known: tuple[str | None, ...] = ()
     """Per label the one that it is recognised as, as Top-N does; None where it is none."""
     probabilities: tuple[float, ...] | None = None
-    """Per label; None where the labels were not scored."""
+    """Per label, and below their natural logarithms; None where the labels were not scored."""
     log_probs: tuple[float, ...] | None = None
-    """Their natural logarithms."""
     abstained: bool = False
     """The best label's probability lies below the threshold."""
     well_formed: bool = False
