@@ -159,7 +159,7 @@ FULL = (
     OSError(errno.ENOSPC, "No space left on device"),
     OSError(errno.EDQUOT, "Disk quota exceeded"),
     SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)'),
-    RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file data/3: file write failed"),
+    RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/3: file write failed"),
     RuntimeError("[enforce fail at inline_container.cc:858] . unexpected pos 64 vs 0"),
     RuntimeError("basic_ios::clear: iostream error"),
     sqlite3.OperationalError("database or disk is full"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mint_core.cli.run import gather
+from mint_core.cli.run import gather, quiet_option
 from mint_core.errors import ConfigError, PartialError
 from mint_core.files import access
 
@@ -76,13 +76,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--task", help="Endpoint without an adapter: what to predict.")
 @click.option("--source", help="Endpoint without an adapter: data source that names the labels (task.source).")
 @click.option("--data", type=_PATH, help="Endpoint without an adapter: its file or folder (task.data).")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="A.B=C",
-    help="Override one key; may be repeated.",
-)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one key; may be repeated.")
 @click.option(
     "--access",
     type=click.Choice(["private", "group", "umask"]),
@@ -92,7 +86,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--out", type=_PATH, default=Path("runs"), help="Folder of the runs, in whose cache indexes are kept [runs]."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+@quiet_option
 def predict(**given: Any) -> None:
     """Predict for new samples without labels, line by line; the same command again goes on.
 
@@ -240,11 +234,7 @@ def _form(given: dict[str, Any], setting: Setting) -> Format:
     from mint_core.answering.formats import Csv, JsonLines
 
     path: Path | None = given["output"]
-    extra = {
-        "response": given["response"],
-        "echo": given["echo_text"],
-        "passages": setting.retriever is not None,
-    }
+    extra = {"response": given["response"], "echo": given["echo_text"], "passages": setting.retriever is not None}
     if path is not None and path.suffix.lower() == ".csv":
         scored = setting.predict.decode == "score" and setting.retrieval.fuse != "rrf"
         return Csv(width=setting.listed, scored=scored, **extra)
