@@ -19,6 +19,7 @@ from mint_core.faults import explained
 from mint_core.files import contents, intact, read_lines, seal, sealed, write_line
 from mint_core.observer import Observer
 from mint_core.runs import pipeline
+from mint_core.runs.folder import RunFolder
 from mint_core.stages.align import Align
 from mint_core.stages.predict import Predict
 from tests.tiny_students import build
@@ -78,10 +79,12 @@ def test_what_is_damaged_is_made_again_and_what_does_not_matter_is_not(toy: dict
     run = mint_core.run(toy)
     weights = run.path / "adapter" / "adapter_model.safetensors"
     whole = weights.read_bytes()
+    manifest = run.path / "stages" / "align.json"
     for content in MANIFESTS.values():
-        (run.path / "stages" / "align.json").write_bytes(content)
-        assert again(toy) == {"align": "its manifest is damaged"}
-        assert weights.read_bytes() == whole
+        manifest.write_bytes(content)
+        assert RunFolder(run.path).manifest("align") is None
+    assert again(toy) == {"align": "its manifest is damaged"}
+    assert weights.read_bytes() == whole
     (run.path / "adapter" / "README.md").write_text("My own words.")
     (run.path / "adapter" / "notes.txt").write_text("A stray file.")
     assert again(toy) == {}
@@ -90,16 +93,15 @@ def test_what_is_damaged_is_made_again_and_what_does_not_matter_is_not(toy: dict
     assert again(toy) == {"align": "its files are damaged or were changed"}
     assert weights.read_bytes() == whole
     assert not (run.path / "adapter" / "notes.txt").exists()  # the folder was replaced
-    manifest = run.path / "stages" / "align.json"
     forged = json.loads(manifest.read_text())
     forged["outputs"]["adapter"] = "0" * 32
     manifest.write_text(json.dumps(forged))
-    assert "align" in again(toy)
+    assert RunFolder(run.path).complete("align", forged["key"]) is None
 
 
 def test_an_answer_that_was_damaged_before_it_was_published_is_asked_for_again(toy: dict, monkeypatch) -> None:
     toy = {**toy, "predict": {"decode": "score"}}
-    straight = mint_core.run({**toy, "name": "straight"})
+    straight = mint_core.run({**toy, "out": "elsewhere"})
     original = Predict.make
 
     def stopped(*_, **__):
@@ -116,8 +118,9 @@ def test_an_answer_that_was_damaged_before_it_was_published_is_asked_for_again(t
     lines[1] = lines[1].replace(b'"well_formed": true', b'"well_formed": false')  # valid JSON, and not what was written
     lines[3] = lines[3][:20] + b"\xff" + lines[3][21:]
     partial.write_bytes(b"".join(lines))
-    scores = np.load(work / "scores" / "base.npy", mmap_mode="r+")
-    scores[5, 2] += 1
+    another = json.loads(lines[5])
+    scores = np.load(work / "scores" / f"{another['variant']}.npy", mmap_mode="r+")
+    scores[json.loads((work / "scores" / "index.json").read_text())["samples"].index(another["sample_id"]), 2] += 1
     scores.flush()
     monkeypatch.setattr(Predict, "make", original)
     resumed = mint_core.run(toy)
