@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import psutil
 from filelock import FileLock, Timeout
 
 from mint_core.errors import DataError, StorageError
@@ -58,6 +61,19 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise told from error
 
 
+_HERE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_LEFT = re.compile(rf"\.{_HERE}-(\d+)\.tmp$")
+"""The end of a temporary file's name: its machine's and its process's number."""
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes the temporary files of processes of this machine that ended before they were done."""
+    for path in folder.rglob("*.tmp"):
+        found = _LEFT.search(path.name)
+        if found and (int(found[1]) == os.getpid() or not psutil.pid_exists(int(found[1]))):
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary file that takes the place of `path` at the end: a file is complete or not there.
@@ -67,7 +83,7 @@ def replaced(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, or the folder is not writable.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{_HERE}-{os.getpid()}.tmp")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -3,8 +3,11 @@
 import errno
 import json
 import os
+import re
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from safetensors import SafetensorError
 import mint_core
 from mint_core.errors import CapacityError, DataError, ModelError, StorageError
 from mint_core.faults import explained
-from mint_core.files import contents, intact, read_lines, seal, sealed, write_line
+from mint_core.files import contents, intact, read_lines, replaced, seal, sealed, write_line
 from mint_core.observer import Observer
 from mint_core.runs import pipeline
 from mint_core.runs.folder import RunFolder
@@ -156,6 +159,29 @@ def test_a_sealed_folder(tmp_path: Path) -> None:
     assert sealed(tmp_path, "mark")
     (tmp_path / "inner" / "a.bin").write_bytes(b"abd")
     assert not sealed(tmp_path, "mark")
+
+
+def test_what_a_killed_process_leaves_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with replaced(tmp_path / "run.json") as temporary:
+        name = temporary.name
+        temporary.write_text("{}")
+    mine, theirs = tmp_path / name, tmp_path / name.replace(str(os.getpid()), str(ended.pid))
+    parent = tmp_path / name.replace(str(os.getpid()), str(os.getppid()))
+    elsewhere = tmp_path / re.sub(r"\.[0-9a-f]{8}-", ".00000000-", name)
+    others = tmp_path / "notes.tmp"
+    for path in (mine, theirs, parent, elsewhere, others):
+        path.write_text("half")
+    with RunFolder(tmp_path) as folder:
+        assert not mine.exists()
+        assert not theirs.exists()
+        assert parent.exists()  # of a process that is at work
+        assert elsewhere.exists()  # of another machine
+        assert others.exists()
+        (tmp_path / ".work" / "align-0" / "checkpoints").mkdir(parents=True)
+        folder.clear("align")
+        assert not list((tmp_path / ".work").iterdir())
 
 
 FULL = (

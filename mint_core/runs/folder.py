@@ -23,6 +23,7 @@ from mint_core.files import (
     contents,
     digest_of,
     intact,
+    remove_leftovers,
     storage_errors,
     sync,
     sync_names,
@@ -49,6 +50,7 @@ class RunFolder:
         with storage_errors(self.path):
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
         acquire(self._lock)
+        remove_leftovers(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,6 +95,12 @@ class RunFolder:
             self._remove(mine / "out")
             (mine / "out").mkdir(parents=True)
         return mine
+
+    def clear(self, stage: str) -> None:
+        """Removes the working folders of a stage that is complete; a process may have ended before it did so."""
+        with storage_errors(self.path):
+            for old in (self.path / ".work").glob(f"{stage}-*"):
+                self._remove(old)
 
     def _workspace(self, stage: str, key: str) -> Path:
         return self.path / ".work" / f"{stage}-{key[:16]}"

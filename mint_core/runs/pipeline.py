@@ -172,6 +172,7 @@ def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
     key = digest_of(inputs)
     found = folder.complete(stage.name, key) or store.adopt(folder, stage.name, key)
     if found is not None:
+        folder.clear(stage.name)
         run.observer.stage(stage.name, reused=True)
         run.made[stage.name] = found
         return True
