@@ -47,6 +47,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--response", is_flag=True, help="Also write what the student wrote.")
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
+@click.option("--allow-changed", is_flag=True, help="Use an adapter whose files are not as its training left them.")
 @click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
 @click.option("--retriever", help="What puts passages into the prompt.")
 @click.option(
@@ -162,7 +163,10 @@ def _setting(given: dict[str, Any]) -> Setting:
         return from_config(merge(user, _section(given)), given["out"], given["top"])
     options = {key: given[key] for key in ("student", "device", "retriever")}
     user = gather(None, given["overrides"], **options, fuse=given["fuse"])
-    return from_adapter(given["adapter"], merge(user, _section(given)), given["place"], given["out"], given["top"])
+    where = (given["place"], given["out"], given["top"])
+    return from_adapter(
+        given["adapter"], merge(user, _section(given)), *where, allow_changed=given["allow_changed"]
+    )
 
 
 def _check_scored(given: dict[str, Any], setting: Setting) -> None:
@@ -195,6 +199,8 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     _check_scored(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
+    if setting.changed:
+        terminal.message(f"{setting.changed}; its answers are used all the same, as --allow-changed says.")
     if setting.predict.engine == "endpoint":
         notice = check_consent(setting.predict.endpoint, setting.task.modality)
         if notice:

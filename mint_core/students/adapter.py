@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mint_core.errors import ModelError
+from mint_core.students.adapter_files import (
+    CONFIG,
+    WEIGHTS,
+    check_files,
+    check_finite,
+    check_recorded,
+    tensor_shapes,
+)
 
 _ATTENTION = "q_proj|k_proj|v_proj|o_proj|out_proj|qkv_proj|qkv|query_key_value|c_attn|proj|fc_qkv"
 # Module path segments that mark what sees: towers, and what joins them to the language model.
@@ -74,15 +82,9 @@ def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
 
     config = adapter_config(adapter)
     _check_made_for(config.base_model_name_or_path, str(getattr(model, "name_or_path", "")), adapter)
+    check_finite(adapter)
     config.lora_dropout = dropout
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below
-            wrapped = PeftModel.from_pretrained(model, str(adapter), config=config, is_trainable=True)
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(_other_student(adapter)) from error
-    if _shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
-        raise ModelError(_other_student(adapter))
+    wrapped = _wrapped(model, adapter, _other_student(adapter), config=config, is_trainable=True)
     return _in_full_precision(wrapped)
 
 
@@ -93,13 +95,13 @@ def adapter_config(adapter: Path) -> Any:
         ModelError: The folder holds no safetensors LoRA adapter.
     """
     from peft import LoraConfig, PeftConfig
-    from safetensors import SafetensorError
 
     check_adapter(adapter)
+    check_recorded(adapter)
+    check_files(adapter)
     try:
-        _shapes(adapter)
         config = PeftConfig.from_pretrained(str(adapter))
-    except (ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"The adapter in {adapter} is damaged; run the `sft` aligner that made it again.") from error
     if not isinstance(config, LoraConfig):
         raise ModelError(f"The adapter in {adapter} is no LoRA adapter; name the adapter/ folder of an `sft` run.")
@@ -112,7 +114,7 @@ def check_adapter(adapter: Path) -> None:
     Raises:
         ModelError: It holds none.
     """
-    if not all((adapter / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
+    if not all((adapter / name).is_file() for name in (CONFIG, WEIGHTS)):
         raise ModelError(
             f"{adapter} holds no adapter (adapter_config.json and adapter_model.safetensors); name the adapter/ folder "
             "of a run with the `sft` aligner, or leave aligner.sft_adapter out: `dpo` then begins with SFT itself."
@@ -125,13 +127,6 @@ def adapter_state(model: Any) -> dict[str, Any]:
 
     # peft would ask the hub whether the vocabulary grew; adapters of mint never hold embeddings.
     return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
-
-
-def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
-    from safetensors import safe_open
-
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def _check_made_for(made_for: str | None, student: str, adapter: Path) -> None:
@@ -161,21 +156,29 @@ def load_adapter(model: Any, adapter: Path) -> Any:
     """Puts a trained adapter onto the student, for inference.
 
     Raises:
-        ModelError: The folder holds no safetensors adapter (pickled adapters are refused: peft would fall back to
-            them), or it was made for another student.
+        ModelError: The folder holds no plain LoRA adapter in safetensors (pickled adapters are refused: peft would fall
+            back to them), its weights are not finite, or it was made for another student.
     """
+    check_files(adapter)
+    check_finite(adapter)
+    return _wrapped(model, adapter, _not_for(adapter)).eval()
+
+
+def _wrapped(model: Any, adapter: Path, otherwise: str, **how: Any) -> Any:
+    """The student with an adapter whose files were checked; `otherwise` is said where the two do not fit."""
+    import torch
     from peft import PeftModel
 
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{adapter} holds no adapter_model.safetensors; run `mint align` again.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below
-            wrapped = PeftModel.from_pretrained(model, str(adapter)).eval()
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(_not_for(adapter)) from error
-    if _shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
-        raise ModelError(_not_for(adapter))
+            wrapped = PeftModel.from_pretrained(model, str(adapter), **how)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(otherwise) from error
+    if tensor_shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
+        raise ModelError(otherwise)
     return wrapped
 
 
