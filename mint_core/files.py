@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,11 +57,22 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def without_nan(content: Any) -> Any:
+    """Plain data with null for every number that JSON cannot write: NaN and the infinities."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_nan(value) for value in content]
+    return content
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file that is complete or not there."""
     temporary = path.with_name(path.name + ".tmp")
     with storage_errors(path), temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, ensure_ascii=False, default=str)
+        json.dump(without_nan(content), stream, indent=2, ensure_ascii=False, default=str, allow_nan=False)
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())
@@ -74,7 +86,7 @@ def read_json(path: Path) -> Any:
 
 def write_line(stream: TextIO, record: Mapping[str, Any]) -> None:
     """Appends one JSON line and hands it to the operating system."""
-    stream.write(json.dumps(record) + "\n")
+    stream.write(json.dumps(without_nan(record), allow_nan=False) + "\n")
     stream.flush()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor
 
 from mint_core.answering.automaton import Automaton, automaton
 from mint_core.answering.generate import greedy, stop_tokens
@@ -29,7 +29,7 @@ def generate_constrained(
     n: int,
     batch_size: int,
     model: Any = None,
-) -> Iterator[tuple[str, Response]]:
+) -> Iterator[tuple[str, Response | None]]:
     """Answers prompts greedily with N distinct known labels each, batch by batch.
 
     Args:
@@ -42,7 +42,7 @@ def generate_constrained(
         model: The student with an adapter.
 
     Yields:
-        Sample id and labels, in the order of `prompts`.
+        Sample id and labels, in the order of `prompts`; None where the student's scores are not finite.
 
     Raises:
         DataError: A prompt and its response do not fit the student's context.
@@ -61,9 +61,10 @@ def generate_constrained(
             check_length(student, prompt.sample_id, prompt.length + len(rules.head) + rules.longest)
         walk = Walk(rules, n, len(ids), student.device)
         rows = [append_response(prompt, rules.head) for prompt in encoded]
-        processors = LogitsProcessorList([walk])
-        written = greedy(student, model, rows, end, max_new_tokens=rules.longest, processors=processors)
-        yield from zip(ids, walk.responses(written[:, -1], labels), strict=True)
+        written = greedy(student, model, rows, end, max_new_tokens=rules.longest, processors=[walk])
+        responses = walk.responses(written.tokens[:, -1], labels)
+        found = zip(responses, written.broken, strict=True)
+        yield from zip(ids, (None if broken else response for response, broken in found), strict=True)
 
 
 class Walk(LogitsProcessor):  # type: ignore[misc] # transformers is untyped

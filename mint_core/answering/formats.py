@@ -67,7 +67,7 @@ class JsonLines(Format):
         record: dict[str, Any] = asdict(outcome)
         for name in {"response", "input", "passages"}.difference(self.extra):
             del record[name]
-        return json.dumps(record) + "\n"
+        return json.dumps(record, allow_nan=False) + "\n"
 
     def key(self, sample_id: str) -> str:
         """The id itself."""
@@ -99,7 +99,7 @@ class Csv(Format):
     @property
     def head(self) -> str:
         """The names of the columns."""
-        columns = ["id", "decode", "abstained", "well_formed", "n_listed", "error"]
+        columns = ["id", "decode", "abstained", "well_formed", "n_listed", "truncated", "error"]
         for number in range(1, self.width + 1):
             columns += [f"label_{number}", *([f"probability_{number}"] if self.scored else [])]
         return _row([*columns, *self.extra])
@@ -107,7 +107,7 @@ class Csv(Format):
     def line(self, outcome: Outcome) -> str:
         """See `Format.line`."""
         cells = [outcome.id, outcome.decode, _yes(outcome.abstained), _yes(outcome.well_formed)]
-        cells += [str(outcome.n_listed), outcome.error or ""]
+        cells += [str(outcome.n_listed), _yes(outcome.truncated), outcome.error or ""]
         for position in range(self.width):
             there = position < len(outcome.labels)
             cells.append(outcome.labels[position] if there else "")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mint_core.errors import DataError, ModelError
 from mint_core.files import digest_of, write_json
@@ -46,6 +47,10 @@ class StudentRecord(_Record):
     attention: str
     fingerprint: str
     """See `mint_core.students.load.fingerprint`."""
+    chat_date: date | None = None
+    """What its chat template took for today; None where an older mint did not say."""
+    chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
+    """What was set in its chat template."""
 
 
 class FileRecord(_Record):

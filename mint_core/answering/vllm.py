@@ -19,7 +19,7 @@ from mint_core.interfaces import Student, Unreadable
 from mint_core.students.adapter import in_vision, load_adapter
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import EncodedPrompt, StudentCounter, check_length, encode_prompt
-from mint_core.students.load import explain_load_failure, hub_commit
+from mint_core.students.load import hub_commit
 from mint_core.students.outline import load_outline
 from mint_core.students.prompts import render_prompt
 from mint_core.types import Prompt
@@ -108,7 +108,7 @@ class VllmEngine(Engine):
         check_options(options)
         device = _device(config.device)
         dtype = config.dtype if config.dtype != "auto" else "fp32" if device == "cpu" else "bf16"
-        self.student = _outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
+        self.student = load_outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
         if shows_images and not self.student.reads_images:
             raise ModelError(f"The task shows images, but the student {source} reads text only.")
         check_labels(asking.labels, self.student.processor)
@@ -283,22 +283,6 @@ def _device(wanted: str) -> str:
     if wanted not in ("auto", found):
         raise ConfigError(f"This vLLM computes on '{found}', not on '{wanted}'; leave --device out.")
     return found
-
-
-def _outline(config: StudentConfig, path: str | None) -> Student:
-    """The student without weights, with the generation config that `load_student` would give it."""
-    from transformers import GenerationConfig
-
-    student = load_outline(config, path)
-    try:
-        student.model.generation_config = GenerationConfig.from_pretrained(
-            student.source, revision=hub_commit(student.source, config.revision)
-        )
-    except OSError:  # it has none: what its config says, counts
-        pass
-    except ValueError as error:
-        raise ModelError(explain_load_failure("student", student.source, error)) from error
-    return student
 
 
 def _adapter_rank(student: Student, adapter: Path) -> int:

@@ -164,9 +164,7 @@ def _setting(given: dict[str, Any]) -> Setting:
     options = {key: given[key] for key in ("student", "device", "retriever")}
     user = gather(None, given["overrides"], **options, fuse=given["fuse"])
     where = (given["place"], given["out"], given["top"])
-    return from_adapter(
-        given["adapter"], merge(user, _section(given)), *where, allow_changed=given["allow_changed"]
-    )
+    return from_adapter(given["adapter"], merge(user, _section(given)), *where, allow_changed=given["allow_changed"])
 
 
 def _check_scored(given: dict[str, Any], setting: Setting) -> None:
@@ -267,6 +265,8 @@ def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
 
 
 def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:
+    from mint_core.answering.engine import count_truncated
+
     for fact, count in summary.facts.items():
         if count:
             terminal.message(f"{fact}: {count}")
@@ -274,6 +274,9 @@ def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None
     counts = {"there already": summary.already, "abstained": summary.abstained, "failed": summary.failed}
     parts += [f"{count} {what}" for what, count in counts.items() if count]
     terminal.message(", ".join(parts) + (f": {output}" if output else ""))
+    cut = count_truncated(summary.truncated, summary.answered)
+    if cut:
+        terminal.message(cut)
     if summary.failed:
         again = ", and the same command tries them again" if output else ""
         raise PartialError(

@@ -68,6 +68,8 @@ def _record(run: Run, adapter: Path) -> AdapterRecord:
             dtype=student.dtype,
             attention=student.attention,
             fingerprint=fingerprint(weights, student.revision),
+            chat_date=student.chat_date,
+            chat_template_kwargs=student.chat_template_kwargs,
         ),
         header=run.task.header,
         modality=run.task.modality,

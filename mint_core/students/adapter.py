@@ -78,8 +78,6 @@ def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
     Raises:
         ModelError: The folder holds no safetensors LoRA adapter, or the adapter was made for another student.
     """
-    from peft import PeftModel
-
     config = adapter_config(adapter)
     _check_made_for(config.base_model_name_or_path, str(getattr(model, "name_or_path", "")), adapter)
     check_finite(adapter)

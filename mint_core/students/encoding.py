@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from mint_core.errors import DataError, ModelError
 from mint_core.students.prompts import render_prompt, write_response
+from mint_core.students.settle import check_ids
 from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def encode_prompt(student: Student, sample_id: str, prompt: Prompt) -> EncodedPr
             "image out, or the text itself holds an image token of the student."
         ) from error
     tensors = {key: _in_precision(value, student) for key, value in encoded.items() if hasattr(value, "shape")}
+    if rendered.opening:
+        ids = student.tokenizer(rendered.opening, add_special_tokens=False)["input_ids"]
+        tensors = append_response(EncodedPrompt(sample_id, tensors, rendered.end_of_turn), ids)
+    if not student.reads_images:  # placeholders of images may lie outside the embedding
+        check_ids(student, tensors["input_ids"][0].tolist(), "a prompt")
     if image is not None and not set(tensors).difference(PER_TOKEN):
         raise ModelError(f"The processor of {student.source} gave no pixels for the image of sample {sample_id}.")
     return EncodedPrompt(sample_id, tensors, rendered.end_of_turn)
@@ -92,6 +98,7 @@ def encode_response(student: Student, text: str, end_of_turn: str) -> list[int]:
     ids: list[int] = student.tokenizer(text + end_of_turn, add_special_tokens=False)["input_ids"]
     if end_token(student, end_of_turn) is None and student.tokenizer.eos_token_id is not None:
         ids = [*ids, student.tokenizer.eos_token_id]
+    check_ids(student, ids, "an answer")
     return ids
 
 
