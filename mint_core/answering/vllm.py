@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mint_core.answering.engine import Answered, Asking, Engine, Prompts
 from mint_core.answering.generate import stop_tokens
@@ -172,11 +172,22 @@ class VllmEngine(Engine):
         size = self.asking.batch_size
         for start in range(0, len(ids), size):
             read = {key: self._read(key, prompts[key], budget) for key in ids[start : start + size]}
-            texts = self._generate({key: one for key, one in read.items() if not isinstance(one, Unreadable)}, budget)
+            rows = {key: one for key, one in read.items() if not isinstance(one, Unreadable)}
+            written = self._generate(rows, budget)
             yield [
-                one if isinstance(one, Unreadable) else self.asking.read(key, variant, texts[key])
+                one if isinstance(one, Unreadable) else self._answer(key, variant, written[key])
                 for key, one in read.items()
             ]
+
+    def _answer(self, sample_id: str, variant: str, written: _Written) -> Answered:
+        """What was written, where vLLM wrote until the model ended or the limit was reached."""
+        if written.reason not in ("stop", "length"):
+            return Unreadable(
+                sample_id,
+                f"Sample {sample_id}: vLLM wrote no whole answer (finish_reason {written.reason or 'none'}); give the "
+                f"same command again, or {_OTHERWISE}.",
+            )
+        return self.asking.read(sample_id, variant, written.text, truncated=written.reason == "length")
 
     def _read(self, sample_id: str, prompt: Prompt, budget: int) -> _Row | Unreadable:
         try:
@@ -195,8 +206,8 @@ class VllmEngine(Engine):
                 "raise max_model_len, or give it more memory, for example predict.vllm.tensor_parallel_size=2."
             )
 
-    def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, str]:
-        """Response per sample id."""
+    def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, _Written]:
+        """What was written per sample id."""
         from vllm import SamplingParams
 
         if not rows:
@@ -219,7 +230,15 @@ class VllmEngine(Engine):
                     f"not the {len(row.ids)} of the student's own processor; {_OTHERWISE}."
                 )
         written = [list(output.outputs[0].token_ids) for output in outputs]
-        return dict(zip(rows, self.student.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
+        texts = self.student.tokenizer.batch_decode(written, skip_special_tokens=True)
+        reasons = [output.outputs[0].finish_reason for output in outputs]
+        return {key: _Written(text, why) for key, text, why in zip(rows, texts, reasons, strict=True)}
+
+
+class _Written(NamedTuple):
+    text: str
+    reason: str | None
+    """Why vLLM stopped: `stop`, `length`, or something that makes it no answer."""
 
 
 class _Row:

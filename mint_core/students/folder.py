@@ -29,18 +29,19 @@ _BUFFERS = 2**28
 
 
 def check_config(folder: Path) -> None:
-    """Refuses a config that is no JSON mapping, or that asks for more layers or larger numbers than there can be.
+    """Refuses configs that are no JSON mappings, or that ask for more layers or larger numbers than there can be.
 
     Args:
         folder: The student's folder; one without config.json is left to the library, which says so.
 
     Raises:
-        ModelError: It does.
+        ModelError: One does.
     """
+    for name in ("generation_config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            _mapping(folder / name)
     file = folder / "config.json"
-    if not file.is_file():
-        return
-    for key, value in _numbers(_mapping(file)):
+    for key, value in _numbers(_mapping(file)) if file.is_file() else ():
         if abs(value) > (_MOST if _COUNTS.fullmatch(key) else _LARGEST_NUMBER):
             raise ModelError(
                 f"The student in {folder} is damaged: `{key}` in config.json is larger than any student has; copy the "
