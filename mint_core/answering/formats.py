@@ -89,17 +89,26 @@ class Csv(Format):
     Args:
         width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
         scored: Write a probability beside every label.
+        free: Write whether an answer was cut, which only those can be that are written freely.
         extra: See `Format`.
     """
 
-    def __init__(self, *, width: int, scored: bool, **extra: bool) -> None:
+    def __init__(self, *, width: int, scored: bool, free: bool = False, **extra: bool) -> None:
         super().__init__(**extra)
-        self.width, self.scored = width, scored
+        self.width, self.scored, self.free = width, scored, free
 
     @property
     def head(self) -> str:
         """The names of the columns."""
-        columns = ["id", "decode", "abstained", "well_formed", "n_listed", "truncated", "error"]
+        columns = [
+            "id",
+            "decode",
+            "abstained",
+            "well_formed",
+            "n_listed",
+            *(["truncated"] if self.free else []),
+            "error",
+        ]
         for number in range(1, self.width + 1):
             columns += [f"label_{number}", *([f"probability_{number}"] if self.scored else [])]
         return _row([*columns, *self.extra])
@@ -107,7 +116,7 @@ class Csv(Format):
     def line(self, outcome: Outcome) -> str:
         """See `Format.line`."""
         cells = [outcome.id, outcome.decode, _yes(outcome.abstained), _yes(outcome.well_formed)]
-        cells += [str(outcome.n_listed), _yes(outcome.truncated), outcome.error or ""]
+        cells += [str(outcome.n_listed), *([_yes(outcome.truncated)] if self.free else []), outcome.error or ""]
         for position in range(self.width):
             there = position < len(outcome.labels)
             cells.append(outcome.labels[position] if there else "")

@@ -240,7 +240,7 @@ def _form(given: dict[str, Any], setting: Setting) -> Format:
     }
     if path is not None and path.suffix.lower() == ".csv":
         scored = setting.predict.decode == "score" and setting.retrieval.fuse != "rrf"
-        return Csv(width=setting.listed, scored=scored, **extra)
+        return Csv(width=setting.listed, scored=scored, free=setting.predict.decode == "free", **extra)
     return JsonLines(**extra)
 
 
