@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -95,10 +96,21 @@ def replaced(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def without_nan(content: Any) -> Any:
+    """Plain data with null for every number that JSON cannot write: NaN and the infinities."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_nan(value) for value in content]
+    return content
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file that is complete or not there."""
     with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, ensure_ascii=False, default=str)
+        json.dump(without_nan(content), stream, indent=2, ensure_ascii=False, default=str, allow_nan=False)
         stream.write("\n")
 
 
@@ -194,14 +206,15 @@ def read_json(path: Path) -> Any:
 
 
 def write_line(stream: TextIO, record: Mapping[str, Any], *, checked: bool = False) -> None:
-    """Appends one JSON line and hands it to the operating system.
+    """Appends one JSON line and hands it to the operating system; numbers that are not finite become null.
 
     Args:
         stream: Where to.
         record: Must not have the key `crc32`.
         checked: Add a checksum, so that `read_lines` sees whether the line is as it was written.
     """
-    stream.write(json.dumps({**record, _CHECK: _checksum(record)} if checked else record) + "\n")
+    plain = without_nan(record)
+    stream.write(json.dumps({**plain, _CHECK: _checksum(plain)} if checked else plain, allow_nan=False) + "\n")
     stream.flush()
 
 

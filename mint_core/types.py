@@ -368,6 +368,8 @@ class Prediction:
     """Natural logarithm of each label's probability, where the labels were scored; empty after free generation."""
     passages: tuple[str, ...] = ()
     """Sources of the retrieved passages that stood in the prompt, best first."""
+    truncated: bool = False
+    """It reached the limit on its length and was cut there, written freely."""
     scores: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     """Where labels were scored: natural logarithms for all of them, shape (n_labels,), in the label space's order."""
 

@@ -48,6 +48,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--response", is_flag=True, help="Also write what the student wrote.")
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
+@click.option("--allow-changed", is_flag=True, help="Use an adapter whose files are not as its training left them.")
 @click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
 @click.option("--retriever", help="What puts passages into the prompt.")
 @click.option(
@@ -167,7 +168,8 @@ def _setting(given: dict[str, Any]) -> Setting:
         return from_config(merge(user, _section(given)), given["out"])
     options = {key: given[key] for key in ("student", "device", "retriever")}
     user = gather(None, given["overrides"], **options, fuse=given["fuse"])
-    return from_adapter(given["adapter"], merge(user, _section(given)), given["place"], given["out"], given["top"])
+    where = (given["place"], given["out"], given["top"])
+    return from_adapter(given["adapter"], merge(user, _section(given)), *where, allow_changed=given["allow_changed"])
 
 
 def _check_scored(given: dict[str, Any], setting: Setting) -> None:
@@ -200,6 +202,8 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     _check_scored(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
+    if setting.changed:
+        terminal.message(f"{setting.changed}; its answers are used all the same, as --allow-changed says.")
     if setting.predict.engine == "endpoint":
         notice = check_consent(setting.predict.endpoint, setting.task.modality)
         if notice:
@@ -237,7 +241,7 @@ def _form(given: dict[str, Any], setting: Setting) -> Format:
     extra = {"response": given["response"], "echo": given["echo_text"], "passages": setting.retriever is not None}
     if path is not None and path.suffix.lower() == ".csv":
         scored = setting.predict.decode == "score" and setting.retrieval.fuse != "rrf"
-        return Csv(width=setting.listed, scored=scored, **extra)
+        return Csv(width=setting.listed, scored=scored, free=setting.predict.decode == "free", **extra)
     return JsonLines(**extra)
 
 
@@ -262,6 +266,8 @@ def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
 
 
 def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:
+    from mint_core.answering.engine import count_truncated
+
     for fact, count in summary.facts.items():
         if count:
             terminal.message(f"{fact}: {count}")
@@ -269,6 +275,9 @@ def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None
     counts = {"there already": summary.already, "abstained": summary.abstained, "failed": summary.failed}
     parts += [f"{count} {what}" for what, count in counts.items() if count]
     terminal.message(", ".join(parts) + (f": {output}" if output else ""))
+    cut = count_truncated(summary.truncated, summary.answered)
+    if cut:
+        terminal.message(cut)
     if summary.failed:
         again = ", and the same command tries them again" if output else ""
         raise PartialError(

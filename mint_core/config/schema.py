@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +21,7 @@ class StudentConfig(ComponentConfig):
     """The model that is aligned."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
-    of_one_model: ClassVar[frozenset[str]] = frozenset({"revision", "trust_remote_code"})
+    of_one_model: ClassVar[frozenset[str]] = frozenset({"revision", "trust_remote_code", "chat_template_kwargs"})
 
     model: str = Field(
         EMBEDDED, description="Hugging Face id, local folder, or `embedded`: the small student that the task brings."
@@ -35,6 +36,12 @@ class StudentConfig(ComponentConfig):
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Off for good reason."
+    )
+    chat_date: date = Field(
+        date(2024, 7, 26), description="What a chat template that writes today's date takes for today."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="Variables of the chat template, for example {enable_thinking: false}."
     )
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 from mint_core.answering.asker import open_engine
 from mint_core.answering.asking import Passages, Wording, questions
-from mint_core.answering.engine import Answered, Asking, Engine
+from mint_core.answering.engine import Answered, Asking, Engine, count_truncated
 from mint_core.answering.scores import ScoreTable, ScoreWriter, retriever_scores
 from mint_core.config import decisive
 from mint_core.errors import DataError
@@ -98,10 +99,14 @@ class Predict(Stage):
                 owner = getattr(getattr(engine, "student", None), "processor", None)
                 replaced = count_control_tokens(asked.prompts.values(), owner)
             names = [variant.name for variant in variants]
+            cut = _truncated(partial, [v.name for v in variants if v.free or resolved.config.predict.decode == "free"])
+            if cut.sentence:
+                run.observer.message(cut.sentence)
             _publish_answers(run, partial, names, out)
             _publish_scores(run, table, samples, out)
         retriever = {"retriever": run.retriever.describe()} if run.retriever is not None else {}
-        told = {"control_tokens_replaced": replaced} if replaced else {}
+        told: dict[str, Any] = {"control_tokens_replaced": replaced} if replaced else {}
+        told |= {"truncated": cut.by_variant} if cut.by_variant else {}
         return {"responses": total, "resumed": len(done), "variants": names, **facts, **told, **retriever}
 
 
@@ -144,6 +149,25 @@ def _keep(
             scored = {_SCORES_CHECK: writer.put(answer.sample_id, answer.scores)}
         line = {name: getattr(answer, name) for name in _KEPT}
         write_line(stream, {**line, "passages": sources[answer.sample_id], **scored}, checked=True)
+
+
+class _Truncated(NamedTuple):
+    by_variant: dict[str, int]
+    """Answers that reached the limit on their length; variants without one are left out."""
+    sentence: str
+    """For the person who waits; empty where there is nothing to say."""
+
+
+def _truncated(partial: Path, free: Sequence[str]) -> _Truncated:
+    """Counts the free answers that were cut.
+
+    Args:
+        partial: The answers of all variants.
+        free: The variants that write freely.
+    """
+    lines = [line for line in read_lines(partial) if line["variant"] in free]
+    found = Counter(line["variant"] for line in lines if line.get("truncated"))
+    return _Truncated(dict(found), count_truncated(found.total(), len(lines)))
 
 
 def _publish_answers(run: Run, partial: Path, variants: Sequence[str], out: Path) -> None:
