@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import click
+
+from mint_core.cli.say import say, say_json
 
 Status = Literal["ok", "warning", "problem"]
 _GIB = 2**30
@@ -40,12 +41,12 @@ def doctor(as_json: bool, out: Path) -> None:
     """
     findings = list(examine(out))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        say_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{finding.status:<8} {finding.matter:<10} {finding.fact}")
+            say(f"{finding.status:<8} {finding.matter:<10} {finding.fact}")
             if finding.advice:
-                click.echo(f"{'':<19} -> {finding.advice}")
+                say(f"{'':<19} -> {finding.advice}")
     if any(finding.status == "problem" for finding in findings):
         sys.exit(1)
 

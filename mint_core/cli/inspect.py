@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mint_core.characters import visible
 from mint_core.cli.run import config_options, gather
+from mint_core.cli.say import say_json, say_lines
 
 if TYPE_CHECKING:
     from mint_core.plugins import Registered
@@ -40,7 +42,7 @@ def plugins(as_json: bool) -> None:
         {"distribution": b.distribution, "version": b.distribution_version, "status": b.reason} for b in found.broken
     ]
     if as_json:
-        click.echo(json.dumps({"components": records, "broken": broken}, indent=2))
+        say_json({"components": records, "broken": broken})
     else:
         _print_tables(records, broken)
     if problems:
@@ -74,19 +76,23 @@ def _plain_default(field: Any) -> Any:
 
 
 def _print_tables(records: list[dict[str, Any]], broken: list[dict[str, str]]) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from mint_core.cli.screen import Screen
+
+    console = Screen(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+        console = Screen(highlight=False, emoji=False, width=200)
     table = Table()
-    for column in ("kind", "component", "distribution", "version", "status"):
+    shown = ("kind", "component", "distribution", "version", "status")
+    for column in shown:
         table.add_column(column)
     for record in records:
-        table.add_row(*(str(record[key]) for key in ("kind", "component", "distribution", "version", "status")))
+        table.add_row(*(escape(visible(str(record[key]))) for key in shown))
     for plugin in broken:
-        table.add_row("-", "-", plugin["distribution"], plugin["version"], f"broken: {plugin['status']}")
+        told = (plugin["distribution"], plugin["version"], f"broken: {plugin['status']}")
+        table.add_row("-", "-", *(escape(visible(text)) for text in told))
     console.print(table)
 
 
@@ -107,4 +113,8 @@ def show(resolved: bool, **options: Any) -> None:
 
     given = gather(**options)
     whole = resolve(given, registry())
-    click.echo(yaml.safe_dump(whole.dump() if resolved else given, sort_keys=False, allow_unicode=True), nl=False)
+    content = whole.dump() if resolved else given
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if visible(text, keep="\n") != text:  # then written out in YAML's own way, so that it is read back as it was
+        text = yaml.safe_dump(content, sort_keys=False)
+    say_lines(text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mint_core.cli.run import config_options, gather
+from mint_core.cli.say import say_json
 
 
 @click.command()
@@ -47,9 +47,9 @@ def plan(
 
         made = make_plan(resolved, steps=steps, sample=sample, memory_gib=memory_gib, observer=terminal)
     if as_json:
-        click.echo(json.dumps(made.as_dict(), indent=2))
+        say_json(made.as_dict())
         return
-    terminal.out.print(summary(made), markup=False, soft_wrap=True)
+    terminal.line(summary(made))
     terminal.print_tables(tables(made))
     for line in notes(made):
-        terminal.out.print(line, markup=False, soft_wrap=True)
+        terminal.line(line)
