@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mint_core.errors import ModelError
+from mint_core.files import read_json
 from mint_core.types import LabelSpace, Modality
 
 FORMAT = 1
@@ -81,7 +81,7 @@ def read_record(adapter: Path) -> AdapterRecord:
     if not adapter.is_dir():
         raise ModelError(f"There is no folder {adapter}; name the adapter/ folder of a run with --adapter.")
     try:
-        content = json.loads((adapter / NAME).read_text(encoding="utf-8"))
+        content = read_json(adapter / NAME)
     except FileNotFoundError:
         raise ModelError(_missing(adapter)) from None
     except (OSError, ValueError):

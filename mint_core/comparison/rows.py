@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import yaml
-
 from mint_core.config import NO_ALIGNER, RunConfig, merge
+from mint_core.documents import DocumentError, parse_yaml
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.types import Variant
 
@@ -142,8 +141,8 @@ def _options(text: str, where: str) -> dict[str, Any]:
         if not equals or not all(key.strip().split(".")):
             raise ConfigError(f"{where} takes key=value after the colon, not '{part}'; lists go into a YAML config.")
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[key.strip()] = parse_yaml(value)
+        except DocumentError:
             raise ConfigError(f"{where}: the value of {key.strip()} is not valid YAML; put it in quotes.") from None
     return found
 
