@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 from mint_core.config import NO_ALIGNER, RunConfig, merge
 from mint_core.documents import DocumentError, parse_yaml
 from mint_core.errors import ConfigError, did_you_mean
+from mint_core.interfaces import MAX_SEED
 from mint_core.types import Variant
+
+_MOST_SEEDS = 1000
+_DIGITS = len(str(MAX_SEED))
 
 BASE = "base"
 """Short name of the row without alignment."""
@@ -155,9 +159,11 @@ def parse_ratios(texts: str | Sequence[str] | None) -> list[Row]:
     """
     rows = []
     for text in [texts] if isinstance(texts, str) else texts or ():
-        found = re.fullmatch(r"\s*([1-9]\d*)\s*/\s*([1-9]\d*)\s*", str(text))
+        found = re.fullmatch(r"\s*([1-9]\d{0,5})\s*/\s*([1-9]\d{0,5})\s*", str(text))
         if not found:
-            raise ConfigError(f"--aor takes ratios k/q of positive numbers, not '{text}'; for example 10/10,10/20.")
+            raise ConfigError(
+                f"--aor takes ratios k/q of numbers from 1 to 999999, not '{text}'; for example 10/10,10/20."
+            )
         k, q = map(int, found.groups())
         rows.append(Row(f"{k}/{q}", {"strategy": {"k": k, "q": q}}))
     if not rows:
@@ -177,17 +183,21 @@ def parse_seeds(given: str | int | Sequence[int], first: int) -> tuple[int, ...]
     """
     if isinstance(given, str):
         parts = [part.strip() for part in given.split(",") if part.strip()]
-        if not all(part.isdecimal() for part in parts):
+        if not all(part.isdecimal() and len(part) <= _DIGITS for part in parts):
             raise ConfigError(f"--seeds takes a count or a list of numbers, not '{given}'; for example 3, or 0,5,7.")
         given = int(parts[0]) if len(parts) == 1 and "," not in given else [int(part) for part in parts]
     listed = given if isinstance(given, list | tuple) else [given]
     if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in listed):
         raise ConfigError(f"`seeds` takes a count or a list of numbers, not '{given}'; for example 3, or [0, 5, 7].")
+    if isinstance(given, int) and given > _MOST_SEEDS:
+        raise ConfigError(f"{given:,} seeds are more than anyone can wait for; give at most {_MOST_SEEDS:,}.")
     seeds = tuple(range(first, first + given)) if isinstance(given, int) else tuple(given)
     if not seeds:
         raise ConfigError("The list of seeds is empty; give --seeds 3 for three of them, or a list such as 0,5,7.")
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"The seeds {', '.join(map(str, seeds))} must be different and not negative.")
+    if max(seeds) > MAX_SEED:
+        raise ConfigError(f"A seed is at most {MAX_SEED}; the largest here is {max(seeds)}.")
     return seeds
 
 

@@ -27,6 +27,7 @@ from mint_core.hookspecs import hookimpl
 from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
 from mint_core.interfaces import (
+    MAX_SEED,
     AdapterShape,
     Aligner,
     AlignmentJob,
@@ -73,6 +74,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "KNOWN",
     "MAX_PIXELS",
+    "MAX_SEED",
     "PIXEL_CEILING",
     "RECOGNISED",
     "SPLITS",
