@@ -1,6 +1,8 @@
 """Inputs without an end, a bottom or a sense are refused at once, in one sentence."""
 
+import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -13,6 +15,8 @@ from mint_core.config import parse_override, read_config
 from mint_core.documents import DocumentError, parse_json, parse_yaml
 from mint_core.errors import ConfigError, DataError, MintError, ModelError
 from mint_core.files import UnreadableFile, check_regular, read_bytes, read_json, read_utf8
+from mint_core.students.adapter import check_patterns
+from mint_core.students.templates import check_template
 from mint_core.tables import first_row, read_text, split_rows
 
 posix = pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
@@ -261,3 +265,97 @@ def test_ages_that_nobody_reaches() -> None:
 def test_errors_of_limits_are_errors_of_mint() -> None:
     assert issubclass(UnreadableFile, OSError) and issubclass(DocumentError, ValueError)
     assert not issubclass(DocumentError, MintError)
+
+
+TEMPLATES = {
+    "a loop": ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "to an end"),
+    "a large text": ("{{ 'a' * 10**10 }}", "MiB"),
+    "doubling": (
+        "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", "MiB",
+    ),
+    "a long prompt": ("{% for i in range(99999) %}{% for j in range(99) %}xxx{% endfor %}{% endfor %}", "writes more"),
+    "a huge number": ("{{ (10 ** 9999) ** 99999 }}", "chat template"),
+    "a long source": ("x" * 2_000_000, "longer than"),
+    "on later turns": (
+        "{% if messages[-1].role == 'assistant' %}{{ 'a' * 10**10 }}{% endif %}x", "MiB",
+    ),
+}  # fmt: skip
+
+
+@posix
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_a_chat_template_without_end_is_refused(case: str) -> None:
+    template, sentence = TEMPLATES[case]
+    with pytest.raises(ModelError, match="chat template") as caught:
+        check_template(template)
+    assert sentence in str(caught.value)
+
+
+def test_chat_templates_that_come_to_an_end_are_left_to_their_student(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    check_template(AutoTokenizer.from_pretrained(folder).chat_template)
+    wordy = "{% for m in messages %}{% generation %}{{ m | tojson }}{% endgeneration %}{% break %}{% endfor %}"
+    for template in (wordy, "{{ raise_exception('no') }}", "{{ unknown.name }}", "{% if", "{{ strftime_now('%d') }}"):
+        check_template(template)
+
+
+def test_a_student_with_such_a_template_is_refused_before_a_prompt(folder: Path, student) -> None:
+    from mint_core.students.prompts import render_prompt
+    from mint_core.types import Message, Prompt
+
+    student.tokenizer.chat_template = TEMPLATES["a large text"][0]
+    with pytest.raises(ModelError, match="chat template"):
+        render_prompt(Prompt((Message("user", "a"),)), student.tokenizer, parts=False)
+
+
+def test_a_students_folder_is_looked_at_first(folder: Path, tmp_path: Path) -> None:
+    from mint_core.config import StudentConfig
+    from mint_core.students.load import load_student
+    from mint_core.students.outline import load_outline
+
+    copy = tmp_path / "student"
+    shutil.copytree(folder, copy)
+    for name, content in {"config.json": "[" * 100_000, "generation_config.json": '{"a": ' + "9" * 10**6 + "}"}.items():
+        before = (copy / name).read_bytes()
+        (copy / name).write_text(content)
+        for load in (load_student, load_outline):
+            with pytest.raises(ModelError, match=name):
+                load(StudentConfig(model=str(copy), device="cpu"))
+        (copy / name).write_bytes(before)
+    if os.name != "nt":
+        os.mkfifo(copy / "chat_template.jinja2")
+        _promptly(lambda: load_student(StudentConfig(model=str(copy), device="cpu")), ModelError)
+
+
+PATTERNS = {
+    "a regular expression": {"target_modules": "(a+)+$"},
+    "one in a list": {"target_modules": ["(a|a)*b"]},
+    "what is left out": {"exclude_modules": "(a+)+$"},
+    "ranks": {"rank_pattern": {"(a+)+$": 4}},
+    "scales": {"alpha_pattern": {"(.*)*x": 4}},
+    "layers": {"layers_pattern": "(a+)+"},
+    "numbers": {"target_modules": [1]},
+    "a wrong type": {"target_modules": 7},
+}
+
+
+@pytest.mark.parametrize("case", PATTERNS)
+def test_an_adapter_names_layers_and_holds_no_patterns(case: str, tmp_path: Path) -> None:
+    content = {"peft_type": "LORA", "r": 4, **PATTERNS[case]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="names of layers"):
+        check_patterns(tmp_path)
+
+
+def test_adapters_of_peft_pass_and_broken_ones_are_told(tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    check_patterns(tmp_path)
+    for targets in (["q_proj", "model.layers.0.self_attn.v_proj"], "all-linear"):
+        LoraConfig(target_modules=targets, rank_pattern={"q_proj": 8}).save_pretrained(tmp_path)
+        check_patterns(tmp_path)
+    for content in ("[" * 100_000, "{"):
+        (tmp_path / "adapter_config.json").write_text(content)
+        with pytest.raises(ModelError, match="cannot be read"):
+            check_patterns(tmp_path)

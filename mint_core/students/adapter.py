@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mint_core.errors import ModelError
+from mint_core.files import read_json
 
 _ATTENTION = "q_proj|k_proj|v_proj|o_proj|out_proj|qkv_proj|qkv|query_key_value|c_attn|proj|fc_qkv"
 # Module path segments that mark what sees: towers, and what joins them to the language model.
@@ -96,6 +97,7 @@ def adapter_config(adapter: Path) -> Any:
     from safetensors import SafetensorError
 
     check_adapter(adapter)
+    check_patterns(adapter)
     try:
         _shapes(adapter)
         config = PeftConfig.from_pretrained(str(adapter))
@@ -117,6 +119,36 @@ def check_adapter(adapter: Path) -> None:
             f"{adapter} holds no adapter (adapter_config.json and adapter_model.safetensors); name the adapter/ folder "
             "of a run with the `sft` aligner, or leave aligner.sft_adapter out: `dpo` then begins with SFT itself."
         )
+
+
+_NAME = re.compile(r"[\w.-]{1,300}")
+_OF_NAMES = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
+"""Entries of adapter_config.json that peft may take for regular expressions; mint writes names of layers."""
+
+
+def check_patterns(adapter: Path) -> None:
+    """Refuses an adapter whose layers are patterns: a regular expression from outside may take for ever to match.
+
+    Raises:
+        ModelError: adapter_config.json cannot be read, or one entry holds something else than names of layers.
+    """
+    path = adapter / "adapter_config.json"
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return  # told by whoever needs it
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no JSON that can be read"
+        raise ModelError(f"{path} cannot be read ({reason}); copy the adapter/ folder of its run again.") from error
+    for key in _OF_NAMES if isinstance(content, dict) else ():
+        names = content.get(key)
+        # peft writes patterns of ranks as a mapping; a list, too, is told by peft where it does not belong
+        listed = names if isinstance(names, list | dict) else [] if names is None else [names]
+        words = isinstance(names, str) and key in _OF_NAMES[:2] and names != "all-linear"
+        if words or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in listed):
+            raise ModelError(
+                f"{path}: {key} holds a pattern, and mint takes names of layers; name the adapter/ folder of a run."
+            )
 
 
 def adapter_state(model: Any) -> dict[str, Any]:
@@ -168,6 +200,7 @@ def load_adapter(model: Any, adapter: Path) -> Any:
 
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(f"{adapter} holds no adapter_model.safetensors; run `mint align` again.")
+    check_patterns(adapter)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below

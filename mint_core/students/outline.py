@@ -7,7 +7,14 @@ from typing import Any
 from mint_core.config import StudentConfig
 from mint_core.errors import ModelError
 from mint_core.interfaces import Student
-from mint_core.students.load import explain_load_failure, hub_commit, is_image_text, resolve_device, resolve_dtype
+from mint_core.students.load import (
+    check_folder,
+    explain_load_failure,
+    hub_commit,
+    is_image_text,
+    resolve_device,
+    resolve_dtype,
+)
 
 
 def load_outline(config: StudentConfig, path: str | None = None) -> Student:
@@ -33,6 +40,7 @@ def load_outline(config: StudentConfig, path: str | None = None) -> Student:
     options: dict[str, Any] = {"dtype": resolve_dtype(config.dtype, device)}
     if config.attention in ("sdpa", "eager"):  # a fused kernel is planned like sdpa, and may not be installed here
         options["attn_implementation"] = config.attention
+    check_folder("student", source)
     try:
         model_config = AutoConfig.from_pretrained(source, **hub)
         reads_images = is_image_text(model_config)
