@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import platform
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,11 +19,66 @@ from typing import Any, Literal, TextIO
 import psutil
 from filelock import FileLock, Timeout
 
+from mint_core.documents import parse_json
 from mint_core.errors import DataError, StorageError
 from mint_core.faults import explained
 
 NOTES = (".md",)
 """Endings of files that are for people: an edited one makes nothing again."""
+
+MAX_TEXT_BYTES = 512 * 2**20
+"""Of a text that is read as a whole."""
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFDIR: "a folder"}
+
+
+class UnreadableFile(OSError):
+    """A path that leads to no regular file, or to one that is too large; `strerror` says so."""
+
+    def __init__(self, reason: str, path: Path) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+
+def check_regular(path: Path) -> None:
+    """Refuses what has no end or no content: pipes, devices, sockets, folders.
+
+    Raises:
+        UnreadableFile: It is one.
+        OSError: There is nothing there, or it may not be looked at.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise UnreadableFile(f"it is {_KINDS.get(stat.S_IFMT(mode), 'a socket')}, not a file", path)
+
+
+def read_bytes(path: Path, limit: int | None = MAX_TEXT_BYTES) -> bytes:
+    """All of a file that someone names; every reader of whole files reads through this one.
+
+    Args:
+        path: The file.
+        limit: Most bytes; None = no limit, for files of mint's own.
+
+    Raises:
+        UnreadableFile: It is no regular file, or larger.
+        OSError: It cannot be read.
+    """
+    check_regular(path)
+    with path.open("rb") as stream:
+        if limit is None:
+            return stream.read()
+        # the size is asked first, so that nothing is read of what is too large, and a file may lie about its size
+        content = b"" if os.fstat(stream.fileno()).st_size > limit else stream.read(limit + 1)
+        if len(content) > limit or os.fstat(stream.fileno()).st_size > limit:
+            raise UnreadableFile(f"it is larger than {limit / 2**20:.4g} MiB", path)
+    return content
+
+
+def read_utf8(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """The text of a file in UTF-8, without a byte order mark; arguments and errors as above.
+
+    Raises:
+        UnicodeDecodeError: It is no UTF-8.
+    """
+    return read_bytes(path, limit).decode("utf-8-sig")
 
 
 def digest_of(data: Any) -> str:
@@ -196,13 +253,13 @@ def sealed(folder: Path, marker: str) -> bool:
     try:
         digests = read_json(folder / marker)
         return isinstance(digests, dict) and bool(digests) and intact(folder, digests)
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return False
 
 
 def read_json(path: Path) -> Any:
     """Reads a JSON file of the run folder."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(read_utf8(path))
 
 
 def write_line(stream: TextIO, record: Mapping[str, Any], *, checked: bool = False) -> None:
@@ -230,15 +287,15 @@ def read_lines(path: Path, *, drop: bool = False) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")  # not splitlines: an answer may hold any other line separator
+    lines = read_bytes(path, None).split(b"\n")  # not splitlines: an answer may hold any other line separator
     records = []
     for position, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if not isinstance(record, dict) or record.pop(_CHECK, None) not in (None, _checksum(record)):
                 raise ValueError
             records.append(record)
-        except (ValueError, RecursionError):
+        except ValueError:
             if position < len(lines) and not drop:
                 raise DataError(
                     f"Line {position} of {path} is damaged; delete the file and run the stage again."

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
 from types import FrameType
@@ -28,6 +28,7 @@ from mint_core.faults import explained
 from mint_core.interfaces import (
     AdapterShape,
     Aligner,
+    AlignmentJob,
     AlignmentResult,
     Component,
     EmbeddedStudent,
@@ -88,13 +89,20 @@ def guarded(owner: Owner, call: str) -> Iterator[None]:
         except (MintError, GeneratorExit):
             raise
         except BaseException as error:
+            if _no_fault(error):
+                raise
             if _seen > before or (isinstance(error, KeyboardInterrupt) and not counted):
                 raise KeyboardInterrupt from error
-            if isinstance(error, BrokenPipeError) or (isinstance(error, Exception) and explained(error)):
-                raise
             raise owner.failed(call, error) from error
         if _seen > before:
             raise KeyboardInterrupt
+
+
+def _no_fault(error: BaseException) -> bool:
+    """Whether mint's own code raised it, or it says that disk, memory or a pipe is at its end."""
+    if getattr(error, "raised_outside_of_plugins", False) or isinstance(error, BrokenPipeError):
+        return True
+    return isinstance(error, Exception) and explained(error) is not None
 
 
 def told(error: BaseException) -> str:
@@ -180,8 +188,25 @@ def make(component: type[Component[Any]], distribution: str, config: Any, contex
     Raises:
         ContractError: Its construction failed, or a call of it did.
     """
+    if context is not None:
+        context = replace(context, advance=_outside(context.advance))
     with guarded(Owner(f"{component.kind} '{component.name}'", distribution), "__init__"):
         return _guarded_class(component, distribution)(config, context)
+
+
+def _outside(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of mint or its user that a plugin calls: what that raises is not the plugin's fault."""
+
+    @functools.wraps(callback, updated=())
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return callback(*arguments, **options)
+        except BaseException as error:
+            with contextlib.suppress(AttributeError, TypeError):
+                error.raised_outside_of_plugins = True  # type: ignore[attr-defined]
+            raise
+
+    return call
 
 
 @lru_cache(maxsize=256)
@@ -230,6 +255,8 @@ def _guarded_call(
 
     @functools.wraps(getattr(component, name), updated=())
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        if arguments and isinstance(arguments[0], AlignmentJob):
+            arguments = (replace(arguments[0], advance=_outside(arguments[0].advance)), *arguments[1:])
         with guarded(owner, name):
             returned = bind(self, getattr(component, name))(*arguments, **options)
         if name == "read_inputs":

@@ -9,6 +9,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from mint_core.errors import DataError
+from mint_core.files import MAX_TEXT_BYTES, read_utf8
+
+MAX_COLUMNS = 10_000
+_HEAD = 2**20
+"""Characters in which the names of the columns are looked for."""
 
 
 class Table(NamedTuple):
@@ -23,10 +28,10 @@ def read_text(path: Path, what: str) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        DataError: It cannot be read, is no UTF-8 text, or is empty.
+        DataError: It cannot be read, is no regular file, is too large, is no UTF-8 text, or is empty.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_utf8(path, MAX_TEXT_BYTES)
     except OSError as error:
         raise DataError(f"{what} {path} cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:
@@ -40,11 +45,19 @@ def split_rows(path: Path, text: str, what: str, delimiter: str) -> Table:
     """A delimited text as a table; the first row that is not empty names the columns.
 
     Raises:
-        DataError: Its quotes do not close, or a cell is too long.
+        DataError: Its quotes do not close, a cell is too long, or a row has too many of them.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        filled = [(number, cells) for number, cells in enumerate(reader, 1) if any(map(str.strip, cells))]
+        filled = []
+        for number, cells in enumerate(reader, 1):
+            if len(cells) > MAX_COLUMNS:
+                raise DataError(
+                    f"{what} {path.name}, row {number}: {len(cells):,} columns; mint reads at most {MAX_COLUMNS:,}: "
+                    "leave out what is not needed."
+                )
+            if any(map(str.strip, cells)):
+                filled.append((number, cells))
     except csv.Error as error:
         long = " or, if a cell is that long, write the table as .jsonl" if "field limit" in str(error) else ""
         raise DataError(
@@ -52,6 +65,15 @@ def split_rows(path: Path, text: str, what: str, delimiter: str) -> Table:
         ) from error
     names = filled[0][1] if filled else []
     return Table([name.strip() for name in names], filled[1:])
+
+
+def first_row(text: str, delimiter: str) -> list[str]:
+    """The cells of the first row, stripped; none where it is no row under this delimiter."""
+    try:
+        cells = next(csv.reader(io.StringIO(text[:_HEAD], newline=""), delimiter=delimiter), [])
+    except csv.Error:
+        return []
+    return [cell.strip() for cell in cells]
 
 
 def ragged(where: str, columns: Sequence[str], cells: Sequence[str]) -> str:

@@ -207,3 +207,14 @@ def _wait_for(there: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("nothing happened for a minute")
+
+
+def test_what_an_observer_raises_is_not_the_plugins_fault(install_plugin) -> None:
+    """Progress is told from within the plugin's code."""
+    install_plugin("mint-toy", "toy_observed", TOY)
+
+    def listener(_: int) -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        _made("teacher", "oracle", advance=listener).log_probs([Sample("p0", "train", "Colon", text="a")])

@@ -29,10 +29,14 @@ _FREE = frozenset({"warmup", "save_steps", "log_steps", "report_to", "share_prom
 class DpoConfig(TrainingConfig):
     """Options of `dpo`; `epochs` and `learning_rate` are those of the DPO phase."""
 
-    beta: float | None = Field(None, gt=0, description="How far the student may move from the reference; null = 0.1.")
-    sft_epochs: float | None = Field(None, gt=0, description="Epochs of the SFT phase before DPO; null = 5.")
+    beta: float | None = Field(
+        None, gt=0, le=1e6, description="How far the student may move from the reference; null = 0.1."
+    )
+    sft_epochs: float | None = Field(
+        None, gt=0, le=100_000, description="Epochs of the SFT phase before DPO; null = 5."
+    )
     sft_learning_rate: float | None = Field(
-        None, gt=0, description="Peak learning rate of the SFT phase; null = that of the DPO phase."
+        None, gt=0, le=10, description="Peak learning rate of the SFT phase; null = that of the DPO phase."
     )
     sft_adapter: Path | None = Field(
         None, description="Begin from the adapter of an `sft` run instead of training one: its adapter/ folder."

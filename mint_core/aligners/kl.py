@@ -19,7 +19,7 @@ class KlConfig(TrainingConfig):
     """Options of `kl`."""
 
     sft_weight: float = Field(
-        0.0, ge=0, description="Weight of an SFT term on the chosen responses, which keeps the format alive."
+        0.0, ge=0, le=1e6, description="Weight of an SFT term on the chosen responses, which keeps the format alive."
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class OrpoConfig(TrainingConfig):
     """Options of `orpo`."""
 
-    weight: float | None = Field(None, ge=0, description="lambda, the weight of the odds-ratio term.")
+    weight: float | None = Field(None, ge=0, le=1e6, description="lambda, the weight of the odds-ratio term.")
     nll: Literal["response", "all"] = Field(
         "response", description="What the SFT term covers: the response, or prompt and response as TRL does."
     )

@@ -47,14 +47,17 @@ class TrainingConfig(ComponentConfig):
     neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to", "on_oom"})
 
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the preference groups.")
-    learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")
-    warmup: float | None = Field(None, ge=0, description="Warm-up: steps from 1 on, share of all steps below 1.")
-    clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
-    batch_size: int = Field(8, ge=1, description="Preference groups per device and batch.")
+    epochs: float | None = Field(None, gt=0, le=100_000, description="Passes over the preference groups.")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="Peak learning rate.")
+    warmup: float | None = Field(
+        None, ge=0, le=100_000_000, description="Warm-up: steps from 1 on, share of all steps below 1."
+    )
+    clip: float | None = Field(None, gt=0, le=1e9, description="Largest gradient norm.")
+    batch_size: int = Field(8, ge=1, le=65_536, description="Preference groups per device and batch.")
     token_budget: int | None = Field(
         16_384,
         ge=1,
+        le=1_000_000_000,
         description="Most tokens of one forward pass, padding included: a larger batch is computed in parts, with the "
         "same result; null = no limit.",
     )
@@ -63,23 +66,25 @@ class TrainingConfig(ComponentConfig):
         description="Where the memory does not suffice for a batch: shrink = halve token_budget until it does, with "
         "the same result; stop = end with an error.",
     )
-    accumulation: int = Field(1, ge=1, description="Batches per optimiser step.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    accumulation: int = Field(1, ge=1, le=65_536, description="Batches per optimiser step.")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="AdamW weight decay.")
     share_prompt: bool = Field(
         True,
         description="Compute a prompt once for all its responses, where a check at the start finds the same "
         "log-probabilities; off = one row per response.",
     )
     gradient_checkpointing: bool = Field(False, description="Trade time for memory.")
-    lora_rank: int | None = Field(None, ge=1, description="LoRA rank r.")
-    lora_alpha: float | None = Field(None, gt=0, description="LoRA alpha.")
+    lora_rank: int | None = Field(None, ge=1, le=65_536, description="LoRA rank r.")
+    lora_alpha: float | None = Field(None, gt=0, le=1e6, description="LoRA alpha.")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="LoRA dropout.")
     lora_targets: Literal["attention", "all-linear"] | None = Field(
         None, description="attention = query, key, value and output projections; all-linear = every linear layer."
     )
     lora_vision: bool = Field(False, description="Adapt the vision tower and the projector too.")
-    save_steps: int = Field(200, ge=1, description="Steps between checkpoints, from which an interrupted run goes on.")
-    log_steps: int = Field(10, ge=1, description="Steps between two lines of the training history.")
+    save_steps: int = Field(
+        200, ge=1, le=1_000_000_000, description="Steps between checkpoints, from which an interrupted run goes on."
+    )
+    log_steps: int = Field(10, ge=1, le=1_000_000_000, description="Steps between two lines of the training history.")
     report_to: tuple[str, ...] = Field(
         (), description="Trackers of transformers' Trainer, for example tensorboard; none."
     )

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class SimpoConfig(TrainingConfig):
     """Options of `simpo`."""
 
-    beta: float = Field(2.0, gt=0, description="Scale of the reward, a mean log-probability per token.")
-    margin: float = Field(1.0, ge=0, description="gamma: by how much the chosen reward should be larger.")
+    beta: float = Field(2.0, gt=0, le=1e6, description="Scale of the reward, a mean log-probability per token.")
+    margin: float = Field(1.0, ge=0, le=1e6, description="gamma: by how much the chosen reward should be larger.")
     sft_weight: float = Field(
-        0.0, ge=0, description="Weight of an SFT term on the chosen responses; the paper has none."
+        0.0, ge=0, le=1e6, description="Weight of an SFT term on the chosen responses; the paper has none."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mint_core.errors import DataError, ModelError
-from mint_core.files import digest_of, write_json
+from mint_core.files import digest_of, read_json, write_json
 from mint_core.students.adapter_files import RECORD as NAME
 from mint_core.students.adapter_files import changed_files, explain_change
-from mint_core.types import Modality
+from mint_core.types import LabelSpace, Modality
 
 FORMAT = 1
 """Raise it when an older mint could not use the file."""
@@ -107,7 +106,7 @@ def read_record(adapter: Path) -> AdapterRecord:
         )
     try:
         record = AdapterRecord.model_validate(content)
-        _ = record.label_space
+        _ = LabelSpace(record.labels, record.aliases)
     except DataError as error:
         raise ModelError(f"{adapter / NAME} is damaged at labels ({error}).") from None
     except ValidationError as error:
@@ -122,10 +121,10 @@ def _content(adapter: Path) -> Any:
     if not adapter.is_dir():
         raise ModelError(f"There is no folder {adapter}; name the adapter/ folder of a run with --adapter.")
     try:
-        return json.loads((adapter / NAME).read_text(encoding="utf-8"))
+        return read_json(adapter / NAME)
     except FileNotFoundError:
         raise ModelError(_missing(adapter)) from None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         raise ModelError(f"{adapter / NAME} cannot be read; copy the adapter/ folder of its run again.") from None
 
 

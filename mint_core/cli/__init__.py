@@ -15,27 +15,18 @@ from mint_core.cli.inspect import config, plugins
 from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
-from mint_core.errors import MintError, StorageError
+from mint_core.cli.say import own_terminal, say, say_traceback
+from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
 from mint_core.faults import explained
 
-EXIT_CODES = """\b
-Exit codes:
-  0    done
-  1    an unexpected error (a bug: please report it)
-  2    a flag, a config key, a value or a name is wrong
-  3    a plugin is broken, or two plugins claim one name
-  4    the data cannot be read or contradict themselves
-  5    a component broke its contract
-  6    a student or teacher cannot be found or loaded
-  7    training cannot go on: a loss or gradient is not finite
-  8    the run folder cannot be written (disk full, no permission, in use)
-  9    `mint predict --on-error skip`: done, but some samples failed
-  10   the memory of the machine or of the GPU does not suffice
-  130  interrupted; the same command goes on from there"""
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+_FAILED = EXIT_CODES.keys() - {0, INTERRUPTED}
 
 
 @click.group(
-    epilog=EXIT_CODES,
+    epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="mint-core", prog_name="mint")
@@ -60,6 +51,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    with own_terminal():
+        _main(given, debug)
+    sys.exit(0)
+
+
+def _main(given: list[str], debug: bool) -> None:
     try:
         with processes.joined():
             if processes.is_first():
@@ -71,27 +68,27 @@ def main(arguments: list[str] | None = None) -> NoReturn:
                 hush_libraries()
                 follow()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _stop("Interrupted. The same command goes on from there.", 130, debug)
+        _stop("Interrupted. The same command goes on from there.", INTERRUPTED, debug)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = f" Run `{context.command_path} --help` for the options." if context else ""
         _stop(error.format_message() + where, error.exit_code, debug)
     except MintError as error:
-        _stop(str(error), error.exit_code, debug)
-    except Exception as error:  # the last resort: no traceback, which could show patients' text, without --debug
-        told = explained(error)
+        # a plugin's own kind of error may claim any code, 0 too
+        _stop(str(error), error.exit_code if error.exit_code in _FAILED else ContractError.exit_code, debug)
+    except SystemExit:
+        raise
+    except BaseException as error:  # the last resort: no traceback, which could show patients' text, without --debug
+        told = explained(error) if isinstance(error, Exception) else None
         if told is not None:
             _stop(str(told), told.exit_code, debug)
         if isinstance(error, OSError):
             _stop(f"{error.strerror or error}: {error.filename or 'no file named'}", StorageError.exit_code, debug)
         _stop(f"Unexpected {type(error).__name__}; give the same command with --debug and report it.", 1, debug)
-    sys.exit(0)
 
 
 def _stop(message: str, code: int, debug: bool) -> NoReturn:
     if debug:
-        import traceback
-
-        traceback.print_exc()
-    click.echo(f"mint: {message}", err=True)
+        say_traceback()
+    say(f"mint: {message}", err=True)
     sys.exit(code)

@@ -119,4 +119,4 @@ def _conclude(terminal: Terminal, result: Comparison) -> None:
 
     terminal.print_tables(tables(result.content))
     terminal.message(f"{sum(run.seconds for run in result.runs):.1f} s in {len(result.runs)} runs")
-    terminal.out.print(f"{result.content['kind']}: {result.path}", markup=False, soft_wrap=True)
+    terminal.line(f"{result.content['kind']}: {result.path}")

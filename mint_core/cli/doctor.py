@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import click
+
+from mint_core.cli.say import say, say_json
 
 _GIB = 2**30
 
@@ -38,12 +39,12 @@ def doctor(as_json: bool, out: Path) -> None:
     """
     findings = examine(out)
     if as_json:
-        click.echo(json.dumps([{"matter": matter, **asdict(one)} for matter, one in findings.items()], indent=2))
+        say_json([{"matter": matter, **asdict(one)} for matter, one in findings.items()])
     else:
         for matter, finding in findings.items():
-            click.echo(f"{finding.status:<8} {matter:<10} {finding.fact}")
+            say(f"{finding.status:<8} {matter:<10} {finding.fact}")
             if finding.advice:
-                click.echo(f"{'':<19} -> {finding.advice}")
+                say(f"{'':<19} -> {finding.advice}")
     if any(finding.status == "problem" for finding in findings.values()):
         sys.exit(1)
 

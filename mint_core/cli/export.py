@@ -23,12 +23,13 @@ def export(*, run: Path, target: str, out: Path) -> None:
     folder that you name, and who may read that is for you to see to.
     """
     from mint_core.cli.progress import Terminal
+    from mint_core.cli.say import say
 
     with Terminal(quiet=False) as terminal:
         from mint_core.runs.export import export_to_trl
 
         made = export_to_trl(run, out, terminal)
-    click.echo(f"{made.pairs:,} pairs of {made.samples:,} samples: {made.path}")
-    click.echo(f"It holds the samples' text{' and images' if made.images else ''}; guard it like the data themselves.")
+    say(f"{made.pairs:,} pairs of {made.samples:,} samples: {made.path}")
+    say(f"It holds the samples' text{' and images' if made.images else ''}; guard it like the data themselves.")
     if made.weighted:
-        click.echo(f"TRL knows no weights: those of {made.weighted:,} groups are left out.")
+        say(f"TRL knows no weights: those of {made.weighted:,} groups are left out.")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mint_core.characters import visible
 from mint_core.cli.run import config_options, gather
+from mint_core.cli.say import say_json, say_lines
 
 if TYPE_CHECKING:
     from mint_core.plugins import Registered
@@ -41,7 +43,7 @@ def plugins(as_json: bool) -> None:
         {"distribution": b.distribution, "version": b.distribution_version, "status": b.reason} for b in found.broken
     ]
     if as_json:
-        click.echo(json.dumps({"components": records, "broken": broken}, indent=2))
+        say_json({"components": records, "broken": broken})
     else:
         _print_tables(records, broken)
     if problems:
@@ -67,16 +69,20 @@ def _plain_default(field: Any) -> Any:
 
 
 def _print_tables(records: list[dict[str, Any]], broken: list[dict[str, str]]) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if Console().is_terminal else 200)
+    from mint_core.cli.screen import Screen
+
+    plain = {"highlight": False, "emoji": False}
+    console = Screen(**plain, width=None if Screen(**plain).is_terminal else 200)
     columns = ("kind", "component", "distribution", "version", "status")
     table = Table(*columns)
     for record in records:
-        table.add_row(*(str(record[column]) for column in columns))
+        table.add_row(*(escape(visible(str(record[column]))) for column in columns))
     for plugin in broken:
-        table.add_row("-", "-", plugin["distribution"], plugin["version"], f"broken: {plugin['status']}")
+        told = (plugin["distribution"], plugin["version"], f"broken: {plugin['status']}")
+        table.add_row("-", "-", *(escape(visible(text)) for text in told))
     console.print(table)
 
 
@@ -97,4 +103,8 @@ def show(resolved: bool, **options: Any) -> None:
 
     given = gather(**options)
     whole = resolve(given, registry())
-    click.echo(yaml.safe_dump(whole.dump() if resolved else given, sort_keys=False, allow_unicode=True), nl=False)
+    content = whole.dump() if resolved else given
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if visible(text, keep="\n") != text:  # then written out in YAML's own way, so that it is read back as it was
+        text = yaml.safe_dump(content, sort_keys=False)
+    say_lines(text)

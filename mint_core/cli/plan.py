@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mint_core.cli.run import config_options, gather, quiet_option
+from mint_core.cli.run import Finite, config_options, gather, quiet_option
+from mint_core.cli.say import say_json
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option("--probe", "steps", is_flag=True, help="Train 3 steps for real and keep nothing, to know the time.")
 @click.option("--sample", type=click.IntRange(min=1), help="Count the tokens of that many groups only.")
-@click.option(
-    "--memory", "memory_gib", type=click.FloatRange(min=0, min_open=True), help="Plan for a GPU with this many GiB."
-)
+@click.option("--memory", "memory_gib", type=Finite(min=0, min_open=True), help="Plan for a GPU with this many GiB.")
 @quiet_option
 @config_options
 def plan(
@@ -47,9 +45,9 @@ def plan(
 
         made = make_plan(resolved, steps=steps, sample=sample, memory_gib=memory_gib, observer=terminal)
     if as_json:
-        click.echo(json.dumps(made.as_dict(), indent=2))
+        say_json(made.as_dict())
         return
-    terminal.out.print(summary(made), markup=False, soft_wrap=True)
+    terminal.line(summary(made))
     terminal.print_tables(tables(made))
     for line in notes(made):
-        terminal.out.print(line, markup=False, soft_wrap=True)
+        terminal.line(line)

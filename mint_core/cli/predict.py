@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mint_core.cli.run import gather, quiet_option
+from mint_core.cli.run import Finite, gather, quiet_option
 from mint_core.errors import ConfigError, PartialError
 from mint_core.files import access
 
@@ -36,9 +36,7 @@ _PATH = click.Path(path_type=Path)
     "[default: free]",
 )
 @click.option("--top", type=click.IntRange(1), help="score: labels to list; beyond their number all. [default: N]")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="score: abstain where the best label's probability is below it."
-)
+@click.option("--threshold", type=Finite(0, 1), help="score: abstain where the best label's probability is below it.")
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "skip"]),
@@ -69,7 +67,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--model", help="Endpoint: the model's name there.")
 @click.option("--send-text", is_flag=True, help="Endpoint: allow that the samples leave this machine.")
 @click.option("--api-key-env", help="Endpoint: environment variable with the key. [default: MINT_API_KEY]")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Endpoint: seconds. [default: 120]")
+@click.option("--timeout", type=Finite(0, min_open=True), help="Endpoint: seconds. [default: 120]")
 @click.option("--retries", type=click.IntRange(0), help="Endpoint: further attempts. [default: 4]")
 @click.option("--parallel", type=click.IntRange(1), help="Endpoint: requests at a time. [default: 4]")
 @click.option("--request", multiple=True, metavar="KEY=VALUE", help="Endpoint: a further field; null takes one out.")

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mint_core.characters import visible
+from mint_core.cli.screen import Screen
 from mint_core.observer import Observer
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Terminal(Observer):
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-        self.out = Console(highlight=False, width=None if Console().is_terminal else 140)
+        self.console = Screen(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, emoji=False)
+        self.out = Screen(highlight=False, width=None if Screen().is_terminal else 140, emoji=False)
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.name = ""
@@ -50,14 +51,14 @@ class Terminal(Observer):
         hush_libraries()
         if self.console.is_terminal and not self.console.quiet:
             self.bar = Progress(
-                TextColumn("{task.description:<9}"),
+                TextColumn("{task.description:<9}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]}"),
+                TextColumn("{task.fields[unit]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("eta"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[figures]}", markup=False),
                 console=self.console,
                 transient=True,
             )
@@ -69,8 +70,12 @@ class Terminal(Observer):
             self.bar.stop()
 
     def message(self, text: str) -> None:
-        """Prints one sentence."""
-        self.console.print(text, markup=False)
+        """Prints one sentence, on one line whatever it quotes."""
+        self.console.print(visible(text), markup=False)
+
+    def line(self, text: str) -> None:
+        """Prints one line of the result on stdout."""
+        self.out.print(visible(text), markup=False, soft_wrap=True)
 
     def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
         """Announces a stage."""
@@ -79,7 +84,7 @@ class Terminal(Observer):
             self.message(f"{name:<9} complete, reused")
             return
         if self.bar is not None:
-            self.task = self.bar.add_task(name, total=None, unit="", figures=reason)
+            self.task = self.bar.add_task(visible(name), total=None, unit="", figures=visible(reason))
         else:
             self.message(f"{name:<9} …{f' ({reason})' if reason else ''}")
 
@@ -87,7 +92,7 @@ class Terminal(Observer):
         """Moves the bar, or prints a line when the last one is old."""
         shown = "  ".join(f"{key} {value:.3f}" for key, value in (figures or {}).items() if key in ("loss", "margin"))
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=done, total=total, unit=unit, figures=shown)
+            self.bar.update(self.task, completed=done, total=total, unit=visible(unit), figures=visible(shown))
             return
         now = time.monotonic()
         begin, before = self.first = self.first or (now, done)  # what came before, a teacher's fit, is no measure
@@ -105,7 +110,7 @@ class Terminal(Observer):
 
     def print_tables(self, tables: Sequence[RenderableType]) -> None:
         """Prints tables on stdout, as wide as they are where no terminal limits them."""
-        out = self.out if self.out.is_terminal else Console(highlight=False, width=250)
+        out = self.out if self.out.is_terminal else Screen(highlight=False, width=250, emoji=False)
         for table in tables:
             out.print(table)
 
@@ -116,7 +121,7 @@ class Terminal(Observer):
 
             self.out.print(result_table(result.metrics))
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
-        self.out.print(f"run: {result.path}", markup=False, soft_wrap=True)
+        self.line(f"run: {result.path}")
 
 
 def hush_libraries() -> None:

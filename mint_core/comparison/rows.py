@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import yaml
-
 from mint_core.config import NO_ALIGNER, RunConfig, merge, refuse_unknown
+from mint_core.documents import DocumentError, parse_yaml
 from mint_core.errors import ConfigError, did_you_mean
+from mint_core.interfaces import MAX_SEED
 from mint_core.types import Variant
+
+_MOST_SEEDS = 1000
+_DIGITS = len(str(MAX_SEED))
 
 BASE = "base"
 """Short name of the row without alignment."""
@@ -135,8 +138,8 @@ def _options(text: str, where: str) -> dict[str, Any]:
         if not equals or not all(key.strip().split(".")):
             raise ConfigError(f"{where} takes key=value after the colon, not '{part}'; lists go into a YAML config.")
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[key.strip()] = parse_yaml(value)
+        except DocumentError:
             raise ConfigError(f"{where}: the value of {key.strip()} is not valid YAML; put it in quotes.") from None
     return found
 
@@ -149,9 +152,11 @@ def parse_ratios(texts: str | Sequence[str] | None) -> list[Row]:
     """
     rows = []
     for text in [texts] if isinstance(texts, str) else texts or ():
-        found = re.fullmatch(r"\s*([1-9]\d*)\s*/\s*([1-9]\d*)\s*", str(text))
+        found = re.fullmatch(r"\s*([1-9]\d{0,5})\s*/\s*([1-9]\d{0,5})\s*", str(text))
         if not found:
-            raise ConfigError(f"--aor takes ratios k/q of positive numbers, not '{text}'; for example 10/10,10/20.")
+            raise ConfigError(
+                f"--aor takes ratios k/q of numbers from 1 to 999999, not '{text}'; for example 10/10,10/20."
+            )
         k, q = map(int, found.groups())
         rows.append(Row(f"{k}/{q}", {"strategy": {"k": k, "q": q}}))
     if not rows:
@@ -171,17 +176,21 @@ def parse_seeds(given: str | int | Sequence[int], first: int) -> tuple[int, ...]
     """
     if isinstance(given, str):
         parts = [part.strip() for part in given.split(",") if part.strip()]
-        if not all(part.isdecimal() for part in parts):
+        if not all(part.isdecimal() and len(part) <= _DIGITS for part in parts):
             raise ConfigError(f"--seeds takes a count or a list of numbers, not '{given}'; for example 3, or 0,5,7.")
         given = int(parts[0]) if len(parts) == 1 and "," not in given else [int(part) for part in parts]
     listed = given if isinstance(given, list | tuple) else [given]
     if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in listed):
         raise ConfigError(f"`seeds` takes a count or a list of numbers, not '{given}'; for example 3, or [0, 5, 7].")
+    if isinstance(given, int) and given > _MOST_SEEDS:
+        raise ConfigError(f"{given:,} seeds are more than anyone can wait for; give at most {_MOST_SEEDS:,}.")
     seeds = tuple(range(first, first + given)) if isinstance(given, int) else tuple(given)
     if not seeds:
         raise ConfigError("The list of seeds is empty; give --seeds 3 for three of them, or a list such as 0,5,7.")
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"The seeds {', '.join(map(str, seeds))} must be different and not negative.")
+    if max(seeds) > MAX_SEED:
+        raise ConfigError(f"A seed is at most {MAX_SEED}; the largest here is {max(seeds)}.")
     return seeds
 
 

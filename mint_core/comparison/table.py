@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mint_core.characters import visible
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.report.table import Column, cell, columns, how_asked
 
@@ -44,14 +45,14 @@ def tables(content: Mapping[str, Any]) -> list[Group]:
     """The tables that a comparison ends with, each with its notes; arguments as above."""
     shown = []
     for grid in grids(content):
-        table = Table(title=escape(grid.title), title_justify="left")
+        table = Table(title=escape(visible(grid.title)), title_justify="left")
         for number, name in enumerate(grid.header):
             table.add_column(escape(name), justify="right" if number else "left")
         for part in grid.parts:
             for row in part:
-                table.add_row(*map(escape, row))
+                table.add_row(escape(visible(row[0])), *map(escape, row[1:]))
             table.add_section()
-        shown.append(Group(table, *map(Text, grid.notes)))
+        shown.append(Group(table, *(Text(visible(note)) for note in grid.notes)))
     return shown
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mint_core.config.schema import StudentConfig
+from mint_core.documents import DocumentError, parse_json, parse_yaml
 from mint_core.errors import ConfigError
+from mint_core.files import read_utf8
 from mint_core.plugins import registry
 
 NO_ALIGNER = "none"
+MAX_CONFIG_BYTES = 2**20
+MAX_RECORD_BYTES = 64 * 2**20
+"""Of a run.json, which holds more than a config."""
 _SHORT_FORMS = {
     **dict.fromkeys(("task", "teacher", "strategy", "aligner", "retriever"), "name"),
     "student": "model",
@@ -28,13 +31,16 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read or holds no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        is_json = path.suffix == ".json"
+        text = read_utf8(path, MAX_RECORD_BYTES if is_json else MAX_CONFIG_BYTES)
+        content = parse_json(text, strict=True) if is_json else parse_yaml(text)
     except OSError as error:
         raise ConfigError(f"The config {path} cannot be read ({error.strerror}); check the path.") from None
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
+    except DocumentError as error:
+        where = f" at line {error.line}" if error.line else ""
+        raise ConfigError(f"The config {path} cannot be used{where}: {error}.") from None
+    except ValueError as error:
+        where = f" at line {error.lineno}" if isinstance(error, JSONDecodeError) else ""
         raise ConfigError(f"The config {path} is not valid {path.suffix.lstrip('.') or 'YAML'}{where}.") from None
     if content is None:
         return {}
@@ -56,9 +62,9 @@ def parse_override(text: str) -> dict[str, Any]:
     if not equals or not all(keys):
         raise ConfigError(f"--set takes a.b=c, not '{text}'; for example --set aligner.learning_rate=1e-4.")
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"The value of --set {path}=… is not valid YAML; put it in quotes.") from None
+        nested: Any = parse_yaml(value)
+    except DocumentError as error:
+        raise ConfigError(f"The value of --set {path}=… cannot be read: {error}; put a text in quotes.") from None
     for key in reversed(keys):
         nested = {key: nested}
     return dict(nested)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from mint_core.files import Access
-from mint_core.interfaces import ComponentConfig
+from mint_core.interfaces import MAX_SEED, ComponentConfig
 
 Choice = dict[str, Any]
 """A component as the user writes it: `name` and its options."""
@@ -56,9 +56,9 @@ class EndpointConfig(ComponentConfig):
         False, description="Allow that samples leave this machine; without it only its own addresses are asked."
     )
     api_key_env: str = Field("MINT_API_KEY", description="Environment variable that holds the key.")
-    timeout: float = Field(120.0, gt=0, description="Seconds for one answer.")
-    retries: int = Field(4, ge=0, description="Further attempts.")
-    parallel: int = Field(4, ge=1, description="Requests at a time.")
+    timeout: float = Field(120.0, gt=0, le=86_400, description="Seconds for one answer.")
+    retries: int = Field(4, ge=0, le=100, description="Further attempts.")
+    parallel: int = Field(4, ge=1, le=256, description="Requests at a time.")
     request: dict[str, Any] = Field({}, description="Further fields of the request; null takes a field out.")
 
 
@@ -85,7 +85,7 @@ class PredictConfig(ComponentConfig):
         description="free = greedy generation without constraints; score = the N labels with the highest likelihood, "
         "every label of the space scored; constrained = greedy generation that can only write N distinct known labels.",
     )
-    batch_size: int | None = Field(None, ge=1, description="Prompts per batch; null = 32, with vLLM 512.")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="Prompts per batch; null = 32, with vLLM 512.")
     normalise: Literal["none", "tokens"] = Field(
         "none",
         description="For `score`: rank by the log-probability of a label as it is, or divided by its tokens.",
@@ -96,6 +96,7 @@ class PredictConfig(ComponentConfig):
     max_new_tokens: int | None = Field(
         None,
         ge=1,
+        le=131_072,
         description="Length limit of a response in tokens; null = the longest list of labels, and half again.",
     )
     base: bool = Field(True, description="Also let the student answer before alignment.")
@@ -111,7 +112,7 @@ class EvaluateConfig(ComponentConfig):
     split: Literal["auto", "train", "val", "test"] = Field(
         "auto", description="Split to report; auto = test where there is one, else val."
     )
-    bootstrap: int = Field(2000, ge=100, description="Bootstrap draws behind every interval.")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="Bootstrap draws behind every interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
 
 
@@ -121,6 +122,7 @@ class RetrievalConfig(ComponentConfig):
     tokens: int = Field(
         1024,
         ge=0,
+        le=1_000_000,
         description="Most tokens that passages add to a prompt, counted by the student's tokenizer: whole passages, "
         "the best first. 0 = none, so that the retriever only ranks labels.",
     )
@@ -134,6 +136,7 @@ class RetrievalConfig(ComponentConfig):
         None,
         ge=0,
         allow_inf_nan=False,
+        le=1e6,
         description="Weight of the retriever for fuse=weighted; null = the one that ranks the validation split best.",
     )
 
@@ -154,10 +157,11 @@ class RunConfig(ComponentConfig):
         description="Who may read the run folder and the cache: private = you alone, group = your group too, umask = "
         "as your system's umask says.",
     )
-    seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything that is drawn.")
     align_seed: int | None = Field(
         None,
         ge=0,
+        le=MAX_SEED,
         description="Seed of the alignment alone, so that several seeds share labels and preferences; null = seed.",
     )
     task: Choice = Field(description="Task: a name, or `name` and its options.")

@@ -1,7 +1,7 @@
 """One abstract base class per seam, torch-free."""
 
 from mint_core.interfaces.aligner import AdapterShape, Aligner, AlignmentJob, AlignmentResult, Layout, TrainingPhase
-from mint_core.interfaces.component import Component, ComponentConfig, Context
+from mint_core.interfaces.component import MAX_SEED, Component, ComponentConfig, Context
 from mint_core.interfaces.metric import EvaluationSample, Metric
 from mint_core.interfaces.retriever import Passage, Retriever
 from mint_core.interfaces.strategy import PreferenceStrategy
@@ -10,6 +10,7 @@ from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig, Unreada
 from mint_core.interfaces.teacher import Teacher
 
 __all__ = [
+    "MAX_SEED",
     "AdapterShape",
     "Aligner",
     "AlignmentJob",

@@ -13,11 +13,18 @@ from pydantic import BaseModel, ConfigDict
 from mint_core.errors import ContractError
 from mint_core.types import LabelSpace
 
+MAX_SEED = 2**32 - 1
+"""The largest seed that all libraries below take."""
+
 
 class ComponentConfig(BaseModel):
-    """Base of every component's nested `Config`: frozen, no unknown keys, and errors never quote the input."""
+    """Base of every component's nested `Config`: frozen, no unknown keys, no NaN or infinity.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    Errors never quote the input. Give every number a largest value too (`le=`): what is absurd is then refused before
+    anything is read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
     neutral: ClassVar[frozenset[str]] = frozenset()
     """Options that change no result (a batch size, the number of workers): stages are reused when they change."""
     of_one_model: ClassVar[frozenset[str]] = frozenset()

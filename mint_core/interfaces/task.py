@@ -47,7 +47,9 @@ class TaskConfig(ComponentConfig):
 
     source: str = Field("simulated", description="Data source: one of the task's readers.")
     data: Path | None = Field(None, description="Folder or file that the source reads; unused by `simulated`.")
-    n: int | None = Field(None, ge=1, description="Labels that the student lists (N); null = the task's default.")
+    n: int | None = Field(
+        None, ge=1, le=100_000, description="Labels that the student lists (N); null = the task's default."
+    )
 
 
 class Task(Component[TaskConfig]):

@@ -10,6 +10,7 @@ from mint_core.aligners.settings import TrainingConfig
 from mint_core.aligners.sft import Sft
 from mint_core.config import merge, parse_override
 from mint_core.decoding import ahead, decoding_pool
+from mint_core.documents import parse_json
 from mint_core.errors import (
     ConfigError,
     ContractError,
@@ -20,12 +21,13 @@ from mint_core.errors import (
     TrainingError,
     did_you_mean,
 )
-from mint_core.files import digest_of, digest_of_path, storage_errors
+from mint_core.files import check_regular, digest_of, digest_of_path, read_utf8, storage_errors
 from mint_core.folds import classifier_log_probs, group_folds, log_softmax
 from mint_core.hookspecs import hookimpl
 from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
 from mint_core.interfaces import (
+    MAX_SEED,
     AdapterShape,
     Aligner,
     AlignmentJob,
@@ -51,7 +53,7 @@ from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
 from mint_core.students.prompts import render_prompt, write_response
-from mint_core.tables import file_below, ragged, read_text, split_rows
+from mint_core.tables import file_below, first_row, ragged, read_text, split_rows
 from mint_core.types import (
     SPLITS,
     ImageRef,
@@ -73,6 +75,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "KNOWN",
     "MAX_PIXELS",
+    "MAX_SEED",
     "PIXEL_CEILING",
     "RECOGNISED",
     "SPLITS",
@@ -127,6 +130,7 @@ __all__ = [
     "assign_splits",
     "best_matches",
     "check_image_header",
+    "check_regular",
     "check_samples",
     "classifier_log_probs",
     "decoding_pool",
@@ -138,6 +142,7 @@ __all__ = [
     "file_below",
     "find_copies",
     "fingerprint",
+    "first_row",
     "group_folds",
     "hookimpl",
     "hpo",
@@ -146,10 +151,12 @@ __all__ = [
     "log_softmax",
     "merge",
     "normalise_name",
+    "parse_json",
     "parse_override",
     "ragged",
     "ratio",
     "read_text",
+    "read_utf8",
     "recognise",
     "render_prompt",
     "split_rows",

@@ -21,8 +21,10 @@ Rule = Literal["uniform", "teacher"]
 class TopKConfig(ComponentConfig):
     """Options of every strategy with k chosen and q rejected labels."""
 
-    k: int | None = Field(None, ge=1, description="Configured labels; null = N, at most half of the label space.")
-    q: int | None = Field(None, ge=1, description="Rejected labels; null = k. AoR = k / q.")
+    k: int | None = Field(
+        None, ge=1, le=100_000, description="Configured labels; null = N, at most half of the label space."
+    )
+    q: int | None = Field(None, ge=1, le=100_000, description="Rejected labels; null = k. AoR = k / q.")
     truth: Truth = Field(
         "promote",
         description="Where a known true label goes: promote = to rank 1, the others keep their order; "

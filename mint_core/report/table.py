@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
+from mint_core.characters import visible
 from mint_core.types import VARIANTS
 
 
@@ -53,7 +54,7 @@ def columns(titles: Mapping[str, str], values: Iterable[Mapping[str, Any]]) -> l
         if not any(all(one[other] == one[key] for one in values) for other in same):
             kept.append(key)
     count = Counter(titles[key] for key in kept)
-    return [Column(key, f"{titles[key]} ({key})" if count[titles[key]] > 1 else titles[key]) for key in kept]
+    return [Column(key, visible(f"{titles[key]} ({key})" if count[titles[key]] > 1 else titles[key])) for key in kept]
 
 
 def columns_of(metrics: Mapping[str, Any]) -> list[Column]:
@@ -67,7 +68,7 @@ def how_asked(asked: Mapping[str, Any]) -> str:
     parts = [who.format(**asked)] if who else []
     parts += ["one solved example"] if asked["shots"] else []
     parts += ["reasons before the list (the last list counts, for HFA too)"] if asked["reason"] else []
-    return f"asked: {', '.join(parts)}" if parts else ""
+    return visible(f"asked: {', '.join(parts)}") if parts else ""
 
 
 def sections(metrics: Mapping[str, Any]) -> list[Section]:
@@ -90,7 +91,9 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     simulated = "SIMULATED data, " if metrics["simulated"] else ""
     level = round(100 * metrics["confidence"])
     table = Table(
-        title=f"{simulated}{metrics['split']} split, n = {metrics['n']}, percent with {level} % intervals",
+        title=escape(
+            visible(f"{simulated}{metrics['split']} split, n = {metrics['n']}, percent with {level} % intervals")
+        ),
         caption_justify="left",
         title_justify="left",
     )
@@ -103,7 +106,7 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     for part in parts:
         for name, cells in part.rows:
             if len(parts) > 1:
-                table.add_row(escape(f"{part.subset}: {name}"), str(part.n), *map(escape, cells))
+                table.add_row(escape(visible(f"{part.subset}: {name}")), str(part.n), *map(escape, cells))
             else:
                 table.add_row(name, *map(escape, cells))
         table.add_section()

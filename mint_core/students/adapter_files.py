@@ -165,8 +165,8 @@ def _read_config(adapter: Path) -> dict[str, Any]:
     try:
         if (adapter / CONFIG).stat().st_size > _LARGEST_CONFIG:
             raise ValueError
-        content = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(adapter / CONFIG)
+    except (OSError, ValueError):
         raise _damaged(adapter, f"{CONFIG} cannot be read") from None
     if not isinstance(content, dict):
         raise _damaged(adapter, f"{CONFIG} holds no mapping")

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from mint_core.errors import ModelError
 from mint_core.students.control import defuse
+from mint_core.students.templates import check_template
 from mint_core.types import Message, Prompt, Response, normalise_name
 
 _ENTRY = re.compile(r"^\s*(\d{1,4})\s*[.)]\s*(\S.*?)\s*$")
@@ -165,6 +166,9 @@ def _render(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any) -> 
             "The student has no chat template, so its prompt format is unknown; use an instruction-tuned student, "
             "or save a chat_template.jinja beside its weights."
         )
+    given = template_owner.chat_template
+    for template in given.values() if isinstance(given, dict) else [given]:
+        check_template(str(template))
     prompt = defuse(prompt, template_owner).prompt
     failure: Exception | None = None
     reason = "drops a part of it"

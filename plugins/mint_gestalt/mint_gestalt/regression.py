@@ -26,10 +26,11 @@ class RegressionConfig(ComponentConfig):
         description="What counts as one feature: `phrase` = what stands between commas and full stops, so that a "
         "phenotype is one feature; `word` = single words, for free-text notes.",
     )
-    c: float = Field(10.0, gt=0, description="Inverse strength of the L2 penalty.")
+    c: float = Field(10.0, gt=0, le=1e12, description="Inverse strength of the L2 penalty.")
     cross_fit: int = Field(
         5,
         ge=0,
+        le=1_000,
         description="Folds, so that a training patient is ranked by a model that did not see its group; 0 = off.",
     )
 

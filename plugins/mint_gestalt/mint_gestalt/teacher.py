@@ -68,15 +68,17 @@ class GestaltConfig(ComponentConfig):
     cross_fit: int = Field(
         5,
         ge=0,
+        le=1_000,
         description="head: folds, so that a training patient is ranked by a head that did not see its group; 0 = off.",
     )
     epochs: int | None = Field(
         None,
         ge=0,
+        le=100_000,
         description="Passes over the training patients; null = 24 (head: 60), and 0 where `weights` are given.",
     )
     lr: float | None = Field(
-        None, gt=0, description="Peak learning rate; the head's is ten times that. null = 5e-5 (head: 1e-4)."
+        None, gt=0, le=10, description="Peak learning rate; the head's is ten times that. null = 5e-5 (head: 1e-4)."
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Patients per step.")
     weighting: Literal["balanced", "none"] = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.plugin import LabelSpace, ModelError
+from mint_core.plugin import LabelSpace, ModelError, check_regular, parse_json, read_utf8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -156,6 +155,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
+        check_regular(path)
         with path.open("rb") as file:
             start = file.read(len(_LFS))
         if start == _LFS or start.lstrip()[:1] == b"<":
@@ -192,7 +192,7 @@ def read_dictionary(path: Path) -> dict[int, tuple[str, ...]]:
         ModelError: It is not JSON of index -> name.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_utf8(path))
         entries = {int(index): str(names) for index, names in content.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.plugin import ModelError
+from mint_core.plugin import ModelError, parse_json, read_utf8
 from mint_plip.clip_conversion import convert_config, convert_preprocess, convert_state
 
 if TYPE_CHECKING:
@@ -255,7 +255,11 @@ def _fingerprint(model: nn.Module, config: Any, preprocess: dict[str, Any]) -> s
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = parse_json(read_utf8(path))
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no JSON"
+        raise ModelError(f"{path} cannot be read ({why}); download it again.") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} is no JSON object; download it again.")
     return content

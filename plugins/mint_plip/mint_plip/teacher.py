@@ -69,13 +69,16 @@ class PlipConfig(ComponentConfig):
     )
     workers: int = Field(0, ge=0, le=256, description="Threads that decode patches; 0 = one per core, at most 8.")
     cache: bool = Field(True, description="Keep the features of patches between runs.")
-    c: float = Field(0.1, gt=0, description="probe: inverse strength of the L2 penalty.")
+    c: float = Field(0.1, gt=0, le=1e12, description="probe: inverse strength of the L2 penalty.")
     cross_fit: int = Field(
-        5, ge=0, description="probe: folds, so that a training patch is ranked by a probe that did not see it; 0 = off."
+        5,
+        ge=0,
+        le=1_000,
+        description="probe: folds, so that a training patch is ranked by a probe that did not see it; 0 = off.",
     )
-    epochs: int = Field(5, ge=1, description="finetune: passes over the training patches.")
+    epochs: int = Field(5, ge=1, le=100_000, description="finetune: passes over the training patches.")
     lr: float = Field(
-        1e-5, gt=0, description="finetune: peak learning rate of the tower; the head's is ten times that."
+        1e-5, gt=0, le=10, description="finetune: peak learning rate of the tower; the head's is ten times that."
     )
 
     @field_validator("cross_fit")

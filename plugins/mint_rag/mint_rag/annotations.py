@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mint_core.plugin import DataError
+from mint_core.plugin import DataError, read_utf8
 
 COLUMNS = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency", "aspect")
 UNKNOWN = 0.5
@@ -46,7 +46,7 @@ def read_annotations(path: Path) -> dict[int, Annotated]:
         DataError: It cannot be read, lacks a column, or a row is malformed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_utf8(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text; check retriever.phenotype_hpoa.") from error
     diseases: dict[int, Annotated] = {}

@@ -35,10 +35,11 @@ class DocumentsConfig(ComponentConfig):
     method: Literal["bm25", "embeddings", "fusion"] = Field(
         "bm25", description="How passages are ranked: `bm25` (words), `embeddings`, or `fusion` of the ranks of both."
     )
-    top: int = Field(5, ge=1, description="Passages per sample.")
+    top: int = Field(5, ge=1, le=100_000, description="Passages per sample.")
     max_characters: int | None = Field(
         1000,
         ge=100,
+        le=100_000_000,
         description=".txt and .md are split at blank lines into passages no longer than this; null = whole.",
     )
     on_error: Literal["fail", "skip"] = Field(
@@ -47,7 +48,7 @@ class DocumentsConfig(ComponentConfig):
     model: str = Field(
         DEFAULT_MODEL, description="embeddings: a sentence-transformers folder, or an id of the hub, which is fetched."
     )
-    batch_size: int = Field(32, ge=1, description="embeddings: texts that are embedded together.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="embeddings: texts that are embedded together.")
 
 
 class Documents(TextRetriever):

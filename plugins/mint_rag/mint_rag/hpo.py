@@ -44,11 +44,13 @@ class HpoConfig(ComponentConfig):
         min_length=2,
         description="The methods that `fusion` fuses; with `embeddings`, all diseases of OMIM are embedded first.",
     )
-    top: int = Field(5, ge=1, description="Passages per sample.")
+    top: int = Field(5, ge=1, le=100_000, description="Passages per sample.")
     scope: Literal["labels", "all"] = Field(
         "labels", description="`labels`: only diseases of the label space are retrieved; `all`: every disease of OMIM."
     )
-    max_phenotypes: int = Field(30, ge=1, description="Phenotypes that a passage tells, the most informative first.")
+    max_phenotypes: int = Field(
+        30, ge=1, le=100_000, description="Phenotypes that a passage tells, the most informative first."
+    )
     phenotype_hpoa: Path | None = Field(
         None,
         description="A phenotype.hpoa of HPO, whose diseases and frequencies count in place of hpo3's; null = hpo3.",
@@ -62,7 +64,7 @@ class HpoConfig(ComponentConfig):
     model: str = Field(
         DEFAULT_MODEL, description="embeddings: a sentence-transformers folder, or an id of the hub, which is fetched."
     )
-    batch_size: int = Field(32, ge=1, description="embeddings: texts that are embedded together.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="embeddings: texts that are embedded together.")
 
 
 class _ByPhenotype:

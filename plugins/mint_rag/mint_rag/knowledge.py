@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.plugin import hpo
+from mint_core.plugin import hpo, parse_json, read_utf8
 from mint_rag.annotations import Annotated, read_annotations
 
 PHENOTYPE = 118
@@ -119,7 +119,7 @@ def build(folder: Path, hpoa: Path | None, advance: Callable[[int], None]) -> No
 
 def load(folder: Path) -> Knowledge:
     """Reads what `build` wrote; the arrays stay on disk until they are used."""
-    told = json.loads((folder / "knowledge.json").read_text(encoding="utf-8"))
+    told = parse_json(read_utf8(folder / "knowledge.json"))
     mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
     arrays = {name: np.asarray(array) for name, array in mapped.items()}  # still on disk, but faster to take apart
     return Knowledge(told["release"], told["names"], told["diseases"], **arrays)

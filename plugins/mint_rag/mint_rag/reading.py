@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mint_core.plugin import ConfigError, DataError
+from mint_core.plugin import ConfigError, DataError, parse_json, read_utf8
 
 DOCSTORE = "docstore.json"
 """What LlamaIndex calls the file of its passages."""
@@ -97,7 +97,7 @@ def _all(place: Path, max_characters: int | None) -> Iterator[Document | _Broken
 
 def _of_file(path: Path, name: str, max_characters: int | None) -> Iterator[Document | _Broken]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_utf8(path)
     except (OSError, UnicodeDecodeError):
         yield _Broken(name, "the file cannot be read as UTF-8 text; convert it")
         return
@@ -151,8 +151,8 @@ def _of_lines(name: str, text: str) -> Iterator[Document | _Broken]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line)
+        except ValueError:
             yield _Broken(where, "the line is not JSON; mend it")
             continue
         yield _of_record(record, where, where)
@@ -161,8 +161,8 @@ def _of_lines(name: str, text: str) -> Iterator[Document | _Broken]:
 def _of_json(name: str, text: str) -> Iterator[Document | _Broken]:
     """A mapping of names to texts or records, a list of records, or a list of such mappings."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         yield _Broken(f"{name}{line}", "the file is not JSON; mend it")
         return
@@ -215,9 +215,9 @@ def _from_docstore(folder: Path) -> Iterator[Document | _Broken]:
     `text` and `metadata` (`extra_info` before 0.6). It is read without LlamaIndex.
     """
     try:
-        nodes = json.loads((folder / DOCSTORE).read_text(encoding="utf-8"))["docstore/data"]
+        nodes = parse_json(read_utf8(folder / DOCSTORE))["docstore/data"]
         found = [_of_node(key, node["__data__"]) for key, node in nodes.items()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{folder / DOCSTORE} is not JSON; persist the index again.") from error
     except (KeyError, TypeError, AttributeError):
         found = list(_through_llama_index(folder))

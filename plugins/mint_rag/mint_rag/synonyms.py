@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint_core.plugin import DataError
+from mint_core.plugin import DataError, parse_json, read_utf8
 
 _SYNONYM = re.compile(r'synonym:\s*"((?:[^"\\]|\\.)*)"\s+(EXACT|NARROW)\b')
 _URI = re.compile(r"HP_(\d{7})$")
@@ -25,7 +24,7 @@ def read_synonyms(path: Path) -> list[tuple[str, int]]:
         DataError: It cannot be read, or holds no synonym.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_utf8(path)
         found = list(_from_json(text) if path.suffix.lower() == ".json" else _from_obo(text))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text; check retriever.synonyms.") from error
@@ -48,7 +47,7 @@ def _from_obo(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _from_json(text: str) -> Iterator[tuple[str, int]]:
-    for node in json.loads(text)["graphs"][0]["nodes"]:
+    for node in parse_json(text)["graphs"][0]["nodes"]:
         match = _URI.search(node["id"])
         for synonym in node.get("meta", {}).get("synonyms", ()) if match else ():
             if match and synonym.get("pred") in KINDS:

@@ -7,6 +7,8 @@ import re
 from mint_core.plugin import DataError
 
 _NUMBER = r"(\d{1,6}(?:[.,]\d{1,6})?)"
+_LONGEST = 100_000
+"""In any unit."""
 _DURATION = re.compile(rf"P(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}W)?(?:{_NUMBER}D)?(T[\d.,HMS]+)?")
 
 
@@ -37,7 +39,12 @@ def in_words(years: float, months: float = 0, weeks: float = 0, days: float = 0)
         months: Twelve become a year.
         weeks: Weeks.
         days: Days.
+
+    Raises:
+        DataError: One of them is longer than a person lives.
     """
+    if not all(0 <= number < _LONGEST for number in (years, months, weeks, days)):
+        raise DataError("an age is longer than a person lives")
     total = round(years * 12 + months, 2)
     parts = [(int(total // 12), "year"), (total % 12, "month"), (weeks, "week"), (days, "day")]
     said = [f"{number:g} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name
+from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name, parse_json, read_utf8, split_rows
 from mint_gestalt import ontology
 from mint_gestalt.sources.cases import Case, names_of
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -244,10 +241,11 @@ def read_names(path: Path) -> list[Disease]:
         DataError: It cannot be read, or holds no names.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_utf8(path)
     except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
         raise DataError(
-            f"The label file {path} cannot be read as UTF-8 text; check the path after task.labels."
+            f"The label file {path} cannot be read as UTF-8 text ({why}); check the path after task.labels."
         ) from error
     readers = {".json": _from_json, ".csv": _from_csv}
     reader = readers.get(path.suffix.lower())
@@ -264,8 +262,8 @@ def _named(label: str, ids: str = "") -> Disease:
 
 def _from_json(path: Path, text: str) -> list[Disease]:
     try:
-        content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise DataError(f"The label file {path} is not valid JSON; fetch it again.") from error
     if isinstance(content, dict):
         if sorted(content) != sorted(map(str, range(len(content)))):
@@ -277,8 +275,9 @@ def _from_json(path: Path, text: str) -> list[Disease]:
 
 
 def _from_csv(path: Path, text: str) -> list[Disease]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "name" not in (reader.fieldnames or ()):
+    found = split_rows(path, text, "The label file", ",")
+    if "name" not in found.columns:
         raise DataError(f"The label file {path} has no column 'name'; the others are 'aliases' and 'id'.")
-    rows = [row for row in reader if names_of(row["name"] or "")]
-    return [_named(f"{row['name']};{row.get('aliases') or ''}", row.get("id") or "") for row in rows]
+    rows = [dict(zip(found.columns, cells, strict=False)) for _, cells in found.rows]
+    named = (row for row in rows if names_of(row.get("name", "")))
+    return [_named(f"{row['name']};{row.get('aliases', '')}", row.get("id", "")) for row in named]

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mint_core.plugin import MAX_PIXELS, PIXEL_CEILING, TaskConfig
+from mint_core.plugin import MAX_PIXELS, MAX_SEED, PIXEL_CEILING, TaskConfig
 
 PatientField = Literal["sex", "age", "ethnicity", "phenotypes", "gene"]
 PATIENT_FIELDS: tuple[PatientField, ...] = ("sex", "age", "ethnicity", "phenotypes", "gene")
@@ -25,11 +25,13 @@ class RareDiseaseOptions(TaskConfig):
         description="Prompt of the training phase: `short`, or `full` = the inference prompt, for students too small "
         "to carry over what they learnt from one wording to the other.",
     )
-    sample_seed: int = Field(0, ge=0, description="Seed of what is drawn (simulated) and of what is split by mint.")
-    diseases: int = Field(30, ge=4, description="simulated: diseases of the cohort.")
-    train_per_label: int = Field(24, ge=1, description="simulated: training patients per disease.")
-    val_per_label: int = Field(0, ge=0, description="simulated: validation patients per disease.")
-    test_per_label: int = Field(6, ge=1, description="simulated: test patients per disease.")
+    sample_seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="Seed of what is drawn (simulated) and of what is split by mint."
+    )
+    diseases: int = Field(30, ge=4, le=100_000, description="simulated: diseases of the cohort.")
+    train_per_label: int = Field(24, ge=1, le=1_000_000, description="simulated: training patients per disease.")
+    val_per_label: int = Field(0, ge=0, le=1_000_000, description="simulated: validation patients per disease.")
+    test_per_label: int = Field(6, ge=1, le=1_000_000, description="simulated: test patients per disease.")
     faces: bool = Field(True, description="simulated: draw the faces; off, facial phenotypes are seen by nobody.")
 
     student_fields: tuple[PatientField, ...] = Field(
@@ -72,19 +74,27 @@ class RareDiseaseOptions(TaskConfig):
     min_patients: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="Diseases with fewer patients are left out; null = 2 where mint makes the split, else 1.",
     )
     min_groups: int | None = Field(
-        None, ge=1, description="Diseases with fewer groups are left out; null = 2 where mint makes the split, else 1."
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Diseases with fewer groups are left out; null = 2 where mint makes the split, else 1.",
     )
     val_fraction: float = Field(0.0, ge=0, lt=1, description="Share of val where mint makes the split.")
     test_fraction: float = Field(0.2, ge=0, lt=1, description="Share of test where mint makes the split.")
     unseen: int = Field(
-        0, ge=0, description="How many whole diseases, drawn by seed, are held out: all their patients are test."
+        0,
+        ge=0,
+        le=1_000_000,
+        description="How many whole diseases, drawn by seed, are held out: all their patients are test.",
     )
     labelled: int | None = Field(
         None,
         ge=1,
+        le=100_000_000,
         description="How many training patients keep their label, drawn by seed and stratified; null = all.",
     )
     external: Path | None = Field(None, description="A second data set that is only tested on.")

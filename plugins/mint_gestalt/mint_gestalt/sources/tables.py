@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mint_core.plugin import (
     check_image_header,
     did_you_mean,
     file_below,
+    parse_json,
     ragged,
     read_text,
     split_rows,
@@ -128,8 +128,8 @@ def _json_lines(path: Path, text: str) -> Table:
 
 def _object(where: str, line: str) -> Row:
     try:
-        content = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+        content = parse_json(line)
+    except ValueError:
         return Row(where, {}, f"{where} is not valid JSON; write one object per line.")
     if not isinstance(content, dict):
         return Row(where, {}, f"{where} is no JSON object; write one object per line.")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, did_you_mean, ragged, read_text, split_rows
+from mint_core.plugin import DataError, check_regular, did_you_mean, first_row, ragged, read_text, split_rows
 from mint_plip.sources.options import TissueOptions
 
 _DELIMITERS = (",", ";", "\t")
@@ -98,7 +96,7 @@ def _delimiter(text: str, wanted: Mapping[str, str]) -> str:
     """The delimiter under which the first line holds most of the wanted columns, or else most columns."""
 
     def score(delimiter: str) -> tuple[int, int]:
-        columns = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))]
+        columns = first_row(text, delimiter)
         return len(set(columns) & set(wanted.values())), len(columns)
 
     return max(_DELIMITERS, key=score)
@@ -109,6 +107,7 @@ def _read_parquet(path: Path, wanted: Mapping[str, str]) -> _Table:
     import pyarrow.parquet as pq
 
     try:
+        check_regular(path)
         with pq.ParquetFile(path) as file:
             columns = list(file.schema_arrow.names)
             used = [column for column in columns if column in wanted.values()]

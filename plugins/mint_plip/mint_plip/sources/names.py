@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name, squeezed
+from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name, read_utf8, squeezed
 
 
 def labels_given(labels: Sequence[str] | Path) -> LabelSpace:
@@ -21,9 +21,10 @@ def labels_given(labels: Sequence[str] | Path) -> LabelSpace:
     if not isinstance(labels, Path):
         return LabelSpace(tuple(map(squeezed, labels)))
     try:
-        lines = labels.read_text(encoding="utf-8-sig").split("\n")  # other breaks may stand inside a name
+        lines = read_utf8(labels).split("\n")  # other breaks may stand inside a name
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The label file {labels} cannot be read as UTF-8 text; check the path.") from error
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise DataError(f"The label file {labels} cannot be read as UTF-8 text ({why}); check the path.") from error
     return LabelSpace(tuple(filter(None, map(squeezed, lines))))
 
 

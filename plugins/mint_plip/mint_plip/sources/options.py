@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mint_core.plugin import MAX_PIXELS, PIXEL_CEILING, TaskConfig
+from mint_core.plugin import MAX_PIXELS, MAX_SEED, PIXEL_CEILING, TaskConfig
+
+Fold = Annotated[int, Field(ge=1, le=1000)]
 
 
 class TissueOptions(TaskConfig):
@@ -19,19 +21,23 @@ class TissueOptions(TaskConfig):
         description="Prompt of the training phase: `short`, or `full` = the inference prompt, for students too small "
         "to carry over what they learnt from one wording to the other.",
     )
-    sample_seed: int = Field(0, ge=0, description="Seed of what is drawn (simulated) and of what is split by mint.")
+    sample_seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="Seed of what is drawn (simulated) and of what is split by mint."
+    )
 
-    train_per_label: int = Field(60, ge=1, description="simulated: training patches per tissue.")
-    test_per_label: int = Field(20, ge=1, description="simulated: test patches per tissue.")
-    patches_per_slide: int = Field(4, ge=1, description="simulated: patches of one slide, which never leave its split.")
+    train_per_label: int = Field(60, ge=1, le=1_000_000, description="simulated: training patches per tissue.")
+    test_per_label: int = Field(20, ge=1, le=1_000_000, description="simulated: test patches per tissue.")
+    patches_per_slide: int = Field(
+        4, ge=1, le=1_000_000, description="simulated: patches of one slide, which never leave its split."
+    )
 
     split: Literal["paper", "folds"] = Field(
         "paper",
         description="pannuke: `paper` = 70/30 over the patches that hold a nucleus; `folds` = the official folds.",
     )
-    train_folds: tuple[int, ...] = Field((1,), description="pannuke, split=folds: folds to train on.")
-    val_folds: tuple[int, ...] = Field((2,), description="pannuke, split=folds: folds to validate on.")
-    test_folds: tuple[int, ...] = Field((3,), description="pannuke, split=folds: folds to test on.")
+    train_folds: tuple[Fold, ...] = Field((1,), description="pannuke, split=folds: folds to train on.")
+    val_folds: tuple[Fold, ...] = Field((2,), description="pannuke, split=folds: folds to validate on.")
+    test_folds: tuple[Fold, ...] = Field((3,), description="pannuke, split=folds: folds to test on.")
 
     image_column: str = Field(
         "image", description="folder: manifest column with the image's path below the data folder."
