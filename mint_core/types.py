@@ -31,7 +31,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def _composed(text: str) -> str:
-    """The text in composed Unicode (NFC), without characters that nobody sees: soft hyphens, zero-width and bidi marks."""
+    """The text in composed Unicode (NFC), without what nobody sees: soft hyphens, zero-width and bidi marks."""
     if text.isascii():
         return text
     seen = "".join(

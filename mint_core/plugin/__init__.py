@@ -46,7 +46,7 @@ from mint_core.interfaces import (
     Unreadable,
 )
 from mint_core.names import KNOWN, RECOGNISED, best_matches, ratio, recognise
-from mint_core.ontology import hpo
+from mint_core.ontology import hpo, hpo_ids, hpo_in_force
 from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
@@ -141,6 +141,8 @@ __all__ = [
     "group_folds",
     "hookimpl",
     "hpo",
+    "hpo_ids",
+    "hpo_in_force",
     "hub_commit",
     "identity_of",
     "log_softmax",

@@ -7,7 +7,7 @@ import difflib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +95,11 @@ def found(cases: Iterable[Case]) -> list[Disease]:
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     aliases: dict[str, dict[str, None]] = defaultdict(dict)
     ids: dict[str, dict[str, None]] = defaultdict(dict)
+    cases = list(cases)
+    one_of = _linked(case.disease_ids for case in cases if case.disease_names)
     for case in cases:
         if case.disease_names:
-            key = case.disease_ids[0] if case.disease_ids else identity_of(case.disease_names[0])
+            key = one_of(case.disease_ids[0]) if case.disease_ids else identity_of(case.disease_names[0])
             spellings[key][case.disease_names[0]] += 1
             aliases[key].update(dict.fromkeys(case.disease_names[1:]))
             ids[key].update(dict.fromkeys(case.disease_ids))
@@ -114,6 +116,24 @@ def found(cases: Iterable[Case]) -> list[Disease]:
                 raise DataError(_alike(name, other))
         diseases.append(Disease(name, (*others, *sorted(aliases[key])), tuple(ids[key])))
     return sorted(diseases, key=lambda disease: (disease.name.casefold(), disease.ids))
+
+
+_CATALOGUES = ("OMIM:", "ORPHA:", "MONDO:")
+"""Their ids stand side by side for one disease."""
+
+
+def _linked(ids: Iterable[tuple[str, ...]]) -> Callable[[str], str]:
+    """Tells one id for all under which patients say that one disease goes: the first by catalogue and number."""
+    joined: dict[str, set[str]] = {}
+    for own in ids:
+        if len(own) > 1 and all(one.startswith(_CATALOGUES) for one in own):
+            whole = set(own).union(*(joined[one] for one in own if one in joined))
+            joined.update(dict.fromkeys(whole, whole))
+    return lambda one: min(joined[one], key=_by_catalogue) if one in joined else one
+
+
+def _by_catalogue(disease_id: str) -> tuple[int, str]:
+    return next(place for place, front in enumerate(_CATALOGUES) if disease_id.startswith(front)), disease_id
 
 
 def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:

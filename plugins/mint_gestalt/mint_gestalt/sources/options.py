@@ -58,8 +58,10 @@ class RareDiseaseOptions(TaskConfig):
     shared_aliases: Literal["refuse", "drop"] = Field(
         "refuse", description="A name that two labels share: `refuse`, or `drop` it where it is an alias."
     )
-    unknown_terms: Literal["drop", "refuse"] = Field(
-        "drop", description="HPO ids that the ontology does not know: `drop` and count them, or `refuse`."
+    unknown_terms: Literal["label", "drop", "refuse"] = Field(
+        "label",
+        description="HPO ids that the ontology does not know: told by the `label` that stands beside them and counted, "
+        "`drop` and count them, or `refuse`.",
     )
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="A malformed file or row: `fail` names it and stops, `skip` leaves it out and counts it."
