@@ -51,7 +51,7 @@ from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
 from mint_core.students.prompts import render_prompt, write_response
-from mint_core.tables import file_below, ragged, read_text, split_rows
+from mint_core.tables import file_below, present, ragged, read_text, split_rows, warn_of_words
 from mint_core.types import (
     SPLITS,
     ImageRef,
@@ -149,6 +149,7 @@ __all__ = [
     "merge",
     "normalise_name",
     "parse_override",
+    "present",
     "ragged",
     "ratio",
     "read_text",
@@ -157,5 +158,6 @@ __all__ = [
     "split_rows",
     "squeezed",
     "storage_errors",
+    "warn_of_words",
     "write_response",
 ]

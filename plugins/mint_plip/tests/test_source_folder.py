@@ -374,3 +374,39 @@ def test_a_label_with_a_break_is_squeezed(root, mark):
     assert load(root).labels.names == ("Lung", "Squamous cell")
     inside = " " if mark == "\n" else mark
     assert load(root, labels=write(root, f"Lung\r\nSquamous{inside}cell\n", "l.txt")).labels.names[1] == "Squamous cell"
+
+
+# --- cells where nothing is known
+
+
+def rows_with(nothing: str) -> str:
+    rows = [f"{i}.png,{'ab'[i % 2] if i < 6 else nothing},{nothing if i % 2 else f'p{i}'}" for i in range(8)]
+    return "image,label,group\n" + "\n".join(rows)
+
+
+@pytest.mark.parametrize("nothing", ["", "NaN", "nan", "<NA>", "#N/A"])
+def test_what_programs_write_for_nothing_is_no_label_and_no_group(root, nothing):
+    write(root, rows_with(nothing))
+    data = load(root, test_fraction=0.4)
+    assert data.labels.names == ("a", "b")
+    assert sum(sample.label is None for sample in data.samples) == 2
+    assert nothing not in {sample.group for sample in data.samples}
+
+
+def test_a_word_for_nothing_is_one_where_the_user_says_so(root):
+    write(root, rows_with("NA"))
+    assert load(root, test_fraction=0.4, missing=("NA",)).labels.names == ("a", "b")
+    with pytest.warns(UserWarning, match="'NA' in 2 cells of 'label', 'NA' in 4 cells of 'group'"):
+        assert "NA" in load(root, test_fraction=0.4).labels.names
+
+
+def test_nan_in_parquet_is_no_label(root):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    labels = pa.array([["a", "b", "NaN", None][i % 4] for i in range(8)])
+    groups = pa.array([float("nan") if i % 2 else float(i) for i in range(8)])
+    pq.write_table(
+        pa.table({"image": [f"{i}.png" for i in range(8)], "label": labels, "group": groups}), root / "m.parquet"
+    )
+    data = load(root / "m.parquet", test_fraction=0.4)
+    assert data.labels.names == ("a", "b")
+    assert {sample.group for sample in data.samples} == {None, "0.0", "2.0", "4.0", "6.0"}

@@ -77,7 +77,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     if options.group_by == "cohort" and place == options.data:
         raise ConfigError("task.group_by=cohort means the folders of phenopackets; take patient or publication here.")
     path = _metadata(place)
-    table = read_table(path, FIELDS, options)
+    table = read_table(path, FIELDS, options, known_words=True)
     for field in ("id", "image"):
         if field not in table.columns:
             raise DataError(

@@ -7,11 +7,11 @@ import difflib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name
+from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name, present, warn_of_words
 from mint_gestalt import ontology
 from mint_gestalt.sources.cases import Case, names_of
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -74,7 +74,7 @@ def choose(cases: Sequence[Case], options: RareDiseaseOptions, facts: Counter[st
     if options.labels == "omim":
         given = [Disease(disease.name, (), (disease.id,)) for disease in ontology.diseases()]
     elif isinstance(options.labels, Path):
-        given = read_names(options.labels)
+        given = read_names(options.labels, options.missing)
     else:
         given = [_named(label) for label in options.labels if names_of(label)]
     return _with_ids_of(cases, settle(given, options, facts))
@@ -251,7 +251,7 @@ def _alike(one: str, other: str) -> str:
 # --- files of names
 
 
-def read_names(path: Path) -> list[Disease]:
+def read_names(path: Path, missing: Collection[str] = ()) -> list[Disease]:
     """Reads a file of names in the order of the label space; `;` parts a name from its aliases.
 
     `.json` holds an index (`{"0": "NAME; ALIAS"}`, as GestaltMML publishes it) or a list. `.csv` has a column `name`
@@ -259,6 +259,7 @@ def read_names(path: Path) -> list[Disease]:
 
     Args:
         path: UTF-8.
+        missing: Words that mean that a cell is empty.
 
     Raises:
         DataError: It cannot be read, or holds no names.
@@ -271,7 +272,7 @@ def read_names(path: Path) -> list[Disease]:
         ) from error
     readers = {".json": _from_json, ".csv": _from_csv}
     reader = readers.get(path.suffix.lower())
-    diseases = reader(path, text) if reader else [_named(line) for line in text.split("\n") if names_of(line)]
+    diseases = reader(path, text, missing) if reader else [_named(line) for line in text.split("\n") if names_of(line)]
     if not diseases:
         raise DataError(f"The label file {path} holds no names; write one label per line.")
     return diseases
@@ -282,7 +283,7 @@ def _named(label: str, ids: str = "") -> Disease:
     return Disease(name, tuple(aliases), names_of(ids))
 
 
-def _from_json(path: Path, text: str) -> list[Disease]:
+def _from_json(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -296,9 +297,13 @@ def _from_json(path: Path, text: str) -> list[Disease]:
     return [_named(label) for label in content]
 
 
-def _from_csv(path: Path, text: str) -> list[Disease]:
+def _from_csv(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if "name" not in (reader.fieldnames or ()):
         raise DataError(f"The label file {path} has no column 'name'; the others are 'aliases' and 'id'.")
-    rows = [row for row in reader if names_of(row["name"] or "")]
-    return [_named(f"{row['name']};{row.get('aliases') or ''}", row.get("id") or "") for row in rows]
+    read = ({column: present(row.get(column), missing) for column in ("name", "aliases", "id")} for row in reader)
+    rows = [row for row in read if names_of(row["name"])]
+    warn_of_words(
+        path.name, {column: [row[column] for row in rows] for column in ("name", "aliases", "id")}, "--set task.missing"
+    )
+    return [_named(f"{row['name']};{row['aliases']}", row["id"]) for row in rows]

@@ -97,6 +97,11 @@ class RareDiseaseOptions(TaskConfig):
         description="csv, jsonl, gmdb: your column for a field of mint, for example `{text: clinical_note}`; the "
         "fields stand in docs/data.md.",
     )
+    missing: tuple[str, ...] = Field(
+        (),
+        description="csv, jsonl, gmdb: words that mean that a cell is empty, such as [NA] for R's tables; NaN "
+        "always does.",
+    )
     gmdb_splits: Literal["mint", "published"] = Field(
         "mint", description="gmdb: split by mint, or by the gallery and test tables beside the metadata."
     )
