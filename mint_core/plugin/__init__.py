@@ -25,6 +25,7 @@ from mint_core.folds import classifier_log_probs, group_folds, log_softmax
 from mint_core.hookspecs import hookimpl
 from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
+from mint_core.images import UNREAD_SUFFIXES as UNREAD_IMAGE_SUFFIXES
 from mint_core.interfaces import (
     AdapterShape,
     Aligner,
@@ -76,6 +77,7 @@ __all__ = [
     "PIXEL_CEILING",
     "RECOGNISED",
     "SPLITS",
+    "UNREAD_IMAGE_SUFFIXES",
     "AdapterShape",
     "Aligner",
     "AlignmentJob",
