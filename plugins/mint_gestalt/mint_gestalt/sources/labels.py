@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name, parse_json, read_utf8, split_rows
+from mint_core.plugin import (
+    DataError,
+    LabelSpace,
+    identity_of,
+    normalise_name,
+    parse_json,
+    present,
+    read_utf8,
+    split_rows,
+    warn_of_words,
+)
 from mint_gestalt import ontology
 from mint_gestalt.sources.cases import Case, names_of
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -71,7 +81,7 @@ def choose(cases: Sequence[Case], options: RareDiseaseOptions, facts: Counter[st
     if options.labels == "omim":
         given = [Disease(disease.name, (), (disease.id,)) for disease in ontology.diseases()]
     elif isinstance(options.labels, Path):
-        given = read_names(options.labels)
+        given = read_names(options.labels, options.missing)
     else:
         given = [_named(label) for label in options.labels if names_of(label)]
     return _with_ids_of(cases, settle(given, options, facts))
@@ -92,9 +102,11 @@ def found(cases: Iterable[Case]) -> list[Disease]:
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     aliases: dict[str, dict[str, None]] = defaultdict(dict)
     ids: dict[str, dict[str, None]] = defaultdict(dict)
+    cases = list(cases)
+    one_of = _linked(case.disease_ids for case in cases if case.disease_names)
     for case in cases:
         if case.disease_names:
-            key = case.disease_ids[0] if case.disease_ids else identity_of(case.disease_names[0])
+            key = one_of(case.disease_ids[0]) if case.disease_ids else identity_of(case.disease_names[0])
             spellings[key][case.disease_names[0]] += 1
             aliases[key].update(dict.fromkeys(case.disease_names[1:]))
             ids[key].update(dict.fromkeys(case.disease_ids))
@@ -111,6 +123,24 @@ def found(cases: Iterable[Case]) -> list[Disease]:
                 raise DataError(_alike(name, other))
         diseases.append(Disease(name, (*others, *sorted(aliases[key])), tuple(ids[key])))
     return sorted(diseases, key=lambda disease: (disease.name.casefold(), disease.ids))
+
+
+_CATALOGUES = ("OMIM:", "ORPHA:", "MONDO:")
+"""Their ids stand side by side for one disease."""
+
+
+def _linked(ids: Iterable[tuple[str, ...]]) -> Callable[[str], str]:
+    """Tells one id for all under which patients say that one disease goes: the first by catalogue and number."""
+    joined: dict[str, set[str]] = {}
+    for own in ids:
+        if len(own) > 1 and all(one.startswith(_CATALOGUES) for one in own):
+            whole = set(own).union(*(joined[one] for one in own if one in joined))
+            joined.update(dict.fromkeys(whole, whole))
+    return lambda one: min(joined[one], key=_by_catalogue) if one in joined else one
+
+
+def _by_catalogue(disease_id: str) -> tuple[int, str]:
+    return next(place for place, front in enumerate(_CATALOGUES) if disease_id.startswith(front)), disease_id
 
 
 def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:
@@ -228,7 +258,7 @@ def _alike(one: str, other: str) -> str:
 # --- files of names
 
 
-def read_names(path: Path) -> list[Disease]:
+def read_names(path: Path, missing: Collection[str] = ()) -> list[Disease]:
     """Reads a file of names in the order of the label space; `;` parts a name from its aliases.
 
     `.json` holds an index (`{"0": "NAME; ALIAS"}`, as GestaltMML publishes it) or a list. `.csv` has a column `name`
@@ -236,6 +266,7 @@ def read_names(path: Path) -> list[Disease]:
 
     Args:
         path: UTF-8.
+        missing: Words that mean that a cell is empty.
 
     Raises:
         DataError: It cannot be read, or holds no names.
@@ -249,7 +280,7 @@ def read_names(path: Path) -> list[Disease]:
         ) from error
     readers = {".json": _from_json, ".csv": _from_csv}
     reader = readers.get(path.suffix.lower())
-    diseases = reader(path, text) if reader else [_named(line) for line in text.split("\n") if names_of(line)]
+    diseases = reader(path, text, missing) if reader else [_named(line) for line in text.split("\n") if names_of(line)]
     if not diseases:
         raise DataError(f"The label file {path} holds no names; write one label per line.")
     return diseases
@@ -260,7 +291,7 @@ def _named(label: str, ids: str = "") -> Disease:
     return Disease(name, tuple(aliases), names_of(ids))
 
 
-def _from_json(path: Path, text: str) -> list[Disease]:
+def _from_json(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
     try:
         content = parse_json(text)
     except ValueError as error:
@@ -274,10 +305,14 @@ def _from_json(path: Path, text: str) -> list[Disease]:
     return [_named(label) for label in content]
 
 
-def _from_csv(path: Path, text: str) -> list[Disease]:
+def _from_csv(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
     found = split_rows(path, text, "The label file", ",")
     if "name" not in found.columns:
         raise DataError(f"The label file {path} has no column 'name'; the others are 'aliases' and 'id'.")
-    rows = [dict(zip(found.columns, cells, strict=False)) for _, cells in found.rows]
-    named = (row for row in rows if names_of(row.get("name", "")))
-    return [_named(f"{row['name']};{row.get('aliases', '')}", row.get("id", "")) for row in named]
+    cells = (dict(zip(found.columns, row, strict=False)) for _, row in found.rows)
+    read = ({column: present(row.get(column), missing) for column in ("name", "aliases", "id")} for row in cells)
+    rows = [row for row in read if names_of(row["name"])]
+    warn_of_words(
+        path.name, {column: [row[column] for row in rows] for column in ("name", "aliases", "id")}, "--set task.missing"
+    )
+    return [_named(f"{row['name']};{row['aliases']}", row["id"]) for row in rows]
