@@ -1,0 +1,27 @@
+"""What `make robust` tries, and how much of it the ordinary suite does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.robustness.kills import kills, power_cuts
+from tests.robustness.table import Trial
+from tests.robustness.world import World
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the table."""
+
+    trials: Callable[[World, int], Iterator[Trial]]
+    whole: int
+    """Trials of `make robust`."""
+    sample: int
+    """Trials of the ordinary suite."""
+
+
+PARTS = {
+    "kills": Part(kills, 200, 8),
+    "power": Part(power_cuts, 60, 4),
+}
