@@ -1,5 +1,8 @@
 """`make robust`: tries everything, prints the table and writes it to robust.md and robust.json."""
 
+# A command that prints its results.
+# ruff: noqa: T201
+
 from __future__ import annotations
 
 import argparse
@@ -24,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.robustness", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--sample", action="store_true", help="as few as the ordinary suite tries")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder of robust.md and robust.json [.]")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder of robust.md and robust.json [.]")
     given = parser.parse_args()
     trials: list[Trial] = []
     with tempfile.TemporaryDirectory(prefix="mint-robust-") as place:

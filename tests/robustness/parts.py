@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tests.robustness.disks import full_disks
 from tests.robustness.kills import kills, power_cuts
+from tests.robustness.memory import limits
 from tests.robustness.table import Trial
 from tests.robustness.world import World
 
@@ -24,4 +26,6 @@ class Part:
 PARTS = {
     "kills": Part(kills, 200, 8),
     "power": Part(power_cuts, 60, 4),
+    "disks": Part(full_disks, 50, 3),
+    "memory": Part(limits, 20, 1),
 }

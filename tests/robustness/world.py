@@ -150,9 +150,8 @@ class World:
             found += [f"{part}/{name} is missing" for name in sorted(set(right) - set(mine))]
             found += [f"{part}/{name} is left over" for name in sorted(set(mine) - set(right))]
             for name in sorted(set(right) & set(mine)):
-                if not _VOLATILE.fullmatch(name.removeprefix("./")) and not _is_volatile_below(name):
-                    if right[name].read_bytes() != mine[name].read_bytes():
-                        found.append(f"{part}/{name} differs")
+                if not _is_volatile(name) and right[name].read_bytes() != mine[name].read_bytes():
+                    found.append(f"{part}/{name} differs")
         if command != "predict":
             cache = {path.name.split(".")[0] for path in (self.finished / "runs" / ".cache").rglob("*")}
             found += [
@@ -170,9 +169,9 @@ def _files(place: Path) -> dict[str, Path]:
     return {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file()}
 
 
-def _is_volatile_below(name: str) -> bool:
-    """A run of a comparison lies one folder deeper."""
-    return _VOLATILE.fullmatch(name.partition("/")[2]) is not None
+def _is_volatile(name: str) -> bool:
+    """Whether two runs may differ in a file; a run of a comparison lies one folder deeper."""
+    return any(_VOLATILE.fullmatch(one) for one in (name, name.partition("/")[2]))
 
 
 def half_states(folder: Path) -> list[str]:
