@@ -1,8 +1,5 @@
 """`make robust`: tries everything, prints the table and writes it to robust.md and robust.json."""
 
-# A command that prints its results.
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import argparse
@@ -27,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.robustness", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--sample", action="store_true", help="as few as the ordinary suite tries")
+    parser.add_argument("--count", type=int, help="trials per part; for fuzzing, per reader")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of robust.md and robust.json [.]")
     given = parser.parse_args()
     trials: list[Trial] = []
@@ -35,7 +33,8 @@ def main() -> int:
         try:
             for name in given.parts or PARTS:
                 part, begin, before = PARTS[name], time.monotonic(), len(trials)
-                for trial in part.trials(world, part.sample if given.sample else part.whole):
+                count = part.sample if given.sample else part.whole if given.count is None else given.count
+                for trial in part.trials(world, count):
                     trials.append(trial)
                     if not trial.survived:
                         print(f"  {trial.kind}: {trial.case}: {trial.how}", file=sys.stderr, flush=True)

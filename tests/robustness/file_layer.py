@@ -5,9 +5,6 @@ created. Only paths below the trial's folder count. Libraries whose compiled cod
 torch.save, Parquet) are made to write the same bytes through Python's files, so that they are met in the middle too.
 """
 
-# The layer lies below pathlib, whose methods call the functions that it wraps.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import builtins

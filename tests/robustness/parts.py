@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tests.robustness.corruption import matrix
 from tests.robustness.disks import full_disks
+from tests.robustness.fuzzing import bad_inputs
 from tests.robustness.kills import kills, power_cuts
 from tests.robustness.memory import limits
 from tests.robustness.table import Trial
@@ -28,4 +30,6 @@ PARTS = {
     "power": Part(power_cuts, 60, 4),
     "disks": Part(full_disks, 50, 3),
     "memory": Part(limits, 20, 1),
+    "damage": Part(matrix, 0, 12),
+    "inputs": Part(bad_inputs, 60, 8),
 }

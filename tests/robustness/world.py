@@ -32,7 +32,7 @@ _VOLATILE = re.compile(r"run\.json|log\.jsonl|report\.html|stages/[a-z]+\.json|(
 """What two runs of one config may differ in: times, sizes of memory, locks."""
 
 
-@dataclass
+@dataclass(eq=False)
 class World:
     """A folder with all that trials need.
 
