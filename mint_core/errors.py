@@ -63,12 +63,14 @@ class PartialError(MintError):
     exit_code = 9
 
 
+class CapacityError(MintError):
+    """The memory of the machine or of the GPU does not suffice."""
+
+    exit_code = 10
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The second half of an 'unknown name' message.
-
-    Args:
-        name: What the user wrote.
-        known: The names that exist.
 
     Returns:
         `; did you mean 'x'?` where one is near, and the list of the names that exist.

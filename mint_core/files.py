@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -14,6 +13,10 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from mint_core.errors import DataError, StorageError
+from mint_core.faults import explained
+
+NOTES = (".md",)
+"""Endings of files that are for people: an edited one makes nothing again."""
 
 
 def digest_of(data: Any) -> str:
@@ -37,34 +40,108 @@ def digest_of_path(path: Path) -> str:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusals into one sentence.
+    """Turns what the operating system, or a library that writes, refuses into one sentence.
+
+    Args:
+        path: What is written.
 
     Raises:
         StorageError: The disk is full, or the folder is not writable.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"The disk that holds {path} is full; free some space and give the same command again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(
-                f"{path} cannot be written ({error.strerror}); choose another folder with --out."
-            ) from error
-        raise
+    except Exception as error:
+        told = explained(error, path)
+        if not isinstance(told, StorageError):
+            raise
+        raise told from error
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` at the end: a file is complete or not there.
+
+    Its folder is made. Several processes may write the same file at the same time.
+
+    Raises:
+        StorageError: The disk is full, or the folder is not writable.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+            sync_names(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file that is complete or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    with storage_errors(path), temporary.open("w", encoding="utf-8") as stream:
+    with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=2, ensure_ascii=False, default=str)
         stream.write("\n")
-        stream.flush()
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or all of a folder, is on the disk: contents and names."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync(inner)
+        sync_names(path)
+        return
+    with path.open("rb") as stream:
         os.fsync(stream.fileno())
-    temporary.replace(path)
+
+
+def sync_names(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk. Windows has no such call and needs none."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Digest of every file in a folder, by its path in it, but for those whose ending stands in `NOTES`."""
+    return {
+        file.relative_to(folder).as_posix(): digest_of_path(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.suffix not in NOTES
+    }
+
+
+def intact(folder: Path, digests: Mapping[str, str]) -> bool:
+    """Whether every file is in a folder as it was written; further files do not matter."""
+    return all(
+        (folder / name).is_file() and digest_of_path(folder / name) == digest for name, digest in digests.items()
+    )
+
+
+def seal(folder: Path, marker: str) -> None:
+    """Says that a folder is complete: its files first, down to the disk, then a marker with the digest of each.
+
+    Args:
+        folder: Nobody writes into it any longer.
+        marker: Name of the marker.
+    """
+    (folder / marker).unlink(missing_ok=True)
+    sync(folder)
+    write_json(folder / marker, contents(folder))
+    sync_names(folder.parent)
+
+
+def sealed(folder: Path, marker: str) -> bool:
+    """Whether a folder was sealed, and every file in it is as it was then."""
+    try:
+        digests = read_json(folder / marker)
+        return isinstance(digests, dict) and bool(digests) and intact(folder, digests)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -35,21 +34,7 @@ _BLOCK = 4096
 _BLOCKS = 64
 
 
-class StoredImage(ImageRef):
-    """An image on disk, with a cheap way to prove that two images differ."""
-
-    @property
-    @abstractmethod
-    def quick_key(self) -> str:
-        """Costs next to nothing. Two different quick keys prove two different contents; equal ones prove nothing."""
-
-    @property
-    @abstractmethod
-    def content_key(self) -> str:
-        """A hash of the whole content. Equal exactly where the stored bytes are equal."""
-
-
-class FileImage(StoredImage):
+class FileImage(ImageRef):
     """An image file.
 
     Its key is a hash of the file's bytes, read once when it is first asked for.
@@ -86,11 +71,6 @@ class FileImage(StoredImage):
         return self._key
 
     @property
-    def content_key(self) -> str:
-        """The same as `key`."""
-        return self.key
-
-    @property
     def quick_key(self) -> str:
         """The size of the file.
 
@@ -122,9 +102,6 @@ class ArrayFile:
     """A `.npy` file that is memory-mapped, never unpickled, and never read as a whole.
 
     Crossing a process boundary costs a path: the copy maps the file anew.
-
-    Args:
-        path: The file.
 
     Raises:
         DataError: It is missing, cut short, no `.npy` file, or holds Python objects.
@@ -168,7 +145,7 @@ class ArrayFile:
         return {"path": self.path, "fingerprint": self.fingerprint}
 
 
-class ArrayImage(StoredImage):
+class ArrayImage(ImageRef):
     """One row of a memory-mapped array of patches.
 
     Its key is made of the file's fingerprint (size, time of change, sampled blocks) and the row, so that naming
@@ -256,10 +233,6 @@ def check_image_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
     """Makes sure, without decoding, that a file is an image of acceptable size.
 
     A file that passes may still be truncated: only decoding shows that.
-
-    Args:
-        path: The file.
-        max_pixels: Width x height that is still accepted.
 
     Raises:
         DataError: The file is missing, empty, not an image or too large.

@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -18,9 +19,19 @@ from typing import Any
 
 import pluggy
 
-from mint_core import hookspecs
-from mint_core.errors import ConfigError, PluginError, did_you_mean
-from mint_core.interfaces import Aligner, Component, Metric, PreferenceStrategy, Retriever, Task, Teacher
+from mint_core import guard, hookspecs
+from mint_core.errors import ConfigError, ContractError, PluginError, did_you_mean
+from mint_core.interfaces import (
+    Aligner,
+    Component,
+    ComponentConfig,
+    Context,
+    Metric,
+    PreferenceStrategy,
+    Retriever,
+    Task,
+    Teacher,
+)
 
 CORE = "mint-core"
 SEAMS: dict[str, tuple[str, type[Component[Any]]]] = {
@@ -40,6 +51,26 @@ class Registered:
     component: type[Component[Any]]
     distribution: str
     distribution_version: str
+
+    def make(self, config: Any = None, context: Context | None = None) -> Any:
+        """The component. Whatever it does wrong from here on is told with its name and its distribution.
+
+        Args:
+            config: A validated `Config`; its defaults where absent.
+            context: Labels, seed, device and the like.
+
+        Raises:
+            ContractError: Its construction failed.
+        """
+        if self.distribution == CORE:
+            return self.component(config, context)
+        return guard.make(self.component, self.distribution, config, context)
+
+    def guarded(self, call: str) -> AbstractContextManager[None]:
+        """Runs code of the component's class; see `mint_core.guard.guarded`."""
+        if self.distribution == CORE:
+            return nullcontext()
+        return guard.guarded(guard.Owner(f"{self.component.kind} '{self.component.name}'", self.distribution), call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +171,16 @@ def discover(points: Iterable[EntryPoint], switch: str | None) -> Registry:
         if (distribution, point.value) in seen:
             continue
         seen.add((distribution, point.value))
-        try:
-            for component in _components(point):
-                found.add(Registered(component, distribution, version))
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a stranger's import may raise anything, and must not take the others down
-            found.broken.append(BrokenPlugin(distribution, version, f"{type(error).__name__}: {error}"))
+        try:  # a stranger's import may raise anything, and must not take the others down
+            with guard.quiet_stdout(), guard.guarded(guard.Owner("plugin", distribution), "import"):
+                components = _components(point)
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, ContractError) and error.__cause__ else error
+            reason = f"{type(cause).__name__}: {guard.told(cause)}"
+            found.broken.append(BrokenPlugin(distribution, version, reason))
+            continue
+        for component in components:
+            found.add(Registered(component, distribution, version))
     if wanted is not None:
         for missing in sorted(wanted - {distribution for distribution, _ in seen}):
             found.broken.append(BrokenPlugin(missing, "", "named in MINT_PLUGINS, but no such plugin is installed"))
@@ -155,7 +188,11 @@ def discover(points: Iterable[EntryPoint], switch: str | None) -> Registry:
 
 
 def _owner(point: EntryPoint) -> tuple[str, str]:
-    return (canonical(point.dist.name), point.dist.version) if point.dist else ("unknown", "")
+    try:
+        name, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+    except (KeyError, OSError, ValueError):  # its METADATA are damaged
+        name = version = ""
+    return (canonical(name or "unknown"), version or "")
 
 
 def _components(point: EntryPoint) -> list[type[Component[Any]]]:
@@ -175,12 +212,27 @@ def _components(point: EntryPoint) -> list[type[Component[Any]]]:
     return components
 
 
+_OF_A_TASK: dict[str, tuple[type[Any], str]] = {
+    "header": (str, "a text"),
+    "modality": (str, "`text` or `image`"),
+    "default_teacher": (str, "a teacher's name"),
+    "sources": (tuple, "a tuple of names"),
+}
+"""What the class of a task must say, and its type."""
+
+
 def _check_component(component: Any, kind: str, hook: str, base: type[Component[Any]]) -> None:
     if not (inspect.isclass(component) and issubclass(component, base)):
         raise PluginError(f"{hook} returned {component!r}, which is no subclass of {base.__name__}")
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
         raise PluginError(f"{component.__name__} does not implement {missing}")
+    if not (inspect.isclass(component.Config) and issubclass(component.Config, ComponentConfig)):
+        raise PluginError(f"{component.__name__}.Config is no subclass of ComponentConfig")
+    if not isinstance(component.version, str):
+        raise PluginError(f"{component.__name__}.version must be a text")
+    if component.kind != kind:
+        raise PluginError(f"{component.__name__}.kind must stay '{kind}'")
     name = getattr(component, "name", None)
     if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)):
         raise PluginError(f"{component.__name__}.name must be lower-case words joined by hyphens")
@@ -191,3 +243,8 @@ def _check_component(component: Any, kind: str, hook: str, base: type[Component[
     for field_name, field in component.Config.model_fields.items():
         if not field.description:
             raise PluginError(f"{kind} '{name}': the config field '{field_name}' has no description")
+    if issubclass(component, Task):
+        for attribute, (wanted, words) in _OF_A_TASK.items():
+            value = inspect.getattr_static(component, attribute, None)
+            if not isinstance(value, wanted | property):
+                raise PluginError(f"{component.__name__}.{attribute} must be {words}")

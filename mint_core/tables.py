@@ -22,10 +22,6 @@ class Table(NamedTuple):
 def read_text(path: Path, what: str) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
-    Args:
-        path: The file.
-        what: For messages, for example `Table`.
-
     Raises:
         DataError: It cannot be read, is no UTF-8 text, or is empty.
     """
@@ -81,11 +77,6 @@ class Named(NamedTuple):
 
 def file_below(root: Path, name: str, where: str) -> Named:
     """The file that a cell names, which ought to lie below a folder.
-
-    Args:
-        root: The folder, resolved.
-        name: The cell.
-        where: The row, for messages.
 
     Raises:
         DataError: It is no valid path.

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from mint_core.config import PredictConfig
@@ -47,11 +46,7 @@ class Asking:
         return self.config.batch_size or (512 if self.config.engine == "vllm" else 32)
 
     def budget(self, counter: TokenCounter) -> int:
-        """Length limit of a written response in tokens.
-
-        Args:
-            counter: Counts as the model does.
-        """
+        """Length limit of a written response in tokens."""
         return self.config.max_new_tokens or self.longest(counter)
 
     def longest(self, counter: TokenCounter) -> int:
@@ -84,9 +79,7 @@ class Engine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -128,13 +121,7 @@ class Engine(ABC):
 
 
 def batches(prompts: Prompts, size: int, *, ordered: bool) -> Iterator[Prompts]:
-    """Batches of prompts of like length, the longest of a window first.
-
-    Args:
-        prompts: What is asked.
-        size: Prompts per batch.
-        ordered: Keep the order of the samples instead.
-    """
+    """Batches of prompts of like length, the longest of a window first; or in the order of the samples."""
     ids = list(prompts)
     lengths = {i: sum(len(message.content) for message in prompt.messages) for i, prompt in prompts.items()}
     for start in range(0, len(ids), WINDOW * size):
@@ -146,12 +133,7 @@ def batches(prompts: Prompts, size: int, *, ordered: bool) -> Iterator[Prompts]:
 
 
 def one_by_one(answer: Callable[[Prompts], list[Answered]], prompts: Prompts) -> list[Answered]:
-    """Answers a batch, sample by sample where one of them fails.
-
-    Args:
-        answer: Answers prompts; raises where one of them cannot be answered.
-        prompts: One batch.
-    """
+    """Answers a batch, sample by sample where `answer` fails for one of them."""
     try:
         return answer(prompts)
     except (DataError, ModelError) as error:

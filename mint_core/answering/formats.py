@@ -5,22 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mint_core.answering.outcome import Outcome
+from mint_core.characters import visible
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets read both widths
+_FORMULA = frozenset("=+-@\u2212")
+"""What opens a formula, in any width or size; spreadsheets take U+2212 for a minus."""
+_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols without ink, behind which a sign would not be seen to be the first."""
+_QUOTE = '"'
+_QUOTED = frozenset(',;"|\t')
+"""Cells with one of them are quoted: programs split rows at semicolons too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a line of an earlier attempt says."""
+    """What a line of an earlier attempt says: the sample (see `Format.key`), and whether it failed."""
 
     key: str
-    """See `Format.key`."""
     failed: bool
 
 
@@ -46,9 +53,9 @@ class Format(ABC):
     def line(self, outcome: Outcome) -> str:
         """One sample, with the end of the line."""
 
-    @abstractmethod
     def key(self, sample_id: str) -> str:
         """A sample's id as it can be read back."""
+        return sample_id
 
     @abstractmethod
     def read(self, line: str) -> Written:
@@ -67,11 +74,7 @@ class JsonLines(Format):
         record: dict[str, Any] = asdict(outcome)
         for name in {"response", "input", "passages"}.difference(self.extra):
             del record[name]
-        return json.dumps(record) + "\n"
-
-    def key(self, sample_id: str) -> str:
-        """The id itself."""
-        return sample_id
+        return json.dumps(record).replace("\x7f", "\\u007f") + "\n"  # json escapes all else that commands a terminal
 
     def read(self, line: str) -> Written:
         """See `Format.read`."""
@@ -84,7 +87,8 @@ class JsonLines(Format):
 class Csv(Format):
     """One row per sample, with a column per label.
 
-    Cells that a spreadsheet would take for a formula get an apostrophe in front, and line breaks become spaces.
+    Cells that a spreadsheet would take for a formula get an apostrophe in front, line breaks and control characters
+    become spaces, and what does not show is written out (`visible`).
 
     Args:
         width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
@@ -97,24 +101,32 @@ class Csv(Format):
         self.width, self.scored = width, scored
 
     @property
+    def _columns(self) -> list[str]:
+        kinds = ("label", "probability") if self.scored else ("label",)
+        ranked = [f"{kind}_{place}" for place in range(1, self.width + 1) for kind in kinds]
+        return ["id", "decode", "abstained", "well_formed", "n_listed", "error", *ranked, *self.extra]
+
+    @property
     def head(self) -> str:
         """The names of the columns."""
-        columns = ["id", "decode", "abstained", "well_formed", "n_listed", "error"]
-        for number in range(1, self.width + 1):
-            columns += [f"label_{number}", *([f"probability_{number}"] if self.scored else [])]
-        return _row([*columns, *self.extra])
+        return _row(self._columns)
 
     def line(self, outcome: Outcome) -> str:
         """See `Format.line`."""
-        cells = [outcome.id, outcome.decode, _yes(outcome.abstained), _yes(outcome.well_formed)]
-        cells += [str(outcome.n_listed), outcome.error or ""]
-        for position in range(self.width):
-            there = position < len(outcome.labels)
-            cells.append(outcome.labels[position] if there else "")
-            if self.scored:
-                cells.append(str(outcome.probabilities[position]) if there and outcome.probabilities else "")
-        extra = {"response": outcome.response, "input": outcome.input, "passages": " ".join(outcome.passages)}
-        return _row([_cell(cell) for cell in [*cells, *(extra[name] for name in self.extra)]])
+        cells = {
+            "id": outcome.id,
+            "decode": outcome.decode,
+            "abstained": json.dumps(outcome.abstained),
+            "well_formed": json.dumps(outcome.well_formed),
+            "n_listed": str(outcome.n_listed),
+            "error": outcome.error or "",
+            "response": outcome.response,
+            "input": outcome.input,
+            "passages": " ".join(outcome.passages),
+        }
+        cells |= {f"label_{place}": label for place, label in enumerate(outcome.labels, 1)}
+        cells |= {f"probability_{place}": str(value) for place, value in enumerate(outcome.probabilities or (), 1)}
+        return _row([_cell(cells.get(column, "")) for column in self._columns])
 
     def key(self, sample_id: str) -> str:
         """The id as it stands in its cell."""
@@ -123,23 +135,27 @@ class Csv(Format):
     def read(self, line: str) -> Written:
         """See `Format.read`."""
         cells = next(csv.reader(io.StringIO(line), strict=True), [])
-        columns = next(csv.reader(io.StringIO(self.head)))
-        if len(cells) != len(columns):
-            raise ValueError("another number of cells")
-        return Written(cells[0], bool(cells[columns.index("error")]))
-
-
-def _yes(value: bool) -> str:
-    return "true" if value else "false"
+        record = dict(zip(self._columns, cells, strict=True))
+        return Written(record["id"], bool(record["error"]))
 
 
 def _cell(text: str) -> str:
-    neutral = f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
-    readable = neutral.encode("utf-8", "replace").decode("utf-8")  # names of files need not be valid text
-    return " ".join(readable.replace("\0", " ").split())
+    """One cell: no line break, no control character, nothing that a spreadsheet would compute."""
+    words = "".join(" " if unicodedata.category(mark) in ("Cc", "Zl", "Zp") else mark for mark in text).split()
+    readable = visible(" ".join(words).encode("utf-8", "replace").decode("utf-8"))  # names of files need not be text
+    # Where a semicolon separates cells, as in much of Europe, a sign behind one would begin a formula too.
+    return ";".join(f"'{part}" if _begins_formula(part) else part for part in readable.split(";"))
+
+
+def _begins_formula(text: str) -> bool:
+    """Whether the first character that shows, behind blanks, control characters and stray marks, opens a formula."""
+    for mark in text:
+        if unicodedata.category(mark)[0] in "ZCM" or mark in _BLANK_LETTERS:
+            continue
+        return unicodedata.normalize("NFKC", mark)[0] in _FORMULA
+    return False
 
 
 def _row(cells: Sequence[str]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(cells)
-    return stream.getvalue()
+    quoted = (f'"{cell.replace(_QUOTE, _QUOTE * 2)}"' if _QUOTED.intersection(cell) else cell for cell in cells)
+    return ",".join(quoted) + "\n"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from mint_core.answering.engine import batches
 from mint_core.students.encoding import EncodedPrompt, append_response, check_length, encode_prompt, end_token, stack
 from mint_core.types import Prompt
 
@@ -38,14 +39,7 @@ def begin(student: Student, prompts: Mapping[str, Prompt], max_new_tokens: int) 
 
 
 def go_on(student: Student, model: Any, begun: Sequence[Begun], max_new_tokens: int) -> list[Begun]:
-    """Goes on writing responses that have not ended, greedily.
-
-    Args:
-        student: Processor and device.
-        model: The student, perhaps with an adapter.
-        begun: One batch.
-        max_new_tokens: Tokens that are added to each, at most.
-    """
+    """Goes on greedily with one batch of responses that have not ended, by `max_new_tokens` each at most."""
     rows = [append_response(one.prompt, one.written) if one.written else one.prompt.tensors for one in begun]
     end_of_turn = begun[0].prompt.end_of_turn
     stops = set(stop_tokens(student, end_of_turn))
@@ -53,15 +47,13 @@ def go_on(student: Student, model: Any, begun: Sequence[Begun], max_new_tokens: 
     result = []
     for one, tokens in zip(begun, added, strict=True):
         end = next((place for place, token in enumerate(tokens) if token in stops), None)
-        ended = end is not None
-        result.append(replace(one, written=[*one.written, *tokens[:end]], ended=ended))
+        result.append(replace(one, written=[*one.written, *tokens[:end]], ended=end is not None))
     return result
 
 
 def texts(student: Student, begun: Sequence[Begun]) -> list[str]:
     """What was written."""
-    written = [one.written for one in begun]
-    return list(student.tokenizer.batch_decode(written, skip_special_tokens=True))
+    return list(student.tokenizer.batch_decode([one.written for one in begun], skip_special_tokens=True))
 
 
 def generate(
@@ -83,11 +75,9 @@ def generate(
         DataError: A prompt and its response do not fit the student's context.
     """
     model = student.model if model is None else model
-    ids = list(prompts)
-    for start in range(0, len(ids), batch_size):
-        batch = begin(student, {i: prompts[i] for i in ids[start : start + batch_size]}, max_new_tokens)
-        answers = go_on(student, model, batch, max_new_tokens)
-        yield from zip((one.prompt.sample_id for one in answers), texts(student, answers), strict=True)
+    for batch in batches(prompts, batch_size, ordered=True):
+        answers = go_on(student, model, begin(student, batch, max_new_tokens), max_new_tokens)
+        yield from zip(batch, texts(student, answers), strict=True)
 
 
 def greedy(
@@ -100,14 +90,6 @@ def greedy(
     processors: Any = None,
 ) -> torch.Tensor:
     """Goes on from rows with the most likely token at each step, and with no other constraint than `processors`.
-
-    Args:
-        student: Processor and device.
-        model: The student, perhaps with an adapter.
-        rows: Encoded prompts.
-        end_of_turn: What the chat format writes after a response.
-        max_new_tokens: Length limit of a response.
-        processors: transformers' logits processors.
 
     Returns:
         (rows, tokens): what was written, padded behind its end.

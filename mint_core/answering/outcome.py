@@ -39,15 +39,10 @@ class Outcome:
 
 
 def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: float | None, read: str) -> Outcome:
-    """A prediction as it is written.
+    """A prediction as it is written; `read` is the text that the student read.
 
-    Args:
-        prediction: What the student answered.
-        labels: The label space.
-        decode: How it answered.
-        threshold: Abstain where the best label's probability lies below it; None = never. A prediction without scores
-            cannot be judged, and is kept.
-        read: The text that the student read.
+    It abstains where the best label's probability lies below the threshold; None = never. A prediction without scores
+    cannot be judged, and is kept.
     """
     logs = prediction.log_probs or None
     probabilities = None if logs is None else tuple(float(f"{math.exp(log_prob):.6g}") for log_prob in logs)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mint_core.errors import ModelError
-from mint_core.types import LabelSpace, Modality
+from mint_core.types import Modality
 
 FORMAT = 1
 """Raise it when an older mint could not use the file."""
@@ -63,17 +63,9 @@ class AdapterRecord(_Record):
     taught: tuple[str, ...] | None = None
     """The labels that are some training sample's first answer; None where an older mint did not say."""
 
-    @property
-    def label_space(self) -> LabelSpace:
-        """The labels of the training."""
-        return LabelSpace(self.labels, self.aliases)
-
 
 def read_record(adapter: Path) -> AdapterRecord:
-    """Reads `mint.json`.
-
-    Args:
-        adapter: The adapter's folder.
+    """Reads `mint.json` in an adapter's folder.
 
     Raises:
         ModelError: There is none, it is damaged, or a newer mint wrote it.

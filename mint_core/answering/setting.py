@@ -89,13 +89,14 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path, out: Path,
         if key not in _LAYERS:
             raise ConfigError(f"With --adapter, --set takes {', '.join(_LAYERS)}, not '{key}'.")
     task = _task(adapter, record, user.get("task", {}), place)
-    retriever = _retriever(user)
+    wanted = user.get("retriever")
+    retriever = None if wanted is None else configured("retriever", wanted, registry())
     taught = None if record.taught is None else frozenset(record.taught)
     predict = _predict(user)
     n = task.n_listed(len(record.labels), record.n)
     return Setting(
         task=task,
-        labels=record.label_space,
+        labels=LabelSpace(record.labels, record.aliases),
         n=n,
         predict=predict,
         cache=out / ".cache",
@@ -116,13 +117,6 @@ def _predict(user: Mapping[str, Any]) -> PredictConfig:
     if config.shots:
         raise ConfigError("predict.shots=1 shows a solved training sample, and `mint predict` has none; leave it out.")
     return config
-
-
-def _retriever(user: Mapping[str, Any]) -> Configured | None:
-    wanted = user.get("retriever")
-    if wanted is None:
-        return None
-    return configured("retriever", wanted, registry())
 
 
 def _retrieval(
@@ -186,13 +180,8 @@ def _made_by(adapter: Path) -> str:
     return f", or install the version of the plugin that the adapter in {adapter} was made with"
 
 
-def from_config(layer: Mapping[str, Any], out: Path, top: int | None) -> Setting:
-    """Task and labels of a config, for a model on a server that needs no adapter.
-
-    Args:
-        layer: The user's config; its engine is an endpoint.
-        out: Folder of the runs.
-        top: Labels per prediction; None = N.
+def from_config(layer: Mapping[str, Any], out: Path) -> Setting:
+    """Task and labels of the user's config, for a model on a server that needs no adapter.
 
     Raises:
         MintError: The config is wrong, or its data cannot be read.

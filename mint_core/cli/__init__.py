@@ -16,6 +16,7 @@ from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
 from mint_core.errors import MintError, StorageError
+from mint_core.faults import explained
 
 EXIT_CODES = """\b
 Exit codes:
@@ -29,6 +30,7 @@ Exit codes:
   7    training cannot go on: a loss or gradient is not finite
   8    the run folder cannot be written (disk full, no permission, in use)
   9    `mint predict --on-error skip`: done, but some samples failed
+  10   the memory of the machine or of the GPU does not suffice
   130  interrupted; the same command goes on from there"""
 
 
@@ -64,7 +66,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
                 cli.main(args=given, prog_name="mint", standalone_mode=False)
             else:
                 from mint_core.cli.progress import hush_libraries
-                from mint_core.runs.workers import follow
+                from mint_core.runs.pipeline import follow
 
                 hush_libraries()
                 follow()
@@ -78,9 +80,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _stop(error.format_message() + where, error.exit_code, debug)
     except MintError as error:
         _stop(str(error), error.exit_code, debug)
-    except OSError as error:
-        _stop(f"{error.strerror or error}: {error.filename or 'no file named'}", StorageError.exit_code, debug)
     except Exception as error:  # the last resort: no traceback, which could show patients' text, without --debug
+        told = explained(error)
+        if told is not None:
+            _stop(str(told), told.exit_code, debug)
+        if isinstance(error, OSError):
+            _stop(f"{error.strerror or error}: {error.filename or 'no file named'}", StorageError.exit_code, debug)
         _stop(f"Unexpected {type(error).__name__}; give the same command with --debug and report it.", 1, debug)
     sys.exit(0)
 

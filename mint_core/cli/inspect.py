@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mint_core.cli.run import config_options, gather
+
+if TYPE_CHECKING:
+    from mint_core.plugins import Registered
 
 
 @click.command()
@@ -29,10 +32,7 @@ def plugins(as_json: bool) -> None:
             "distribution": r.distribution,
             "version": r.distribution_version,
             "status": "claimed twice" if (r.component.kind, r.component.name) in claimed else "ok",
-            "fields": [
-                {"name": name, "default": _plain_default(field), "description": field.description}
-                for name, field in r.component.Config.model_fields.items()
-            ],
+            "fields": _fields(r),
         }
         for r in found.all()
     ]
@@ -55,6 +55,14 @@ def _count(all_registered: list[Any]) -> dict[tuple[str, str], int]:
         key = (registered.component.kind, registered.component.name)
         counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def _fields(registered: Registered) -> list[dict[str, Any]]:
+    with registered.guarded("Config"):
+        return [
+            {"name": name, "default": _plain_default(field), "description": field.description}
+            for name, field in registered.component.Config.model_fields.items()
+        ]
 
 
 def _plain_default(field: Any) -> Any:

@@ -159,7 +159,7 @@ def _setting(given: dict[str, Any]) -> Setting:
     if given["adapter"] is None:
         options = {key: given[key] for key in ("task", "source", "data", "retriever", "fuse")}
         user = gather(given["config_file"], given["overrides"], **options)
-        return from_config(merge(user, _section(given)), given["out"], given["top"])
+        return from_config(merge(user, _section(given)), given["out"])
     options = {key: given[key] for key in ("student", "device", "retriever")}
     user = gather(None, given["overrides"], **options, fuse=given["fuse"])
     return from_adapter(given["adapter"], merge(user, _section(given)), given["place"], given["out"], given["top"])

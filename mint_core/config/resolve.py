@@ -55,7 +55,7 @@ class Configured:
         Args:
             context: Labels, seed, device and the like.
         """
-        return self.registered.component(self.config, context)
+        return self.registered.make(self.config, context)
 
     def identity(self) -> dict[str, Any]:
         """What decides its results: its version and its options, files and folders by their content.
@@ -69,7 +69,8 @@ class Configured:
             if name in options:
                 options[name] = self._by_content(name, value, options[name])
         fingerprint = getattr(component, "fingerprint", None)
-        known = {"knowledge": fingerprint(self.config)} if fingerprint is not None else {}
+        with self.registered.guarded("fingerprint"):
+            known = {"knowledge": str(fingerprint(self.config))} if fingerprint is not None else {}
         return {**self._about(), "config": options, **known}
 
     def _about(self) -> dict[str, Any]:
@@ -322,7 +323,9 @@ def configured(kind: str, choice: Mapping[str, Any], components: Registry, other
         raise ConfigError(f"The {kind} needs a `name`{did_you_mean('', components.names(kind))}.")
     registered = components.get(kind, name)
     options = {key: value for key, value in choice.items() if key != "name"}
-    return Configured(registered, validated(registered.component.Config, options, f"{kind} '{name}'", otherwise))
+    with registered.guarded("Config"):
+        config = validated(registered.component.Config, options, f"{kind} '{name}'", otherwise)
+    return Configured(registered, config)
 
 
 def _refuse_unknown(model: type[BaseModel], data: Mapping[str, Any], where: str, otherwise: str = "") -> None:

@@ -27,8 +27,7 @@ from mint_core.stages.predict import asking_of
 from mint_core.stages.prompts import training_prompts
 from mint_core.stages.run import Run
 from mint_core.students.encoding import StudentCounter, check_length, context_length, encode_prompt, encode_response
-from mint_core.students.load import load_student
-from mint_core.students.outline import load_outline
+from mint_core.students.load import load_outline, load_student
 from mint_core.students.prompts import write_response
 from mint_core.types import PreferenceGroup
 

@@ -64,6 +64,7 @@ from mint_core.types import (
     Sample,
     Split,
     TaskData,
+    identity_of,
     normalise_name,
     squeezed,
 )
@@ -141,6 +142,7 @@ __all__ = [
     "hookimpl",
     "hpo",
     "hub_commit",
+    "identity_of",
     "log_softmax",
     "merge",
     "normalise_name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,12 +14,12 @@ from mint_core import processes
 from mint_core.answering.endpoint import check_consent
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
+from mint_core.faults import explained
 from mint_core.files import digest_of, read_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
-from mint_core.runs import workers
 from mint_core.runs.checks import check_sizes
-from mint_core.runs.folder import RunFolder, describe_change
+from mint_core.runs.folder import RunFolder
 from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
@@ -86,10 +87,6 @@ class Shared:
 def stages_of(resolved: Resolved, until: str = NAMES[-1]) -> tuple[Stage, ...]:
     """The stages of a run, in order; without an aligner nothing is preferred and nothing aligned.
 
-    Args:
-        resolved: The config.
-        until: Last stage.
-
     Raises:
         ConfigError: There is no such stage, or this run has none of that name.
     """
@@ -108,14 +105,7 @@ def run_folder(resolved: Resolved) -> Path:
 
 
 def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None) -> RunResult:
-    """Makes a run from a resolved config.
-
-    Args:
-        resolved: The config.
-        until: Last stage.
-        observer: Hears of the progress.
-        shared: What it has in common with other runs; a run of its own has nothing.
-    """
+    """Makes a run from a resolved config; `shared` is what it has in common with other runs."""
     planned = stages_of(resolved, until)
     processes.check()
     begin = time.monotonic()
@@ -149,10 +139,8 @@ def _introduce(run: Run) -> None:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
     predict = run.resolved.config.predict
-    if predict.engine == "endpoint":
-        notice = check_consent(predict.endpoint, run.task.modality)
-        if notice:
-            observer.message(notice)
+    if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
+        observer.message(notice)
     if run.embedded:
         observer.message(f"Student: {run.embedded.description}")
 
@@ -167,7 +155,10 @@ def _recorded(run: Run, folder: RunFolder, stage: Stage) -> Iterator[None]:
         with suppress(OSError, StorageError):
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {stage.name}"
             write_record(run, folder, status)
-        raise
+        told = explained(error, folder.path, stage.lower) if isinstance(error, Exception) else None
+        if told is None:
+            raise
+        raise told from error
 
 
 def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
@@ -183,14 +174,13 @@ def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
         run.observer.stage(stage.name, reused=True)
         run.made[stage.name] = found
         return True
-    changed = describe_change(folder.manifest(stage.name), inputs)
-    reason = f"changed: {', '.join(changed)}" if changed else ""
+    reason = folder.why_again(stage.name, key, inputs)
     run.observer.stage(stage.name, reused=False, reason=reason)
     folder.log("stage begins", stage=stage.name, key=key, reason=reason)
     begin = time.monotonic()
     workspace = folder.workspace(stage.name, key)
     if stage.joined:
-        workers.call(run, stage, workspace)
+        _call_workers(run, stage, workspace)
     try:
         facts = stage.make(run, workspace, workspace / "out")
     except BaseException as error:
@@ -203,8 +193,23 @@ def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
     return False
 
 
+def _call_workers(run: Run, stage: Stage, work: Path) -> None:
+    """Has the further processes of torchrun, where there are any, join a stage; they read its checkpoints in `work`."""
+    if processes.count() > 1 and processes.is_first():
+        places = {"path": str(run.path), "cache": str(run.cache), "work": str(work)}
+        processes.tell({"stage": stage.name, "config": run.resolved.dump(), **places})
+
+
+def follow() -> None:
+    """What the further processes do: they join stages until the first one is done, which alone writes results."""
+    while (task := processes.listen()) is not None:
+        run = Run(resolve(task["config"], registry()), Path(task["path"]), Observer(), Path(task["cache"]))
+        stage = next(stage for stage in STAGES if stage.name == task["stage"])
+        with tempfile.TemporaryDirectory() as own:
+            stage.make(run, Path(task["work"]), Path(own))
+
+
 def default_name(resolved: Resolved) -> str:
     """Task, teacher, aligner and a hash of the config, without what changes no result."""
-    aligner = resolved.aligner.registered.component.name if resolved.aligner else "base"
-    parts = [resolved.task.registered.component.name, resolved.teacher.registered.component.name, aligner]
-    return "-".join([*parts, digest_of(resolved.decisive())[:8]])
+    aligner = resolved.aligner.name if resolved.aligner else "base"
+    return "-".join([resolved.task.name, resolved.teacher.name, aligner, digest_of(resolved.decisive())[:8]])

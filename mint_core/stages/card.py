@@ -12,12 +12,7 @@ from mint_core.students.load import fingerprint, hub_commit
 
 
 def write_card(adapter: Path, run: Run) -> None:
-    """Replaces the card that peft writes, and writes `mint.json`.
-
-    Args:
-        adapter: The adapter's folder.
-        run: The run.
-    """
+    """Replaces the card that peft writes, and writes `mint.json` beside it."""
     resolved, data = run.resolved, run.data
     student = run.embedded.description if run.embedded else resolved.config.student.model
     lines = [
@@ -27,12 +22,12 @@ def write_card(adapter: Path, run: Run) -> None:
         "tags: [mint, lora]",
         "---",
         "",
-        f"# {resolved.task.registered.component.name}: adapter trained with mint",
+        f"# {resolved.task.name}: adapter trained with mint",
         "",
         *(["**Trained on simulated data. It knows nothing about patients.**", ""] if data.simulated else []),
         f"- Student: {student}",
-        f"- Teacher: {resolved.teacher.registered.component.name}",
-        f"- Strategy: {resolved.strategy.registered.component.name}",
+        f"- Teacher: {resolved.teacher.name}",
+        f"- Strategy: {resolved.strategy.name}",
         f"- Aligner: {resolved.dump()['aligner']['name']}, seed {resolved.config.alignment_seed}",
         *(["- Training prompts: with retrieved passages"] if resolved.config.retrieval.train else []),
         f"- Data: {data.source}",
@@ -56,7 +51,7 @@ def _record(run: Run) -> AdapterRecord:
         format=FORMAT,
         mint=version("mint-core"),
         task=TaskRecord(
-            name=task.registered.component.name,
+            name=task.name,
             version=task.registered.component.version,
             distribution=task.registered.distribution,
             config={name: value for name, value in task.record["config"].items() if name not in paths},

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from mint_core.answering.asker import open_engine
 from mint_core.answering.asking import Passages, Wording, questions
 from mint_core.answering.engine import Answered, Asking, Engine
-from mint_core.answering.engines import Who, open_engine
 from mint_core.answering.scores import ScoreTable, ScoreWriter, retriever_scores
 from mint_core.config import decisive
 from mint_core.errors import DataError
@@ -39,6 +39,7 @@ class Predict(Stage):
     """
 
     name = "predict"
+    lower = "lower predict.batch_size"
     reads = {"align": ("adapter",)}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:
@@ -63,11 +64,14 @@ class Predict(Stage):
         samples = [*run.reported, *run.validation]
         resolved = run.resolved
         aligned = resolved.aligner is not None
-        who = Who(resolved.config.student, run.student_path, run.path / ADAPTER if aligned else None, run.task.modality)
+        student, adapter = resolved.config.student, run.path / ADAPTER if aligned else None
         with storage_errors(partial):
             done = _resume(partial)
-            with open_engine(asking, who, run.observer.message) as engine:
-                asked = questions(run.task, samples, run.n, _wording(run), _passages(run, engine))
+            with open_engine(
+                asking, run.task.modality, student, run.student_path, adapter, tell=run.observer.message
+            ) as engine:
+                wording = Wording(example(run), resolved.config.predict.reason)
+                asked = questions(run.task, samples, run.n, wording, _passages(run, engine))
                 variants = variants_of(run, asked.prompts)
                 table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)
                 total = sum(map(len, variants.values()))
@@ -102,10 +106,6 @@ def asking_of(run: Run) -> Asking:
     return Asking(run.data.labels, run.task.header, run.n, run.n, run.resolved.config.predict)
 
 
-def _wording(run: Run) -> Wording:
-    return Wording(example(run), run.resolved.config.predict.reason)
-
-
 def _passages(run: Run, engine: Engine) -> Passages | None:
     if run.retriever is None:
         return None
@@ -114,12 +114,7 @@ def _passages(run: Run, engine: Engine) -> Passages | None:
 
 
 def variants_of(run: Run, prompts: Mapping[str, Prompt]) -> dict[Variant, Mapping[str, Prompt]]:
-    """Who answers, and what is asked.
-
-    Args:
-        run: The run.
-        prompts: By id of the reported samples and those that a weight is fitted on.
-    """
+    """Who answers, and what is asked."""
     config = run.resolved.config.predict
     aligned = run.resolved.aligner is not None
     students = [Variant("base")] if config.base or not aligned else []
@@ -187,11 +182,7 @@ def _resume(partial: Path) -> set[tuple[str, str]]:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The answers that the stage left.
-
-    Args:
-        path: The run folder.
-    """
+    """The answers that the stage left."""
     lists = ("labels", "log_probs", "passages")
     lines = read_lines(path / PREDICTIONS)
     return [Prediction(**{**line, **{key: tuple(line[key]) for key in lists}}) for line in lines]

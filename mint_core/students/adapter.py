@@ -62,40 +62,61 @@ def add_lora(model: Any, names: list[str], rank: int, alpha: float, dropout: flo
 def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
     """Puts a trained adapter onto the student, to train it further.
 
-    Args:
-        model: The student.
-        adapter: A folder in plain PEFT layout.
-        dropout: LoRA dropout of the training to come.
-
     Raises:
         ModelError: The folder holds no safetensors LoRA adapter, or the adapter was made for another student.
     """
+    config = adapter_config(adapter)
+    made_for, student = config.base_model_name_or_path, str(getattr(model, "name_or_path", ""))
+    # Two hub ids can be compared by name; a folder may be a copy of anything.
+    if made_for and made_for != student and not Path(made_for).is_absolute() and not Path(student).exists():
+        raise ModelError(f"The adapter in {adapter} was made for {made_for}, and the student is {student}.")
+    config.lora_dropout = dropout
+    refusal = "it was made for other layers or sizes; run the `sft` aligner with this student first."
+    return _in_full_precision(_attach(model, adapter, refusal, config=config, is_trainable=True))
+
+
+def load_adapter(model: Any, adapter: Path) -> Any:
+    """Puts a trained adapter onto the student, for inference.
+
+    Raises:
+        ModelError: The folder holds no safetensors adapter (pickled adapters are refused: peft would fall back to
+            them), or it was made for another student.
+    """
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{adapter} holds no adapter_model.safetensors; run `mint align` again.")
+    return _attach(model, adapter, "it was trained on another one.").eval()
+
+
+def _attach(model: Any, adapter: Path, refusal: str, **options: Any) -> Any:
+    """The student with a trained adapter, all of whose tensors must have found their layers."""
     from peft import PeftModel
 
-    config = adapter_config(adapter)
-    _check_made_for(config.base_model_name_or_path, str(getattr(model, "name_or_path", "")), adapter)
-    config.lora_dropout = dropout
+    refused = ModelError(f"The adapter in {adapter} does not fit this student: {refusal}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below
-            wrapped = PeftModel.from_pretrained(model, str(adapter), config=config, is_trainable=True)
+            wrapped = PeftModel.from_pretrained(model, str(adapter), **options)
     except (ValueError, RuntimeError) as error:
-        raise ModelError(_other_student(adapter)) from error
+        raise refused from error
     if _shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
-        raise ModelError(_other_student(adapter))
-    return _in_full_precision(wrapped)
+        raise refused
+    return wrapped
 
 
 def adapter_config(adapter: Path) -> Any:
     """The LoraConfig of a trained adapter.
 
     Raises:
-        ModelError: The folder holds no safetensors LoRA adapter.
+        ModelError: The folder holds no safetensors LoRA adapter; a pickled one counts as none.
     """
     from peft import LoraConfig, PeftConfig
     from safetensors import SafetensorError
 
-    check_adapter(adapter)
+    if not all((adapter / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
+        raise ModelError(
+            f"{adapter} holds no adapter (adapter_config.json and adapter_model.safetensors); name the adapter/ folder "
+            "of a run with the `sft` aligner, or leave aligner.sft_adapter out: `dpo` then begins with SFT itself."
+        )
     try:
         _shapes(adapter)
         config = PeftConfig.from_pretrained(str(adapter))
@@ -104,19 +125,6 @@ def adapter_config(adapter: Path) -> Any:
     if not isinstance(config, LoraConfig):
         raise ModelError(f"The adapter in {adapter} is no LoRA adapter; name the adapter/ folder of an `sft` run.")
     return config
-
-
-def check_adapter(adapter: Path) -> None:
-    """Refuses a folder without a safetensors adapter; pickled ones count as none.
-
-    Raises:
-        ModelError: It holds none.
-    """
-    if not all((adapter / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
-        raise ModelError(
-            f"{adapter} holds no adapter (adapter_config.json and adapter_model.safetensors); name the adapter/ folder "
-            "of a run with the `sft` aligner, or leave aligner.sft_adapter out: `dpo` then begins with SFT itself."
-        )
 
 
 def adapter_state(model: Any) -> dict[str, Any]:
@@ -134,19 +142,6 @@ def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
         return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
 
 
-def _check_made_for(made_for: str | None, student: str, adapter: Path) -> None:
-    """Two hub ids can be compared by name; a folder may be a copy of anything."""
-    if made_for and made_for != student and not Path(made_for).is_absolute() and not Path(student).exists():
-        raise ModelError(f"The adapter in {adapter} was made for {made_for}, and the student is {student}.")
-
-
-def _other_student(adapter: Path) -> str:
-    return (
-        f"The adapter in {adapter} does not fit this student: it was made for other layers or sizes; "
-        "run the `sft` aligner with this student first."
-    )
-
-
 def _in_full_precision(model: Any) -> Any:
     """The adapter's weights as fp32: small steps vanish in bf16."""
     import torch
@@ -155,29 +150,3 @@ def _in_full_precision(model: Any) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
     return model
-
-
-def load_adapter(model: Any, adapter: Path) -> Any:
-    """Puts a trained adapter onto the student, for inference.
-
-    Raises:
-        ModelError: The folder holds no safetensors adapter (pickled adapters are refused: peft would fall back to
-            them), or it was made for another student.
-    """
-    from peft import PeftModel
-
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{adapter} holds no adapter_model.safetensors; run `mint align` again.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below
-            wrapped = PeftModel.from_pretrained(model, str(adapter)).eval()
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(_not_for(adapter)) from error
-    if _shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
-        raise ModelError(_not_for(adapter))
-    return wrapped
-
-
-def _not_for(adapter: Path) -> str:
-    return f"The adapter in {adapter} does not fit this student: it was trained on another one."

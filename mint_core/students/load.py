@@ -62,27 +62,45 @@ def load_student(config: StudentConfig, path: str | None = None) -> Student:
         ModelError: It cannot be found or loaded.
         ConfigError: The device cannot be used.
     """
+    student = _load(config, path or config.model, weights=True)
+    student.model.to(student.device).eval()
+    return student
+
+
+def load_outline(config: StudentConfig, path: str | None = None) -> Student:
+    """As `load_student`, but no weight is read: a folder with config and processor is enough.
+
+    Returns:
+        A student whose model has shapes and no numbers, and whose device is the one that training would use.
+    """
+    return _load(config, path or config.model, weights=False)
+
+
+def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-    source = path or config.model
     device = resolve_device(config.device)
     hub = {"revision": hub_commit(source, config.revision), "trust_remote_code": config.trust_remote_code}
-    options: dict[str, Any] = {**hub, "dtype": resolve_dtype(config.dtype, device)}
-    if config.attention != "auto":
+    options: dict[str, Any] = {"dtype": resolve_dtype(config.dtype, device)}
+    # A fused kernel is planned like sdpa, and may not be installed where only the outline is asked for.
+    if config.attention != "auto" if weights else config.attention in ("sdpa", "eager"):
         options["attn_implementation"] = config.attention
     try:
         model_config = AutoConfig.from_pretrained(source, **hub)
         reads_images = is_image_text(model_config)
         factory = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
-        model = factory.from_pretrained(source, **options)
+        if weights:
+            model = factory.from_pretrained(source, **hub, **options)
+        else:
+            with torch.device("meta"):
+                model = factory.from_config(model_config, trust_remote_code=config.trust_remote_code, **options)
         processor = (AutoProcessor if reads_images else AutoTokenizer).from_pretrained(source, **hub)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(explain_load_failure("student", source, error)) from error
     tokenizer = processor.tokenizer if reads_images else processor
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.to(torch.device(device)).eval()
     return Student(model, processor, tokenizer, reads_images, torch.device(device), source)
 
 
@@ -91,11 +109,8 @@ def is_image_text(model_config: Any) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
     has_vision = any(getattr(model_config, key, None) is not None for key in ("vision_config", "vq_config", "vision"))
-    return has_vision and (model_config.model_type in KNOWN or "AutoModelForImageTextToText" in _auto_map(model_config))
-
-
-def _auto_map(model_config: Any) -> dict[str, str]:
-    return getattr(model_config, "auto_map", None) or {}
+    own_code = getattr(model_config, "auto_map", None) or {}
+    return has_vision and (model_config.model_type in KNOWN or "AutoModelForImageTextToText" in own_code)
 
 
 def explain_load_failure(role: str, source: str, error: Exception) -> str:
@@ -131,10 +146,6 @@ def hub_commit(source: str, revision: str | None) -> str | None:
 
     A run is keyed and loaded by this commit, so that what the hub publishes later changes neither.
 
-    Args:
-        source: Folder, file or Hugging Face id.
-        revision: Commit, tag or branch.
-
     Returns:
         The commit; `revision` where there is none to be found, and for what lies on this machine.
     """
@@ -156,10 +167,6 @@ def fingerprint(source: str, revision: str | None = None) -> str:
 
     Local files count by content up to 64 MiB, beyond that by size and modification time (hashing 22 GB at every start
     would take longer than many a run). A hub id counts by its commit.
-
-    Args:
-        source: Folder, file or Hugging Face id.
-        revision: Revision of a Hugging Face id.
     """
     path = Path(source)
     if path.exists():

@@ -119,12 +119,7 @@ def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: 
 
     Templates without a system role (Gemma 2, Llama 3.2 Vision beside an image), and those that would drop the system
     line in silence, get it in front of the first user turn. Control tokens in the text become plain words.
-
-    Args:
-        prompt: System and user turns.
-        template_owner: The student's processor or tokenizer.
-        parts: Write each turn as a list of parts.
-        image: The decoded image to hand over; a placeholder stands in where it is None and the prompt has one.
+    A placeholder stands in for an image that is not handed over.
 
     Raises:
         ModelError: The student has no chat template, or the template fails or drops a part of the prompt.
@@ -206,18 +201,9 @@ def fence_passages(passages: Sequence[str], header: str) -> str:
     No passage can close the fence or look like a turn, a list or the header of a response: it becomes one line, angle
     and square brackets become round ones (`< 5` becomes `less than 5`), `1.` and `1)` lose their point, and the header
     loses its colon.
-
-    Args:
-        passages: Retrieved texts, best first.
-        header: First line of a response.
     """
-    lines = [passage_line(number, passage, header) for number, passage in enumerate(passages, 1)]
+    lines = [f"[{number}] {_defused(passage, header)}" for number, passage in enumerate(passages, 1)]
     return "\n".join([_NOTICE, _OPEN, *lines, _CLOSE])
-
-
-def passage_line(number: int, passage: str, header: str) -> str:
-    """One passage as it stands in the fence; see `fence_passages`."""
-    return f"[{number}] {_defused(passage, header)}"
 
 
 def _defused(passage: str, header: str) -> str:
@@ -233,13 +219,7 @@ def _defused(passage: str, header: str) -> str:
 
 
 def with_passages(prompt: Prompt, passages: Sequence[str], header: str) -> Prompt:
-    """The prompt with retrieved passages in front of the first user turn, see `fence_passages`.
-
-    Args:
-        prompt: What the task asks.
-        passages: Retrieved texts, best first; none leaves the prompt as it is.
-        header: First line of a response.
-    """
+    """The prompt with retrieved passages in front of the first user turn, see `fence_passages`."""
     if not passages:
         return prompt
     turns = list(prompt.messages)

@@ -409,3 +409,51 @@ def test_the_published_notes():
     assert not [s.id for s in data.samples for gene in s.privileged.values() if f" {gene} " in s.text]
     assert data.facts["texts that held a privileged value"] == 40
     assert data.facts["texts that named the disease"] == 82
+
+
+# --- labels that are nearly one
+
+
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("HER2+ cancer", "HER2- cancer"), ("del 5q-", "del 5q"), ("T <5", "T >5"), ("HER2\u2212", "HER2+")],
+)
+def test_labels_that_differ_in_a_sign_are_refused_with_both_names(write, one, other, ids):
+    rows = [f"{i},note {i},{(one, other, 'Else')[i % 3]},{f'X:{i % 3}' if ids else ''}" for i in range(12)]
+    path = write("id,text,label,disease_id\n" + "\n".join(rows))
+    with pytest.raises(DataError, match="differ in punctuation only") as caught:
+        load(path)
+    assert f"'{one}'" in str(caught.value) and f"'{other}'" in str(caught.value)
+
+
+def test_names_of_one_id_that_differ_in_a_sign_are_refused(write):
+    rows = [f"{i},note {i},{('HER2+', 'HER2-', 'Else')[i % 3]},X:{i % 3 // 2}" for i in range(12)]
+    with pytest.raises(DataError, match=r"'HER2.' and 'HER2.' differ in punctuation only"):
+        load(write("id,text,label,disease_id\n" + "\n".join(rows)))
+
+
+def test_a_label_is_not_found_under_a_name_with_another_sign(write):
+    path = write("id,text,label\n" + "\n".join(f"{i},note {i},{('HER2+', 'Else')[i % 2]}" for i in range(12)))
+    with pytest.raises(DataError, match=r"notes.csv, row 2. The diseases 'HER2\+' and 'HER2-' differ"):
+        load(path, labels=("HER2-", "Else"))
+    other = write("id,text,label\nz,another note,HER2-\n", name="other.csv")
+    with pytest.raises(DataError, match="'HER2-' and 'HER2\\+' differ in punctuation only"):
+        load(path, external=other)
+
+
+def test_composed_and_decomposed_spellings_are_one_label(write):
+    names = ("M\u00e9ni\u00e8re disease", "Me\u0301nie\u0300re disease", "Usher syndrome")
+    data = load(write("id,text,label\n" + "\n".join(f"{i},note {i},{names[i % 3]}" for i in range(12))))
+    assert data.labels.names == ("M\u00e9ni\u00e8re disease", "Usher syndrome")
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r\n", "\t", "\x0b", "\x1b", "\x85", "\u2028"])
+def test_a_label_with_a_break_is_squeezed(write, mark):
+    names = (f"Alpha{mark}disease", "Beta disease")
+    lines = [json.dumps({"id": str(i), "text": f"note {i}", "label": names[i % 2]}) for i in range(12)]
+    assert load(write("\n".join(lines), name="notes.jsonl")).labels.names == ("Alpha disease", "Beta disease")
+    inside = " " if "\n" in mark else mark
+    listed = write(f"Alpha{inside}disease\r\nBeta disease\n", name="names.txt")
+    data = load(write("\n".join(lines), name="notes.jsonl"), labels=listed)
+    assert data.labels.names == ("Alpha disease", "Beta disease")

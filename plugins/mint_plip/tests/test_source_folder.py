@@ -349,3 +349,28 @@ def test_real_patches():
     assert max(map(len, sides.values())) == 1
     assert Counter(s.split for s in data.samples) == {"train": 1697, "val": 239}
     assert data.samples[0].image.open().size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("HER2- x", "HER2 x"), ("5q-", "5q+"), ("T<5", "T>5"), ("Grade -1", "Grade 1"), ("A?", "A")]
+)
+def test_every_sign_tells_labels_apart(root, one, other):
+    write(root, GOOD.replace("Colon", one).replace("Lung", other))
+    with pytest.raises(DataError, match="differ only in punctuation") as caught:
+        load(root)
+    assert f"'{one}'" in str(caught.value) and f"'{other}'" in str(caught.value)
+
+
+def test_composed_and_decomposed_spellings_are_one_label(root):
+    names = ("M\u00e9lanome", "Me\u0301lanome")
+    rows = [f"{i}.png,{names[i % 2] if i % 4 < 2 else 'Naevus'},{'test' if i > 3 else 'train'}" for i in range(8)]
+    write(root, "image,label,split\n" + "\n".join(rows))
+    assert load(root).labels.names == ("M\u00e9lanome", "Naevus")
+
+
+@pytest.mark.parametrize("mark", ["\n", "\t", "\x0b", "\x85", "\u2028", "\x1b"])
+def test_a_label_with_a_break_is_squeezed(root, mark):
+    write(root, GOOD.replace("Colon", f'"Squamous{mark}cell"'))
+    assert load(root).labels.names == ("Lung", "Squamous cell")
+    inside = " " if mark == "\n" else mark
+    assert load(root, labels=write(root, f"Lung\r\nSquamous{inside}cell\n", "l.txt")).labels.names[1] == "Squamous cell"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mint_core.plugin import DataError, ImageRef, Split
+from mint_core.plugin import DataError, ImageRef, Split, squeezed
 from mint_gestalt import ontology
 from mint_gestalt.clinical import Patient, describe
 from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions
@@ -161,7 +161,7 @@ def told(known: Patient, options: RareDiseaseOptions, facts: Counter[str]) -> tu
 
 def names_of(label: str) -> tuple[str, ...]:
     """`WILLIAMS-BEUREN SYNDROME; WBS` -> the name, then its aliases."""
-    return tuple(name for part in label.split(";") if (name := " ".join(part.split())))
+    return tuple(name for part in label.split(";") if (name := squeezed(part)))
 
 
 def publication_of(reference: str) -> str | None:

@@ -6,13 +6,12 @@ import csv
 import difflib
 import io
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, LabelSpace, normalise_name
+from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name
 from mint_gestalt import ontology
 from mint_gestalt.sources.cases import Case, names_of
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -41,10 +40,22 @@ class Diseases:
     """Canonical name by id; ids of two diseases are left out."""
 
     def find(self, case: Case) -> str | None:
-        """The canonical name of a case's disease, by id or else by name or alias; None where there is none."""
+        """The canonical name of a case's disease, by id or else by name or alias; None where there is none.
+
+        Raises:
+            DataError: Its name is read like that of a label, and differs from it in signs (HER2+ and HER2-).
+        """
         known = (self.by_id.get(disease_id) for disease_id in case.disease_ids)
-        named = (self.labels.find(name) for name in case.disease_names)
-        return next((name for name in (*known, *named) if name is not None), None)
+        label = next((name for name in known if name is not None), None)
+        if label is not None:
+            return label
+        for name in case.disease_names:
+            label = self.labels.find(name)
+            if label is not None:
+                if identity_of(name) not in map(identity_of, self.labels.all_names(label)):
+                    raise DataError(f"{case.where}. {_alike(name, label)}")
+                return label
+        return None
 
 
 def choose(cases: Sequence[Case], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:
@@ -79,14 +90,14 @@ def found(cases: Iterable[Case]) -> list[Disease]:
         cases: Those without a disease do not count.
 
     Raises:
-        DataError: No patient has a disease.
+        DataError: No patient has a disease, or two names of one disease differ in signs only.
     """
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     aliases: dict[str, dict[str, None]] = defaultdict(dict)
     ids: dict[str, dict[str, None]] = defaultdict(dict)
     for case in cases:
         if case.disease_names:
-            key = case.disease_ids[0] if case.disease_ids else normalise_name(case.disease_names[0])
+            key = case.disease_ids[0] if case.disease_ids else identity_of(case.disease_names[0])
             spellings[key][case.disease_names[0]] += 1
             aliases[key].update(dict.fromkeys(case.disease_names[1:]))
             ids[key].update(dict.fromkeys(case.disease_ids))
@@ -98,6 +109,9 @@ def found(cases: Iterable[Case]) -> list[Disease]:
     for key, counts in spellings.items():
         spelt = [spelling for spelling in counts if spelling not in ids[key]] or list(counts)
         name, *others = sorted(spelt, key=lambda spelling: (-counts[spelling], spelling))
+        for other in (*others, *sorted(aliases[key])):
+            if normalise_name(other) == normalise_name(name) and identity_of(other) != identity_of(name):
+                raise DataError(_alike(name, other))
         diseases.append(Disease(name, (*others, *sorted(aliases[key])), tuple(ids[key])))
     return sorted(diseases, key=lambda disease: (disease.name.casefold(), disease.ids))
 
@@ -111,7 +125,7 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
         facts: Gets the counts.
 
     Raises:
-        DataError: Two labels share a name, and `shared_aliases` is `refuse`; or they differ in + and - alone.
+        DataError: Two labels share a name, and `shared_aliases` is `refuse`; or they differ in signs alone.
     """
     merged: dict[str, Disease] = {}
     for disease in diseases:
@@ -120,11 +134,8 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
         if same is None:
             merged[form] = disease
             continue
-        if _signs(same.name) != _signs(disease.name):
-            raise DataError(
-                f"The diseases{quoted(same.name, _LONG)} and{quoted(disease.name, _LONG)} differ in punctuation only, "
-                "which mint does not compare; put the difference into words."
-            )
+        if identity_of(same.name) != identity_of(disease.name):
+            raise DataError(_alike(same.name, disease.name))
         facts[MERGED] += 1
         merged[form] = Disease(
             same.name,
@@ -210,8 +221,11 @@ def quoted(name: str, instead: str = "") -> str:
     return f" '{name}'" if len(name) <= _LONGEST_NAME else instead
 
 
-def _signs(name: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\+|-(?!\w)|(?<!\w)-", name))
+def _alike(one: str, other: str) -> str:
+    return (
+        f"The diseases{quoted(one, _LONG)} and{quoted(other, _LONG)} differ in punctuation only, which mint does not "
+        "compare; put the difference into words."
+    )
 
 
 # --- files of names
@@ -237,7 +251,7 @@ def read_names(path: Path) -> list[Disease]:
         ) from error
     readers = {".json": _from_json, ".csv": _from_csv}
     reader = readers.get(path.suffix.lower())
-    diseases = reader(path, text) if reader else [_named(line) for line in text.splitlines() if names_of(line)]
+    diseases = reader(path, text) if reader else [_named(line) for line in text.split("\n") if names_of(line)]
     if not diseases:
         raise DataError(f"The label file {path} holds no names; write one label per line.")
     return diseases

@@ -1,0 +1,388 @@
+"""Runs the code of plugins: what it raises, exits with, prints or returns wrongly is told as that plugin's fault.
+
+Components of mint-core itself are not guarded: what they raise is a bug of mint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import functools
+import inspect
+import io
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from numbers import Real
+from types import FrameType
+from typing import Any, cast
+
+from mint_core.errors import ContractError, MintError
+from mint_core.faults import explained
+from mint_core.interfaces import (
+    AdapterShape,
+    Aligner,
+    AlignmentResult,
+    Component,
+    EmbeddedStudent,
+    Passage,
+    TrainingPhase,
+    Unreadable,
+)
+from mint_core.types import SPLITS, LabelSpace, PreferenceGroup, Prompt, Sample, TaskData
+
+_DEEPEST = 20
+"""Of a record: one that goes deeper, or round in a circle, is none."""
+_seen = 0
+"""Ctrl-C presses that arrived while code of a plugin ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose code it is."""
+
+    component: str
+    """For example `teacher 'plip'`."""
+    distribution: str
+
+    def failed(self, call: str, error: BaseException) -> ContractError:
+        """The sentence for what it raised, without the error's own words, which may hold patients' text."""
+        return ContractError(
+            f"The {self.component} of {self.distribution} failed in {call} ({type(error).__name__}); --debug shows "
+            "where. Tell the plugin's authors, or choose another one."
+        )
+
+    def wrong(self, call: str, wanted: str, returned: object) -> ContractError:
+        """The sentence for a return value that the interface forbids."""
+        return ContractError(
+            f"The {self.component} of {self.distribution} returned {type(returned).__name__} from {call}, which must "
+            f"return {wanted}; tell the plugin's authors, or choose another one."
+        )
+
+
+@contextmanager
+def guarded(owner: Owner, call: str) -> Iterator[None]:
+    """Runs code of a plugin: whatever it raises becomes an error that names the plugin; what it prints goes to stderr.
+
+    Errors of mint pass, as do a full disk, a refused file and missing memory, which are no fault of the plugin, and
+    Ctrl-C of the user, even where the code of the plugin swallows it. A KeyboardInterrupt that nobody pressed is told
+    like any other error.
+
+    Args:
+        owner: Whose code it is.
+        call: What is called, for the message.
+
+    Raises:
+        ContractError: It raised, or wanted to end the process.
+    """
+    with _prints_on_stderr(), _counted_interrupts() as counted:
+        before = _seen
+        try:
+            yield
+        except (MintError, GeneratorExit):
+            raise
+        except BaseException as error:
+            if _seen > before or (isinstance(error, KeyboardInterrupt) and not counted):
+                raise KeyboardInterrupt from error
+            if isinstance(error, BrokenPipeError) or (isinstance(error, Exception) and explained(error)):
+                raise
+            raise owner.failed(call, error) from error
+        if _seen > before:
+            raise KeyboardInterrupt
+
+
+def told(error: BaseException) -> str:
+    """What an error says; its own code may fail at that too."""
+    try:
+        return str(error)
+    except BaseException:
+        return ""
+
+
+@contextmanager
+def _prints_on_stderr() -> Iterator[None]:
+    """Standard output belongs to mint's own answers. Other threads leave it alone: the whole process has but one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """As long as it lasts all that is written to stdout goes to stderr, also below Python, by C code or a child."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except (OSError, ValueError, AttributeError):  # there is no stdout
+        with _prints_on_stderr():
+            yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.dup2(2, 1)
+        with _prints_on_stderr():
+            yield
+    finally:
+        with contextlib.suppress(OSError, ValueError, AttributeError, io.UnsupportedOperation):
+            sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
+def _counted_interrupts() -> Iterator[bool]:
+    """Counts Ctrl-C, so that it can be told from a KeyboardInterrupt that code raised.
+
+    Yields:
+        Whether it is counted: not where the program has a handler of its own. Signals reach the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield True
+        return
+    there = signal.getsignal(signal.SIGINT)
+    if there is _count:
+        yield True
+        return
+    if there is not signal.default_int_handler:
+        yield False
+        return
+    signal.signal(signal.SIGINT, _count)
+    try:
+        yield True
+    finally:
+        if signal.getsignal(signal.SIGINT) is _count:
+            signal.signal(signal.SIGINT, there)
+
+
+def _count(number: int, frame: FrameType | None) -> None:
+    global _seen  # noqa: PLW0603 - a signal handler has no other place
+    _seen += 1
+    raise KeyboardInterrupt
+
+
+def make(component: type[Component[Any]], distribution: str, config: Any, context: Any) -> Component[Any]:
+    """A component whose every call is guarded.
+
+    Args:
+        component: Its class.
+        distribution: Whose plugin it belongs to.
+        config: A validated config, or None for the defaults.
+        context: Labels, seed, device and the like, or None.
+
+    Raises:
+        ContractError: Its construction failed, or a call of it did.
+    """
+    with guarded(Owner(f"{component.kind} '{component.name}'", distribution), "__init__"):
+        return _guarded_class(component, distribution)(config, context)
+
+
+@lru_cache(maxsize=256)
+def _guarded_class(component: type[Component[Any]], distribution: str) -> type[Component[Any]]:
+    """A subclass whose methods are those of the seam, each guarded; it looks like the component, and pickles as it."""
+    seam = next(base for base in component.__mro__ if Component in base.__bases__)
+    owner = Owner(f"{component.kind} '{component.name}'", distribution)
+    body: dict[str, Any] = {"__module__": component.__module__, "__qualname__": component.__qualname__}
+    body["__doc__"] = component.__doc__
+    for name in sorted(name for name in {*dir(seam), "header", "modality"} if not name.startswith("_")):
+        static = inspect.getattr_static(component, name, None)
+        if isinstance(static, classmethod):
+            body[name] = classmethod(_guarded_call(owner, name, component, lambda cls, found: found))
+        elif inspect.isfunction(static):
+            body[name] = _guarded_call(owner, name, component, lambda self, found: functools.partial(found, self))
+        elif isinstance(static, property | functools.cached_property):
+            own = static.__get__
+            body[name] = property(_guarded_call(owner, name, component, lambda self, _, own=own: lambda: own(self)))
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        made, arguments, *state = object.__reduce_ex__(self, protocol)
+        if made is copyreg.__newobj__:
+            made, arguments = _new, (component, *arguments[1:])
+        return (made, arguments, *state)
+
+    body["__reduce_ex__"] = __reduce_ex__
+    return cast(type[Component[Any]], type(component)(component.__name__, (component,), body))
+
+
+def _new(component: type[Any], *arguments: Any) -> Any:
+    """An empty component, for pickle."""
+    return component.__new__(component, *arguments)
+
+
+def _guarded_call(
+    owner: Owner, name: str, component: type[Any], bind: Callable[[Any, Any], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """A method that calls the component's own under guard.
+
+    Args:
+        owner: Whose it is.
+        name: Its name.
+        component: The class that has it.
+        bind: From the object and what the class has under that name to what is called.
+    """
+
+    @functools.wraps(getattr(component, name), updated=())
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        with guarded(owner, name):
+            returned = bind(self, getattr(component, name))(*arguments, **options)
+        if name == "read_inputs":
+            return _guarded_items(owner, name, returned)
+        if type(returned) is component:  # an aligner that is `shortened`
+            returned.__class__ = _guarded_class(component, owner.distribution)
+        _check(owner, name, returned)
+        return returned
+
+    return call
+
+
+def _guarded_items(owner: Owner, name: str, items: Any) -> Generator[Any, None, None]:
+    with guarded(owner, name):
+        if not isinstance(items, Iterator | Sequence):
+            raise owner.wrong(name, "an iterator of samples", items)
+        iterator = iter(items)
+    end = object()
+    while True:
+        with guarded(owner, name):
+            item = next(iterator, end)
+        if item is end:
+            return
+        if not isinstance(item, Sample | Unreadable):
+            raise owner.wrong(name, "samples", item)
+        yield item
+
+
+def _check(owner: Owner, name: str, returned: Any) -> None:
+    """Refuses what the interface does not allow a method to return.
+
+    Raises:
+        ContractError: It is of another type.
+    """
+    if name not in _RETURNS:
+        return
+    wanted, fits = _RETURNS[name]
+    with guarded(owner, name):
+        good = fits(returned)
+    if not good:
+        raise owner.wrong(name, wanted, returned)
+
+
+def _is(*types: type[Any] | None) -> Callable[[Any], bool]:
+    return lambda value: any(value is None if one is None else isinstance(value, one) for one in types)
+
+
+def _many(kind: type[Any]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list | tuple) and all(isinstance(one, kind) for one in value)
+
+
+def _is_record(value: Any, depth: int = 0) -> bool:
+    """A mapping of plain data, as a JSON file holds it."""
+    return isinstance(value, Mapping) and _is_plain(value, depth)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    if value is None or isinstance(value, str | Real):
+        return True
+    if depth > _DEEPEST:
+        return False
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(one, depth + 1) for key, one in value.items())
+    return isinstance(value, list | tuple) and all(_is_plain(one, depth + 1) for one in value)
+
+
+def _is_task_data(value: Any) -> bool:
+    return (
+        isinstance(value, TaskData)
+        and isinstance(value.labels, LabelSpace)
+        and isinstance(value.source, str)
+        and isinstance(value.licence, str | None)
+        and _is_record(value.facts)
+        and all(isinstance(count, Real) for count in value.facts.values())
+        and isinstance(value.samples, Sequence)
+        and all(map(_is_sample, value.samples))
+    )
+
+
+def _is_sample(value: Any) -> bool:
+    return (
+        isinstance(value, Sample)
+        and isinstance(value.id, str)
+        and value.split in SPLITS
+        and all(isinstance(one, str | None) for one in (value.label, value.group, value.text, value.cohort))
+        and isinstance(value.privileged, Mapping)
+        and all(isinstance(key, str) and isinstance(one, str) for key, one in value.privileged.items())
+    )
+
+
+def _is_result(value: Any) -> bool:
+    return (
+        isinstance(value, AlignmentResult)
+        and isinstance(value.steps, int)
+        and isinstance(value.final_loss, Real)
+        and isinstance(value.history, list | tuple)
+        and all(map(_is_record, value.history))
+        and isinstance(value.settings, Mapping)
+    )
+
+
+def _are_groups(value: Any) -> bool:
+    return _many(PreferenceGroup)(value) and all(
+        isinstance(side, tuple) and side and all(_many(str)(response) and response for response in side)
+        for group in value
+        for side in (group.chosen, group.rejected)
+    )
+
+
+def _are_passages(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        _many(Passage)(found) and all(isinstance(one.source, str) and isinstance(one.text, str) for one in found)
+        for found in value
+    )
+
+
+def _is_table(value: Any) -> bool:
+    """Rows of numbers."""
+    return getattr(value, "ndim", None) == 2 and getattr(getattr(value, "dtype", None), "kind", None) in ("f", "i", "u")
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (isinstance(value, Real) and math.isfinite(value))
+
+
+_RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "load": ("TaskData of the types that its fields name", _is_task_data),
+    "header": ("a text", _is(str)),
+    "modality": ("`text` or `image`", lambda value: value in ("text", "image")),
+    "list_length": ("a whole number", _is(int)),
+    "n_listed": ("a whole number", _is(int)),
+    "training_prompt": ("a Prompt", _is(Prompt)),
+    "inference_prompt": ("a Prompt", _is(Prompt)),
+    "embedded_student": ("an EmbeddedStudent or None", _is(EmbeddedStudent, None)),
+    "defaults": ("a mapping", _is(Mapping)),
+    "log_probs": ("an array of numbers, one row per sample", _is_table),
+    "fingerprint": ("a text", _is(str)),
+    "describe": ("a record: a mapping from texts to plain data", _is_record),
+    "groups": ("a list of PreferenceGroup, whose responses are tuples of labels", _are_groups),
+    "top": ("a tuple of labels", _many(str)),
+    "bottom": ("a tuple of labels", _many(str)),
+    "align": ("an AlignmentResult of numbers and records", _is_result),
+    "phases": ("a tuple of TrainingPhase", _many(TrainingPhase)),
+    "shape": ("an AdapterShape or None", _is(AdapterShape, None)),
+    "shortened": ("an Aligner or None", _is(Aligner, None)),
+    "start_option": ("an option's name or None", _is(str, None)),
+    "retrieve": ("one sequence of Passage per sample", _are_passages),
+    "label_scores": (
+        "an array of numbers, one row per sample, or None",
+        lambda value: value is None or _is_table(value),
+    ),
+    "score": ("a finite number or None", _is_score),
+    "title": ("a text", _is(str)),
+    "rule": ("a text", _is(str)),
+}
+"""By the method's name: what it must return, in words and as a test."""

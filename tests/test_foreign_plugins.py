@@ -1,0 +1,209 @@
+"""Whatever the code of a plugin does, mint ends as documented and says whose fault it is."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mint_core import guard
+from mint_core.errors import ContractError, DataError
+from mint_core.interfaces import Aligner, Context
+from mint_core.plugins import registry
+from mint_core.types import LabelSpace, Sample
+
+TOY = (Path(__file__).parent / "toy_plugin.py").read_text(encoding="utf-8")
+WORDS = "Anna Meyer, born 1970"
+RAISES = {
+    "RuntimeError": f'raise RuntimeError("{WORDS}")',
+    "SystemExit": "raise SystemExit(0)",
+    "sys.exit": "import sys; sys.exit()",
+    "KeyboardInterrupt": "raise KeyboardInterrupt",
+    "GeneratorExit": "raise type('Odd', (BaseException,), {})()",
+    "FileNotFoundError": "open('/nowhere/at/all')",
+    "RecursionError": "f = lambda: f(); f()",
+    "StopIteration": "raise StopIteration",
+    "own __str__": "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})()",
+}
+
+
+@pytest.mark.parametrize("code", RAISES.values(), ids=RAISES)
+def test_what_an_import_raises_is_named_and_the_others_work(install_plugin, mint, code: str) -> None:
+    install_plugin("mint-mischief", "mischief_at_import", code)
+    answer = mint("plugins", "--json")
+    assert answer.code == 3
+    assert [one["distribution"] for one in json.loads(answer.out)["broken"]] == ["mint-mischief"]
+    assert "mint-mischief" in answer.err and "Traceback" not in answer.err
+    assert registry().names("aligner")
+
+
+@pytest.mark.parametrize("place", ["at import", "in the hook"])
+def test_what_a_plugin_prints_does_not_stand_on_stdout(install_plugin, capfd, place: str) -> None:
+    noise = 'import os; print("python prints"); os.write(1, b"so does C\\n"); os.system("echo a child too")'
+    code = TOY + f"\n{noise}\n" if place == "at import" else TOY.replace("return [Toy]", f"{noise}; return [Toy]")
+    install_plugin("mint-toy", "prints", code)
+    with pytest.raises(SystemExit):
+        from mint_core.cli import main
+
+        main(["plugins", "--json"])
+    said = capfd.readouterr()
+    assert any(one["component"] == "toy" for one in json.loads(said.out)["components"])
+    assert all(words in said.err for words in ("python prints", "so does C", "a child too"))
+
+
+CALLS = {
+    "construction": ("    def log_probs(self, samples):\n", "    def __init__(self, *a):\n        {}\n"),
+    "fit": ("    def log_probs(self, samples):\n", "    def fit(self, samples):\n        {}\n"),
+    "log_probs": ("        rows = np.random", "        {}\n"),
+    "describe": ("    def log_probs(self, samples):\n", "    def describe(self):\n        {}\n"),
+    "load": ('        if self.config.source == "file":\n', "        {}\n"),
+    "fingerprint": (
+        "    def log_probs(self, samples):\n",
+        "    @classmethod\n    def fingerprint(cls, config):\n        {}\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", CALLS)
+@pytest.mark.parametrize("kind", ["RuntimeError", "SystemExit", "KeyboardInterrupt", "FileNotFoundError"])
+def test_what_a_call_raises_is_exit_code_5_with_the_names(
+    install_plugin, mint, tmp_path, place: str, kind: str
+) -> None:
+    anchor, code = CALLS[place]
+    changed = TOY.replace(anchor, code.format(RAISES[kind]) + anchor, 1)
+    assert changed != TOY
+    install_plugin("mint-strange", "strange_plugin", changed)
+    given = ["run", "--task", "toy", "--metric", "top-1", "--until", "label", "--out", tmp_path, "--aligner", "none"]
+    given += ["--student", tmp_path]
+    answer = mint(*given)
+    assert answer.code == 5, answer.err
+    assert all(words in answer.err for words in ("mint-strange", kind)), answer.err
+    assert ("task 'toy'" if place == "load" else "teacher 'oracle'") in answer.err
+    assert WORDS not in answer.out + answer.err
+    assert len(answer.err.strip().splitlines()[-1]) < 300
+    if kind == "RuntimeError":
+        assert WORDS in mint(*given, "--debug").err
+
+
+def _made(kind: str, name: str, **context: object):
+    labels = LabelSpace(("Adrenal gland", "Bile duct", "Colon", "Kidney", "Liver", "Skin"))
+    return registry().get(kind, name).make(None, Context(labels=labels, **context))
+
+
+WRONG = {
+    "describe as a list": ("describe(self)", "[1]"),
+    "describe with an object": ("describe(self)", "{'a': object()}"),
+    "describe with numbers as keys": ("describe(self)", "{1: 2}"),
+    "describe of bytes": ("describe(self)", "{'a': b'x'}"),
+    "log_probs as a list": ("log_probs(self, samples)", "[[0.0] * 6] * len(samples)"),
+    "log_probs of texts": ("log_probs(self, samples)", "np.array([['a']])"),
+    "log_probs as nothing": ("log_probs(self, samples)", "None"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_record_of_a_wrong_type_is_refused(install_plugin, case: str) -> None:
+    signature, value = WRONG[case]
+    source = TOY + f"\n\nclass Wrong(Oracle):\n    name = 'wrong'\n    def {signature}:\n        return {value}\n"
+    source = source.replace("return [Oracle]", "return [Oracle, Wrong]")
+    install_plugin("mint-wrong", "wrong_types", source)
+    teacher = _made("teacher", "wrong")
+    call = (lambda: teacher.log_probs([])) if "log_probs" in signature else teacher.describe
+    with pytest.raises(ContractError, match=r"teacher 'wrong' of mint-wrong returned .* which must return"):
+        call()
+
+
+def test_a_record_that_holds_itself_is_refused(install_plugin) -> None:
+    source = TOY + "\n\nclass Round(Oracle):\n    name = 'round'\n    def describe(self):\n"
+    source += "        a = {}\n        a['a'] = a\n        return a\n"
+    install_plugin("mint-round", "round_record", source.replace("return [Oracle]", "return [Oracle, Round]"))
+    with pytest.raises(ContractError, match="describe"):
+        _made("teacher", "round").describe()
+
+
+def test_new_samples_are_read_under_guard_one_by_one(install_plugin, tmp_path) -> None:
+    """A generator raises where it is read, not where it is called; wrong items are refused."""
+    odd = TOY + "\n\nclass Odd(Toy):\n    name = 'odd'\n    def read_inputs(self, place, facts):\n"
+    odd += "        yield Sample('a', 'test', text='t')\n        {}\n"
+    odd = odd.replace("return [Toy]", "return [Toy, Odd]")
+    for number, (code, words) in enumerate(
+        {"yield 3": "returned int from read_inputs", "raise SystemExit(0)": "failed in read_inputs"}.items()
+    ):
+        install_plugin(
+            f"mint-odd{number}", f"odd_reader{number}", odd.replace("{}", code).replace("'odd'", f"'odd{number}'")
+        )
+        items = registry()._found[("task", f"odd{number}")][0].make().read_inputs(tmp_path, {})
+        assert next(items).id == "a"
+        with pytest.raises(ContractError, match=words):
+            next(items)
+
+
+def test_errors_of_mint_and_full_disks_pass(install_plugin) -> None:
+    owner = guard.Owner("teacher 'x'", "mint-x")
+    for error in (DataError("no"), OSError(28, "No space left"), MemoryError(), RuntimeError("CUDA out of memory")):
+        with pytest.raises(type(error)) as caught, guard.guarded(owner, "fit"):
+            raise error
+        assert caught.value is error
+
+
+def test_a_guarded_component_is_still_what_it_was(install_plugin) -> None:
+    install_plugin("mint-toy", "toy_for_guard", TOY)
+    teacher, raw = _made("teacher", "oracle"), registry().get("teacher", "oracle").component
+    assert isinstance(teacher, raw) and type(teacher).__name__ == raw.__name__
+    samples = [Sample("p0", "train", "Colon", text="a")]
+    assert np.array_equal(teacher.log_probs(samples), raw(None, teacher.context).log_probs(samples))
+    assert type(pickle.loads(pickle.dumps(teacher))) is raw  # noqa: S301 - made here
+    aligner = registry().get("aligner", "trl-sft").make()
+    shortened = aligner.shortened(1)
+    assert isinstance(shortened, Aligner) and type(shortened) is type(aligner)
+
+
+SLEEPS = TOY.replace(
+    "        rows = np.random",
+    """        import os, pathlib, time
+        pathlib.Path(os.environ["READY"]).touch()
+        {}
+        rows = np.random""",
+    1,
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "wait",
+    ["time.sleep(60)", "\n        try: time.sleep(60)\n        except BaseException: pass",
+     "\n        try: time.sleep(60)\n        except BaseException: raise SystemExit(0)"],
+    ids=["plain", "swallowed", "turned into an exit"],
+)  # fmt: skip
+def test_ctrl_c_of_the_user_stays_an_interrupt(install_plugin, tmp_path: Path, wait: str) -> None:
+    install_plugin("mint-sleeps", "sleeps", SLEEPS.replace("{}", wait))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "READY": str(tmp_path / "ready"),
+    }
+    given = ["--task", "toy", "--metric", "top-1", "--until", "label", "--aligner", "none", "--student", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mint_core", "run", *given, "--out", str(tmp_path / "runs")],
+        env=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    _wait_for(lambda: (tmp_path / "ready").exists() or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "Interrupted." in said) == (130, True), said
+
+
+def _wait_for(there: Callable[[], bool]) -> None:
+    import time
+
+    for _ in range(1200):
+        if there():
+            return
+        time.sleep(0.05)
+    raise AssertionError("nothing happened for a minute")
