@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mint_core.files import NOTES
 from tests.robustness.file_layer import Act
 from tests.robustness.forks import Answer
 from tests.robustness.table import Trial
@@ -99,7 +100,7 @@ def _cases(world: World) -> Iterator[tuple[str, str, str, str]]:
             yield "finished", "compare", file, damage
         if file.startswith(("runs/t/adapter/", "answers")):
             yield "finished", "predict", file, damage
-    for file, damage in itertools.product(_files(_interrupted(world)), DAMAGES):
+    for file, damage in itertools.product(_files(interrupted(world)), DAMAGES):
         yield "interrupted", "run", file, damage
 
 
@@ -109,8 +110,8 @@ def _files(folder: Path) -> list[str]:
 
 
 @cache
-def _interrupted(world: World) -> Path:
-    """A run that was killed while it wrote its last checkpoint; those before are complete."""
+def interrupted(world: World) -> Path:
+    """A trial folder whose run was killed while it wrote its last checkpoint; those before are complete."""
     points = world.points("run")
     first = next(at for at, (_, path) in enumerate(points) if "checkpoint-4/" in path)
     folder = world.folder()
@@ -119,7 +120,7 @@ def _interrupted(world: World) -> Path:
 
 
 def _trial(world: World, place: str, command: str, file: str, damage: str) -> Trial:
-    template = world.finished if place == "finished" else _interrupted(world)
+    template = world.finished if place == "finished" else interrupted(world)
     folder = world.folder(template)
     if command == "predict" and not file.startswith("answers"):
         for path in folder.glob("*answers*"):
@@ -145,5 +146,6 @@ def _judge(world: World, folder: Path, command: str, answer: Answer, file: str, 
 
 
 def _is_elsewhere(difference: str, file: str, command: str) -> bool:
-    """A damage that the command has nothing to do with: it neither reads nor writes the file."""
-    return command == "predict" and difference.startswith("runs/") and "answers" not in difference
+    """A damage that decides nothing: a note for people, or a file of the run folder that a prediction does not read."""
+    noted = Path(file).suffix in NOTES and file in difference
+    return noted or (command == "predict" and difference.startswith("runs/"))

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from mint_core.errors import StorageError
 from tests.robustness.file_layer import Act
 from tests.robustness.forks import Answer
 from tests.robustness.table import Trial
 from tests.robustness.world import COMMANDS, World, half_states, is_told
 
-FULL = 8
+FULL = StorageError.exit_code
 """The exit code of a full disk."""
 TOLD = "exit 8, one sentence; with space the same command ends equal"
 _SHARES = {"run": 0.6, "compare": 0.2, "predict": 0.2}

@@ -217,7 +217,10 @@ def _work(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     code = 0
     if request["function"] is not None:
         module, _, name = request["function"].partition(":")
-        told["result"] = getattr(importlib.import_module(module), name)(*request["arguments"])
+        try:
+            told["result"] = getattr(importlib.import_module(module), name)(*request["arguments"])
+        except SystemExit as stop:  # of a command that the function gave
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     else:
         try:
             main(request["argv"])

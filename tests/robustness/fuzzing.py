@@ -29,14 +29,14 @@ from tests.robustness.world import CANARY, World, is_a_bug
 TOO_LONG = 20
 """Seconds that a reader may take for an input of a few KiB."""
 TOKENS = (
-    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"'", b",", b";", b"\t", b"\n", b"\r", b"\x0b", b"\x1b[31m", b"{", b"}",
-    b"[" * 2000, b"[", b"]", b":", b"\\", b"\\ud800", b"1e999", b"-1", b"NaN", b"null", b"true", b"9" * 5000, b"=1+1",
-    b"!!python/object/apply:os.system ['true']", b"&a [*a]", b"\xed\xa0\x80", b"\xc2\x85", b"\xe2\x80\xa8", b"../../x",
-    b"%s", b"{{1}}", b"x" * 200_000,
+    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"'", b",", b";", b"\t", b"\n", b"\r", b"\x0b", b"\x1b[31m", b"{",
+    b"}", b"[" * 2000, b"[", b"]", b":", b"\\", b"\\ud800", b"1e999", b"-1", b"NaN", b"null", b"true", b"9" * 5000,
+    b"=1+1", b"!!python/object/apply:os.system ['true']", b"&a [*a]", b"\xed\xa0\x80", b"\xc2\x85", b"\xe2\x80\xa8",
+    b"../../x", b"%s", b"{{1}}", b"x" * 200_000,
 )  # fmt: skip
 VALUES = (
-    None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**400, "", " ", "\x00", "\ud800", "x" * 100_000, [], {}, [[]],
-    {"": {}}, "NaN", "\u202e", ["a", 1],
+    None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**400, "", " ", "\x00", "\ud800", "x" * 100_000, [], {},
+    [[]], {"": {}}, "NaN", "\u202e", ["a", 1],
 )  # fmt: skip
 PACKET = {
     "id": "PMID_1_a",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from mint_core.errors import CapacityError
 from tests.robustness.table import Trial
 from tests.robustness.world import COMMANDS, World, half_states, is_told
 
-OUT_OF_MEMORY = frozenset({8})
+OUT_OF_MEMORY = frozenset({CapacityError.exit_code})
 """Exit codes of too little memory."""
-TOLD = "exit 8 and what to lower; with memory the same command ends equal"
+TOLD = "exit 10 and what to lower; with memory the same command ends equal"
 
 _PLACES = {
     "label": "toy_plugin_under_test:Oracle.log_probs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tests.robustness.canaries import canaries
 from tests.robustness.corruption import matrix
 from tests.robustness.disks import full_disks
 from tests.robustness.fuzzing import bad_inputs
@@ -32,4 +33,5 @@ PARTS = {
     "memory": Part(limits, 20, 1),
     "damage": Part(matrix, 0, 12),
     "inputs": Part(bad_inputs, 60, 8),
+    "canaries": Part(canaries, 0, 2),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from mint_core.files import digest_of_path
+from mint_core.files import intact
 from tests.robustness.forks import Answer, Forks
 
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
@@ -26,7 +26,7 @@ PREDICT = (
     "--decode", "score", "--quiet",
 )  # fmt: skip
 COMMANDS = {"run": RUN, "compare": COMPARE, "predict": PREDICT}
-DOCUMENTED = frozenset({2, 3, 4, 5, 6, 7, 8, 9})
+DOCUMENTED = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 10})
 """Exit codes that name a cause; 1 is an error that nobody foresaw."""
 _VOLATILE = re.compile(r"run\.json|log\.jsonl|report\.html|stages/[a-z]+\.json|(.*/)?\.lock|(.*/)?\..*\.lock")
 """What two runs of one config may differ in: times, sizes of memory, locks."""
@@ -150,7 +150,7 @@ class World:
             found += [f"{part}/{name} is missing" for name in sorted(set(right) - set(mine))]
             found += [f"{part}/{name} is left over" for name in sorted(set(mine) - set(right))]
             for name in sorted(set(right) & set(mine)):
-                if not _is_volatile(name) and right[name].read_bytes() != mine[name].read_bytes():
+                if not _is_volatile(name) and not _equal(right[name], mine[name]):
                     found.append(f"{part}/{name} differs")
         if command != "predict":
             cache = {path.name.split(".")[0] for path in (self.finished / "runs" / ".cache").rglob("*")}
@@ -169,6 +169,16 @@ def _files(place: Path) -> dict[str, Path]:
     return {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file()}
 
 
+def _equal(right: Path, mine: Path) -> bool:
+    """Equal bytes; in JSON equal content, because the order of keys has no meaning."""
+    if right.read_bytes() == mine.read_bytes():
+        return True
+    try:
+        return right.suffix == ".json" and json.loads(right.read_text()) == json.loads(mine.read_text())
+    except ValueError:
+        return False
+
+
 def _is_volatile(name: str) -> bool:
     """Whether two runs may differ in a file; a run of a comparison lies one folder deeper."""
     return any(_VOLATILE.fullmatch(one) for one in (name, name.partition("/")[2]))
@@ -184,14 +194,12 @@ def half_states(folder: Path) -> list[str]:
     for manifest in folder.glob("runs/**/stages/*.json"):
         run = manifest.parent.parent
         try:
-            outputs = json.loads(manifest.read_text(encoding="utf-8"))["outputs"]
+            files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
         except (ValueError, KeyError, TypeError):
             found.append(f"{manifest.relative_to(folder)} is half-written")
             continue
-        for name, digest in outputs.items():
-            path = run / name
-            if not path.exists() or digest_of_path(path) != digest:
-                found.append(f"{path.relative_to(folder)} is not what its manifest says")
+        if not files or not intact(run, files):
+            found.append(f"{manifest.relative_to(folder)} names files that are not as it says")
     for record in folder.glob("runs/*/*.json"):
         if record.name in ("compare.json", "sweep.json", "run.json"):
             try:
