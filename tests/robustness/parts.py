@@ -10,7 +10,7 @@ from tests.robustness.corruption import matrix
 from tests.robustness.disks import full_disks
 from tests.robustness.fuzzing import bad_inputs
 from tests.robustness.kills import kills, power_cuts
-from tests.robustness.memory import limits
+from tests.robustness.memory import short_memories
 from tests.robustness.table import Trial
 from tests.robustness.world import World
 
@@ -30,7 +30,7 @@ PARTS = {
     "kills": Part(kills, 200, 8),
     "power": Part(power_cuts, 60, 4),
     "disks": Part(full_disks, 50, 3),
-    "memory": Part(limits, 20, 1),
+    "memory": Part(short_memories, 20, 2),
     "damage": Part(matrix, 0, 12),
     "inputs": Part(bad_inputs, 60, 8),
     "canaries": Part(canaries, 0, 2),
