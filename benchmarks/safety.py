@@ -56,9 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--again", action="store_true", help="measure the same command on the complete run too")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as out:
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as other:
         config = {"teacher": "plip", "aligner": "orpo", "out": out}
-        mint_core.run({**config, "name": "warm"}, until="label")  # imports are no cost of safety
+        mint_core.run({**config, "out": other}, until="prefer")  # imports are no cost of safety
         wrap()
         for what in ("first", *(["again"] if given.again else [])):
             SECONDS.clear()

@@ -55,6 +55,7 @@ class World:
         self.student = build("llama", self.path / "student")
         self.forks = Forks(site)
         self._count = 0
+        self._points: dict[str, list[tuple[str, str]]] = {}
 
     def close(self) -> None:
         """Ends the forking process."""
@@ -130,6 +131,11 @@ class World:
 
     def points(self, command: str) -> list[tuple[str, str]]:
         """What the file layer counts in an uninterrupted command."""
+        if command not in self._points:
+            self._points[command] = self._counted(command)
+        return self._points[command]
+
+    def _counted(self, command: str) -> list[tuple[str, str]]:
         folder = self.start(command)
         answer = self.forks.call(folder, COMMANDS[command], count=True)
         assert answer.code == 0, answer.err
