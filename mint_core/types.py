@@ -31,7 +31,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def _composed(text: str) -> str:
-    """The text in composed Unicode (NFC), without characters that nobody sees: soft hyphens, zero-width and bidi marks."""
+    """The text in composed Unicode (NFC), without what nobody sees: soft hyphens, zero-width and bidi marks."""
     if text.isascii():
         return text
     seen = "".join(
@@ -368,6 +368,8 @@ class Prediction:
     """Natural logarithm of each label's probability, where the labels were scored; empty after free generation."""
     passages: tuple[str, ...] = ()
     """Sources of the retrieved passages that stood in the prompt, best first."""
+    truncated: bool = False
+    """It reached the limit on its length and was cut there, written freely."""
     scores: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     """Where labels were scored: natural logarithms for all of them, shape (n_labels,), in the label space's order."""
 

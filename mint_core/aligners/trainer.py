@@ -7,6 +7,7 @@ a group the weighted mean over all chosen x rejected pairs. A method is one phas
 from __future__ import annotations
 
 import gc
+import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -27,7 +28,7 @@ from mint_core.aligners.checkpoints import complete, usable_checkpoint
 from mint_core.aligners.reference import reference_log_probs
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
-from mint_core.errors import ConfigError, TrainingError
+from mint_core.errors import ConfigError, StorageError, TrainingError
 from mint_core.faults import no_memory
 from mint_core.interfaces import AlignmentJob, AlignmentResult, Student, TrainingPhase
 from mint_core.students.adapter import add_lora, continue_adapter, target_modules
@@ -360,8 +361,16 @@ def fit(
     )
     guard.trainer = trainer
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps))
-    history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
+    checkpoint = usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except pickle.UnpicklingError as error:
+        raise StorageError(
+            f"{checkpoint} holds what mint never wrote; delete it and give the command again."
+        ) from error
+    # In the order of the keys in which a checkpoint keeps them.
+    logged = (dict(sorted(entry.items())) for entry in trainer.state.log_history if "loss" in entry)
+    history = tuple({**entry, "step": entry["step"] + before} for entry in logged)
     return PhaseResult(trainer.state.global_step, history, trainer.data_collator.budget if trainer.shrunk else None)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor
 
 from mint_core.answering.automaton import Automaton, automaton
 from mint_core.answering.engine import batches
@@ -30,11 +30,11 @@ def generate_constrained(
     n: int,
     batch_size: int,
     model: Any = None,
-) -> Iterator[tuple[str, Response]]:
+) -> Iterator[tuple[str, Response | None]]:
     """Answers prompts greedily with N distinct known labels each, as `generate` does freely.
 
     Yields:
-        Sample id and labels, in the order of `prompts`.
+        Sample id and labels, in the order of `prompts`; None where the student's scores are not finite.
 
     Raises:
         DataError: A prompt and its response do not fit the student's context.
@@ -50,9 +50,9 @@ def generate_constrained(
             check_length(student, prompt.sample_id, prompt.length + len(rules.head) + rules.longest)
         walk = Walk(rules, n, len(encoded), student.device)
         rows = [append_response(prompt, rules.head) for prompt in encoded]
-        processors = LogitsProcessorList([walk])
-        written = greedy(student, model, rows, end, max_new_tokens=rules.longest, processors=processors)
-        yield from zip(batch, walk.responses(written[:, -1], labels), strict=True)
+        written = greedy(student, model, rows, end, max_new_tokens=rules.longest, processors=[walk])
+        responses = zip(batch, walk.responses(written.tokens[:, -1], labels), written.broken, strict=True)
+        yield from ((i, None if broken else response) for i, response, broken in responses)
 
 
 class Walk(LogitsProcessor):  # type: ignore[misc] # transformers is untyped

@@ -59,10 +59,11 @@ class Asking:
         budget = self.budget(counter)
         return budget if self.config.decode == "free" else max(budget, self.longest(counter))
 
-    def read(self, sample_id: str, variant: str, text: str) -> Prediction:
+    def read(self, sample_id: str, variant: str, text: str, *, truncated: bool = False) -> Prediction:
         """What a model wrote, as a prediction."""
         parsed = parse_response(text, self.header, reasons=self.config.reason)
-        return Prediction(sample_id, variant, text, parsed.labels, parsed.n_listed, parsed.well_formed)
+        found = parsed.labels, parsed.n_listed, parsed.well_formed
+        return Prediction(sample_id, variant, text, *found, truncated=truncated)
 
 
 class Engine(ABC):
@@ -118,6 +119,21 @@ class Engine(ABC):
     def facts(self) -> dict[str, Any]:
         """What the run record says of who answered."""
         return {"engine": self.asking.config.engine}
+
+
+def count_truncated(truncated: int, answers: int) -> str:
+    """One sentence on free answers that were cut; empty where none was.
+
+    Args:
+        truncated: How many reached the limit.
+        answers: Of how many.
+    """
+    if not truncated:
+        return ""
+    return (
+        f"{truncated} of {answers} free answers reached the limit on their length and were cut there; raise "
+        "predict.max_new_tokens where they should be longer."
+    )
 
 
 def batches(prompts: Prompts, size: int, *, ordered: bool) -> Iterator[Prompts]:

@@ -74,7 +74,8 @@ class JsonLines(Format):
         record: dict[str, Any] = asdict(outcome)
         for name in {"response", "input", "passages"}.difference(self.extra):
             del record[name]
-        return json.dumps(record).replace("\x7f", "\\u007f") + "\n"  # json escapes all else that commands a terminal
+        # json escapes all else that commands a terminal
+        return json.dumps(record, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
     def read(self, line: str) -> Written:
         """See `Format.read`."""
@@ -93,18 +94,20 @@ class Csv(Format):
     Args:
         width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
         scored: Write a probability beside every label.
+        free: Write whether an answer was cut, which only those can be that are written freely.
         extra: See `Format`.
     """
 
-    def __init__(self, *, width: int, scored: bool, **extra: bool) -> None:
+    def __init__(self, *, width: int, scored: bool, free: bool = False, **extra: bool) -> None:
         super().__init__(**extra)
-        self.width, self.scored = width, scored
+        self.width, self.scored, self.free = width, scored, free
 
     @property
     def _columns(self) -> list[str]:
         kinds = ("label", "probability") if self.scored else ("label",)
         ranked = [f"{kind}_{place}" for place in range(1, self.width + 1) for kind in kinds]
-        return ["id", "decode", "abstained", "well_formed", "n_listed", "error", *ranked, *self.extra]
+        how = ["well_formed", "n_listed", *(["truncated"] if self.free else []), "error"]
+        return ["id", "decode", "abstained", *how, *ranked, *self.extra]
 
     @property
     def head(self) -> str:
@@ -119,6 +122,7 @@ class Csv(Format):
             "abstained": json.dumps(outcome.abstained),
             "well_formed": json.dumps(outcome.well_formed),
             "n_listed": str(outcome.n_listed),
+            "truncated": json.dumps(outcome.truncated),
             "error": outcome.error or "",
             "response": outcome.response,
             "input": outcome.input,

@@ -21,13 +21,15 @@ class Outcome:
     """Per label the one that it is recognised as, as Top-N does; None where it is none."""
     probabilities: tuple[float, ...] | None = None
     """Per label; None where the labels were not scored."""
-    log_probs: tuple[float, ...] | None = None
-    """Their natural logarithms."""
+    log_probs: tuple[float | None, ...] | None = None
+    """Their natural logarithms; None for that of a probability of zero."""
     abstained: bool = False
     """The best label's probability lies below the threshold."""
     well_formed: bool = False
     n_listed: int = 0
     """Entries of the student's list before duplicates were merged."""
+    truncated: bool = False
+    """The answer reached the limit on its length and was cut there."""
     error: str | None = None
     """Why the sample could not be predicted."""
     response: str = field(default="", repr=False)
@@ -52,10 +54,11 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
         labels=prediction.labels,
         known=tuple(recognise(prediction.labels, labels)),
         probabilities=probabilities,
-        log_probs=logs,
-        abstained=bool(threshold is not None and logs and math.exp(logs[0]) < threshold),
+        log_probs=None if logs is None else tuple(log_prob if math.isfinite(log_prob) else None for log_prob in logs),
+        abstained=bool(threshold is not None and logs and not (math.exp(logs[0]) >= threshold)),
         well_formed=prediction.well_formed,
         n_listed=prediction.n_listed,
+        truncated=prediction.truncated,
         response=prediction.text,
         input=read,
         passages=prediction.passages,

@@ -6,6 +6,8 @@ A folder with `index.json` (the samples and labels that rows and columns stand f
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,6 +108,14 @@ class ScoreTable:
         scores: Rows = np.load(self.path(variant), mmap_mode="r")
         return scores[[self.position[sample] for sample in samples]]
 
+    def checksum(self, variant: str, sample: str) -> int | None:
+        """Of one row as it is on disk; None where it is not there."""
+        try:
+            (row,) = self.rows(variant, [sample])
+        except (OSError, ValueError, KeyError, IndexError):
+            return None
+        return zlib.crc32(row.astype("<f4").tobytes())
+
     def writer(self, variant: str) -> ScoreWriter:
         """Writes rows of one variant, in any order."""
         return ScoreWriter(self, variant)
@@ -123,6 +133,9 @@ class ScoreWriter:
         self._stream = path.open("r+b" if path.exists() else "w+b")
         npy.write_array_header_1_0(self._stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
         self._begin = self._stream.tell()
+        size = self._begin + 4 * shape[0] * shape[1]
+        if os.fstat(self._stream.fileno()).st_size < size:
+            self._stream.truncate(size)  # rows that nobody wrote are zeros, and the array can be read at any time
 
     def __enter__(self) -> ScoreWriter:
         return self
@@ -130,11 +143,13 @@ class ScoreWriter:
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
-    def put(self, sample: str, scores: NDArray[np.float32]) -> None:
-        """Writes one row and hands it to the operating system."""
-        self._stream.seek(self._begin + 4 * len(self._table.labels) * self._table.position[sample])
-        self._stream.write(scores.astype("<f4").tobytes())
+    def put(self, sample: str, scores: NDArray[np.float32]) -> int:
+        """Writes one row and hands it to the operating system; returns its checksum."""
+        row = scores.astype("<f4").tobytes()
+        self._stream.seek(self._begin + len(row) * self._table.position[sample])
+        self._stream.write(row)
         self._stream.flush()
+        return zlib.crc32(row)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mint_core.answering.engine import Answered, Asking, Engine, Prompts, batches
 from mint_core.answering.generate import stop_tokens
@@ -18,7 +18,7 @@ from mint_core.interfaces import Student, Unreadable
 from mint_core.students.adapter import in_vision, load_adapter
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import EncodedPrompt, StudentCounter, check_length, encode_prompt
-from mint_core.students.load import explain_load_failure, hub_commit, load_outline
+from mint_core.students.load import hub_commit, load_outline
 from mint_core.students.prompts import render_prompt
 from mint_core.types import Prompt
 
@@ -92,7 +92,7 @@ class VllmEngine(Engine):
         check_options(options)
         device = _device(config.device)
         dtype = config.dtype if config.dtype != "auto" else "fp32" if device == "cpu" else "bf16"
-        self.student = _outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
+        self.student = load_outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
         if shows_images and not self.student.reads_images:
             raise ModelError(f"The task shows images, but the student {source} reads text only.")
         check_labels(asking.labels, self.student.processor)
@@ -150,11 +150,22 @@ class VllmEngine(Engine):
         budget = self.asking.budget(self.counter)
         for batch in batches(prompts, self.asking.batch_size, ordered=True):
             read = {key: self._read(key, prompt, budget) for key, prompt in batch.items()}
-            texts = self._generate({key: one for key, one in read.items() if not isinstance(one, Unreadable)}, budget)
+            rows = {key: one for key, one in read.items() if not isinstance(one, Unreadable)}
+            written = self._generate(rows, budget)
             yield [
-                one if isinstance(one, Unreadable) else self.asking.read(key, variant, texts[key])
+                one if isinstance(one, Unreadable) else self._answer(key, variant, written[key])
                 for key, one in read.items()
             ]
+
+    def _answer(self, sample_id: str, variant: str, written: _Written) -> Answered:
+        """What was written, where vLLM wrote until the model ended or the limit was reached."""
+        if written.reason not in ("stop", "length"):
+            return Unreadable(
+                sample_id,
+                f"Sample {sample_id}: vLLM wrote no whole answer (finish_reason {written.reason or 'none'}); give the "
+                f"same command again, or {_OTHERWISE}.",
+            )
+        return self.asking.read(sample_id, variant, written.text, truncated=written.reason == "length")
 
     def _read(self, sample_id: str, prompt: Prompt, budget: int) -> _Row | Unreadable:
         try:
@@ -171,8 +182,8 @@ class VllmEngine(Engine):
             )
         return _Row(self.student, prompt, encoded)
 
-    def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, str]:
-        """Response per sample id."""
+    def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, _Written]:
+        """What was written per sample id."""
         from vllm import SamplingParams
 
         if not rows:
@@ -195,7 +206,15 @@ class VllmEngine(Engine):
                     f"not the {len(row.ids)} of the student's own processor; {_OTHERWISE}."
                 )
         written = [list(output.outputs[0].token_ids) for output in outputs]
-        return dict(zip(rows, self.student.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
+        texts = self.student.tokenizer.batch_decode(written, skip_special_tokens=True)
+        reasons = [output.outputs[0].finish_reason for output in outputs]
+        return {key: _Written(text, why) for key, text, why in zip(rows, texts, reasons, strict=True)}
+
+
+class _Written(NamedTuple):
+    text: str
+    reason: str | None
+    """Why vLLM stopped: `stop`, `length`, or something that makes it no answer."""
 
 
 class _Row:
@@ -240,22 +259,6 @@ def _device(wanted: str) -> str:
     if wanted not in ("auto", found):
         raise ConfigError(f"This vLLM computes on '{found}', not on '{wanted}'; leave --device out.")
     return found
-
-
-def _outline(config: StudentConfig, path: str | None) -> Student:
-    """The student without weights, with the generation config that `load_student` would give it."""
-    from transformers import GenerationConfig
-
-    student = load_outline(config, path)
-    try:
-        student.model.generation_config = GenerationConfig.from_pretrained(
-            student.source, revision=hub_commit(student.source, config.revision)
-        )
-    except OSError:  # it has none: what its config says, counts
-        pass
-    except ValueError as error:
-        raise ModelError(explain_load_failure("student", student.source, error)) from error
-    return student
 
 
 def _adapter_rank(student: Student, adapter: Path) -> int:

@@ -70,9 +70,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
                 hush_libraries()
                 follow()
-    except click.exceptions.Abort:
-        _stop("Interrupted. The same command goes on from there.", 130, debug)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _stop("Interrupted. The same command goes on from there.", 130, debug)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)

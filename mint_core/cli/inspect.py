@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,14 +25,14 @@ def plugins(as_json: bool) -> None:
 
     found = registry()
     problems = [f"{b.distribution}: {b.reason}" for b in found.broken] + found.duplicates()
-    claimed = {(k, n) for (k, n), count in _count(found.all()).items() if count > 1}
+    claims = Counter((r.component.kind, r.component.name) for r in found.all())
     records = [
         {
             "component": r.component.name,
             "kind": r.component.kind,
             "distribution": r.distribution,
             "version": r.distribution_version,
-            "status": "claimed twice" if (r.component.kind, r.component.name) in claimed else "ok",
+            "status": "claimed twice" if claims[r.component.kind, r.component.name] > 1 else "ok",
             "fields": _fields(r),
         }
         for r in found.all()
@@ -47,14 +48,6 @@ def plugins(as_json: bool) -> None:
         from mint_core.errors import PluginError
 
         raise PluginError("; ".join(problems))
-
-
-def _count(all_registered: list[Any]) -> dict[tuple[str, str], int]:
-    counts: dict[tuple[str, str], int] = {}
-    for registered in all_registered:
-        key = (registered.component.kind, registered.component.name)
-        counts[key] = counts.get(key, 0) + 1
-    return counts
 
 
 def _fields(registered: Registered) -> list[dict[str, Any]]:
@@ -77,14 +70,11 @@ def _print_tables(records: list[dict[str, Any]], broken: list[dict[str, str]]) -
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    table = Table()
-    for column in ("kind", "component", "distribution", "version", "status"):
-        table.add_column(column)
+    console = Console(highlight=False, width=None if Console().is_terminal else 200)
+    columns = ("kind", "component", "distribution", "version", "status")
+    table = Table(*columns)
     for record in records:
-        table.add_row(*(str(record[key]) for key in ("kind", "component", "distribution", "version", "status")))
+        table.add_row(*(str(record[column]) for column in columns))
     for plugin in broken:
         table.add_row("-", "-", plugin["distribution"], plugin["version"], f"broken: {plugin['status']}")
     console.print(table)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mint_core.cli.run import config_options, gather
+from mint_core.cli.run import config_options, gather, quiet_option
 
 
 @click.command()
@@ -18,7 +18,7 @@ from mint_core.cli.run import config_options, gather
 @click.option(
     "--memory", "memory_gib", type=click.FloatRange(min=0, min_open=True), help="Plan for a GPU with this many GiB."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+@quiet_option
 @config_options
 def plan(
     *,

@@ -23,6 +23,7 @@ from mint_core.files import (
     contents,
     digest_of,
     intact,
+    remove_leftovers,
     storage_errors,
     sync,
     sync_names,
@@ -49,6 +50,7 @@ class RunFolder:
         with storage_errors(self.path):
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
         acquire(self._lock)
+        remove_leftovers(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,20 +83,33 @@ class RunFolder:
         return f"changed: {', '.join(changed)}" if changed else ""
 
     def workspace(self, stage: str, key: str) -> Path:
-        """The working folder of a stage; it survives an interruption. Those of other keys are removed."""
-        work = self.path / ".work"
-        with storage_errors(work):
-            for other in work.glob(f"{stage}-*"):
-                if other.name != f"{stage}-{key[:16]}":
-                    shutil.rmtree(other)
-            (work / f"{stage}-{key[:16]}" / "out").mkdir(parents=True, exist_ok=True)
-        return work / f"{stage}-{key[:16]}"
+        """The working folder of a stage; it survives an interruption, but for `out` in it, which is empty.
+
+        Those of other keys are removed.
+        """
+        mine = self._workspace(stage, key)
+        with storage_errors(mine):
+            for other in mine.parent.glob(f"{stage}-*"):
+                if other != mine:
+                    self._remove(other)
+            self._remove(mine / "out")
+            (mine / "out").mkdir(parents=True)
+        return mine
+
+    def clear(self, stage: str) -> None:
+        """Removes the working folders of a stage that is complete; a process may have ended before it did so."""
+        with storage_errors(self.path):
+            for old in (self.path / ".work").glob(f"{stage}-*"):
+                self._remove(old)
+
+    def _workspace(self, stage: str, key: str) -> Path:
+        return self.path / ".work" / f"{stage}-{key[:16]}"
 
     def commit(
         self, stage: str, key: str, inputs: Mapping[str, Any], *, seconds: float, peak: int, facts: Mapping[str, Any]
     ) -> Manifest:
         """Makes the outputs in `<workspace>/out` visible; the manifest comes last."""
-        workspace = self.workspace(stage, key)
+        workspace = self._workspace(stage, key)
         earlier = self.manifest(stage)
         outputs = sorted((workspace / "out").iterdir())
         with storage_errors(self.path):
@@ -139,8 +154,6 @@ class RunFolder:
             return None
         out = self.workspace(stage, key) / "out"
         with storage_errors(self.path):
-            shutil.rmtree(out)  # an interrupted attempt may have left something
-            out.mkdir()
             for name in found.outputs:
                 source = other.path / name
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, out / name)

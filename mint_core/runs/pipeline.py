@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from mint_core.answering.endpoint import check_consent
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
-from mint_core.files import digest_of, read_json
+from mint_core.files import access, digest_of, read_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs.checks import check_sizes
@@ -24,6 +24,7 @@ from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
 from mint_core.stages.outputs import METRICS
+from mint_core.stages.probe import probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
 from mint_core.types import TaskData
@@ -80,6 +81,8 @@ class Shared:
     store: Store
     data: dict[str, TaskData] = field(default_factory=dict)
     """See `Run.loaded`."""
+    probed: set[str] = field(default_factory=set)
+    """Students that were tried, by digest of what they will have to do."""
     told: list[Path] = field(default_factory=list)
     """Runs that were made already: data and student are introduced once."""
 
@@ -111,16 +114,17 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
     begin = time.monotonic()
     shared = shared or Shared(Store(resolved.config.out))
     reused = []
-    with RunFolder(run_folder(resolved)) as folder:
+    path = run_folder(resolved)
+    with access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
         shared.store.prepare()
         run = Run(resolved, folder.path, observer, shared.store.cache, shared.data)
         check_sizes(run)
         write_record(run, folder, "running")
         if not shared.told:
             _introduce(run)
-        for stage in planned:
+        for place, stage in enumerate(planned):
             with _recorded(run, folder, stage):
-                was_complete = _run_stage(run, folder, stage, shared.store)
+                was_complete = _run_stage(run, folder, planned[place:], shared)
             reused += [stage.name] if was_complete else []
         write_record(run, folder, "complete" if until == NAMES[-1] else f"complete until {until}")
         shared.told.append(folder.path)
@@ -161,19 +165,51 @@ def _recorded(run: Run, folder: RunFolder, stage: Stage) -> Iterator[None]:
         raise told from error
 
 
-def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
+def _probe(run: Run, left: Sequence[Stage], shared: Shared) -> None:
+    """Tries the student before the first stage that has to be made, where a later one needs it and none did so far.
+
+    A stage that answers finds out by itself, within its first batch.
+
+    Args:
+        run: The run.
+        left: The stages from the one that has to be made on.
+        shared: Knows which students were tried.
+    """
+    names = [stage.name for stage in left]
+    engine = run.resolved.config.predict.engine
+    trains, answers = "align" in names, "predict" in names[1:] and engine == "transformers"
+    if engine == "endpoint" or not (trains or answers):
+        return
+    aligner = run.resolved.aligner.identity() if run.resolved.aligner else None
+    decode = run.resolved.config.predict.decode
+    key = digest_of([run.student_identity(), run.task_identity(), aligner, decode, trains, answers])
+    if key not in shared.probed:
+        probe(run, trains=trains, answers=answers)
+        shared.probed.add(key)
+
+
+def _run_stage(run: Run, folder: RunFolder, left: Sequence[Stage], shared: Shared) -> bool:
     """Runs a stage unless it is complete for these inputs, here or in another run of the store.
+
+    Args:
+        run: The run.
+        folder: Its folder.
+        left: The stage, and those that come behind it.
+        shared: What the run has in common with others.
 
     Returns:
         Whether it was complete.
     """
+    stage = left[0]
     inputs = stage.all_inputs(run)
     key = digest_of(inputs)
-    found = folder.complete(stage.name, key) or store.adopt(folder, stage.name, key)
+    found = folder.complete(stage.name, key) or shared.store.adopt(folder, stage.name, key)
     if found is not None:
+        folder.clear(stage.name)
         run.observer.stage(stage.name, reused=True)
         run.made[stage.name] = found
         return True
+    _probe(run, left, shared)
     reason = folder.why_again(stage.name, key, inputs)
     run.observer.stage(stage.name, reused=False, reason=reason)
     folder.log("stage begins", stage=stage.name, key=key, reason=reason)
@@ -205,7 +241,7 @@ def follow() -> None:
     while (task := processes.listen()) is not None:
         run = Run(resolve(task["config"], registry()), Path(task["path"]), Observer(), Path(task["cache"]))
         stage = next(stage for stage in STAGES if stage.name == task["stage"])
-        with tempfile.TemporaryDirectory() as own:
+        with access(run.resolved.config.access), tempfile.TemporaryDirectory() as own:
             stage.make(run, Path(task["work"]), Path(own))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.files import storage_errors
+from mint_core.files import remove_leftovers, storage_errors
 from mint_core.runs.folder import RunFolder
 from mint_core.stages.stage import Manifest
 
@@ -29,6 +29,7 @@ class Store:
         """Makes the folders, or raises StorageError."""
         with storage_errors(self.cache):
             self.cache.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.cache)
 
     def find(self, stage: str, key: str) -> Iterator[RunFolder]:
         """The runs in which a stage of this key (see `Stage.key`) is complete."""

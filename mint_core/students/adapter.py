@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mint_core.errors import ModelError
+from mint_core.students.adapter_files import (
+    CONFIG,
+    WEIGHTS,
+    check_files,
+    check_finite,
+    check_recorded,
+    tensor_shapes,
+)
 
 _ATTENTION = "q_proj|k_proj|v_proj|o_proj|out_proj|qkv_proj|qkv|query_key_value|c_attn|proj|fc_qkv"
 # Module path segments that mark what sees: towers, and what joins them to the language model.
@@ -70,6 +78,7 @@ def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
     # Two hub ids can be compared by name; a folder may be a copy of anything.
     if made_for and made_for != student and not Path(made_for).is_absolute() and not Path(student).exists():
         raise ModelError(f"The adapter in {adapter} was made for {made_for}, and the student is {student}.")
+    check_finite(adapter)
     config.lora_dropout = dropout
     refusal = "it was made for other layers or sizes; run the `sft` aligner with this student first."
     return _in_full_precision(_attach(model, adapter, refusal, config=config, is_trainable=True))
@@ -79,16 +88,17 @@ def load_adapter(model: Any, adapter: Path) -> Any:
     """Puts a trained adapter onto the student, for inference.
 
     Raises:
-        ModelError: The folder holds no safetensors adapter (pickled adapters are refused: peft would fall back to
-            them), or it was made for another student.
+        ModelError: The folder holds no plain LoRA adapter in safetensors (pickled adapters are refused: peft would fall
+            back to them), its weights are not finite, or it was made for another student.
     """
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{adapter} holds no adapter_model.safetensors; run `mint align` again.")
+    check_files(adapter)
+    check_finite(adapter)
     return _attach(model, adapter, "it was trained on another one.").eval()
 
 
 def _attach(model: Any, adapter: Path, refusal: str, **options: Any) -> Any:
     """The student with a trained adapter, all of whose tensors must have found their layers."""
+    import torch
     from peft import PeftModel
 
     refused = ModelError(f"The adapter in {adapter} does not fit this student: {refusal}")
@@ -96,9 +106,11 @@ def _attach(model: Any, adapter: Path, refusal: str, **options: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # peft warns of missing layers; they are an error below
             wrapped = PeftModel.from_pretrained(model, str(adapter), **options)
-    except (ValueError, RuntimeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         raise refused from error
-    if _shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
+    if tensor_shapes(adapter) != {key: tuple(value.shape) for key, value in adapter_state(wrapped).items()}:
         raise refused
     return wrapped
 
@@ -110,17 +122,17 @@ def adapter_config(adapter: Path) -> Any:
         ModelError: The folder holds no safetensors LoRA adapter; a pickled one counts as none.
     """
     from peft import LoraConfig, PeftConfig
-    from safetensors import SafetensorError
 
-    if not all((adapter / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
+    if not all((adapter / name).is_file() for name in (CONFIG, WEIGHTS)):
         raise ModelError(
             f"{adapter} holds no adapter (adapter_config.json and adapter_model.safetensors); name the adapter/ folder "
             "of a run with the `sft` aligner, or leave aligner.sft_adapter out: `dpo` then begins with SFT itself."
         )
+    check_recorded(adapter)
+    check_files(adapter)
     try:
-        _shapes(adapter)
         config = PeftConfig.from_pretrained(str(adapter))
-    except (ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"The adapter in {adapter} is damaged; run the `sft` aligner that made it again.") from error
     if not isinstance(config, LoraConfig):
         raise ModelError(f"The adapter in {adapter} is no LoRA adapter; name the adapter/ folder of an `sft` run.")
@@ -133,13 +145,6 @@ def adapter_state(model: Any) -> dict[str, Any]:
 
     # peft would ask the hub whether the vocabulary grew; adapters of mint never hold embeddings.
     return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
-
-
-def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
-    from safetensors import safe_open
-
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def _in_full_precision(model: Any) -> Any:

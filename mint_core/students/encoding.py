@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from mint_core.errors import DataError, ModelError
 from mint_core.students.prompts import render_prompt, write_response
+from mint_core.students.settle import check_ids
 from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ def encode_prompt(student: Student, sample_id: str, prompt: Prompt) -> EncodedPr
     tensors = {key: value for key, value in encoded.items() if hasattr(value, "shape")}
     for key, value in tensors.items():  # processors give pixels in fp32 whatever the student, and few towers cast them
         tensors[key] = value.to(student.model.dtype) if value.is_floating_point() else value
+    if rendered.opening:
+        ids = student.tokenizer(rendered.opening, add_special_tokens=False)["input_ids"]
+        tensors = append_response(EncodedPrompt(sample_id, tensors, rendered.end_of_turn), ids)
+    if not student.reads_images:  # placeholders of images may lie outside the embedding
+        check_ids(student, tensors["input_ids"][0].tolist(), "a prompt")
     if image is not None and not set(tensors).difference(PER_TOKEN):
         raise ModelError(f"The processor of {student.source} gave no pixels for the image of sample {sample_id}.")
     return EncodedPrompt(sample_id, tensors, rendered.end_of_turn)
@@ -84,6 +90,7 @@ def encode_response(student: Student, text: str, end_of_turn: str) -> list[int]:
     ids: list[int] = student.tokenizer(text + end_of_turn, add_special_tokens=False)["input_ids"]
     if end_token(student, end_of_turn) is None and student.tokenizer.eos_token_id is not None:
         ids = [*ids, student.tokenizer.eos_token_id]
+    check_ids(student, ids, "an answer")
     return ids
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.config import StudentConfig
-from mint_core.errors import ConfigError, ModelError
+from mint_core.errors import ConfigError, MintError, ModelError
 from mint_core.interfaces import Student
+from mint_core.students.folder import check_config, check_size, check_weights
+from mint_core.students.settle import settle
+from mint_core.students.template import pin
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +84,14 @@ def load_outline(config: StudentConfig, path: str | None = None) -> Student:
 
 def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+        GenerationConfig,
+    )
 
     device = resolve_device(config.device)
     hub = {"revision": hub_commit(source, config.revision), "trust_remote_code": config.trust_remote_code}
@@ -86,22 +99,67 @@ def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
     # A fused kernel is planned like sdpa, and may not be installed where only the outline is asked for.
     if config.attention != "auto" if weights else config.attention in ("sdpa", "eager"):
         options["attn_implementation"] = config.attention
-    try:
+    with load_failures(source):
+        held = check_weights(Path(source)) if Path(source).is_dir() else 0
+        check_config(Path(source))
         model_config = AutoConfig.from_pretrained(source, **hub)
         reads_images = is_image_text(model_config)
         factory = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
-        if weights:
-            model = factory.from_pretrained(source, **hub, **options)
-        else:
+        if held or not weights:
             with torch.device("meta"):
                 model = factory.from_config(model_config, trust_remote_code=config.trust_remote_code, **options)
+        if held:
+            check_size(source, model, held)
+        if weights:
+            read = {**hub, **options, "use_safetensors": True, "output_loading_info": True}
+            model, told = factory.from_pretrained(source, **read)
+            if told["missing_keys"]:
+                missing = sorted(told["missing_keys"])
+                raise ModelError(
+                    f"The student {source} lacks {len(missing)} of its weights, {missing[0]} among them; copy it again."
+                )
+        else:
+            with suppress(OSError):  # it has none: what its config says, counts
+                revision = hub["revision"]
+                model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
         processor = (AutoProcessor if reads_images else AutoTokenizer).from_pretrained(source, **hub)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        tokenizer = processor.tokenizer if reads_images else processor
+        return finished(Student(model, processor, tokenizer, reads_images, torch.device(device), source), config)
+
+
+def finished(student: Student, config: StudentConfig) -> Student:
+    """The student with a chat template that no clock changes, and without settings of its own for answers.
+
+    Args:
+        student: With weights or without.
+        config: The date of the template, and what the user sets in it.
+
+    Raises:
+        ModelError: It has no token that ends an answer.
+        ConfigError: Its template does not read what the user sets.
+    """
+    pin(student.processor, config.chat_date, config.chat_template_kwargs, student.source)
+    if student.tokenizer is not student.processor:
+        pin(student.tokenizer, config.chat_date, {}, student.source)
+    settle(student)
+    return student
+
+
+@contextmanager
+def load_failures(source: str) -> Iterator[None]:
+    """Tells as one sentence whatever a library raises over files that it cannot use; a memory that is full is none.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    import torch
+
+    try:
+        yield
+    except (MintError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         raise ModelError(explain_load_failure("student", source, error)) from error
-    tokenizer = processor.tokenizer if reads_images else processor
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return Student(model, processor, tokenizer, reads_images, torch.device(device), source)
 
 
 def is_image_text(model_config: Any) -> bool:
@@ -118,6 +176,7 @@ def explain_load_failure(role: str, source: str, error: Exception) -> str:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = textwrap.shorten(reason, 240, placeholder=" …")
     if isinstance(error, ImportError):
         return f"The {role} {source} needs a package that is not installed here ({reason})."
     if Path(source).exists():

@@ -76,15 +76,24 @@ class RenderedPrompt:
     """A prompt in the student's own chat format."""
 
     text: str
-    """Up to and including the tokens that open the student's turn."""
+    """Up to and including all that stands before the student's answer."""
     end_of_turn: str
     """What the chat format writes after the student's turn."""
     turns: list[dict[str, Any]]
     """The turns in the form that the chat template takes."""
+    opening: str = ""
+    """The last part of `text`, which the template writes before an answer and not when it asks for one."""
 
 
-_ENDS: WeakKeyDictionary[Any, dict[tuple[str, bool], str]] = WeakKeyDictionary()
-"""Ends of a turn by the owner of the template, the template, and whether turns are written as parts."""
+class _Around(NamedTuple):
+    """What a chat format writes around an answer."""
+
+    opening: str
+    end: str
+
+
+_AROUND: WeakKeyDictionary[Any, dict[tuple[str, bool], _Around]] = WeakKeyDictionary()
+"""By the owner of the template, the template, and whether turns are written as parts."""
 
 
 def render_prompt(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any = None) -> RenderedPrompt:
@@ -103,15 +112,33 @@ def render_prompt(prompt: Prompt, template_owner: Any, *, parts: bool, image: An
         ModelError: The student has no chat template, or the template fails.
     """
     turns, text = _render(prompt, template_owner, parts=parts, image=image)
-    known = _ENDS.setdefault(template_owner, {})
+    known = _AROUND.setdefault(template_owner, {})
     template = (str(template_owner.chat_template), parts)
     if template not in known:
-        probe = "\u2983response\u2984"
-        answer = {"role": "assistant", "content": [{"type": "text", "text": probe}] if parts else probe}
-        whole = str(template_owner.apply_chat_template([*turns, answer], tokenize=False))
-        _, found, end = whole.partition(probe)
-        known[template] = end.strip() if found else ""
-    return RenderedPrompt(text, known[template], turns)
+        again = _render(prompt, template_owner, parts=parts, image=image).text
+        if again != text:
+            raise ModelError(
+                "The student's chat template writes another prompt each time, so that no run could be made again; save "
+                "a chat_template.jinja without chance in it beside its weights."
+            )
+        known[template] = _around(turns, text, template_owner, parts=parts)
+    opening = known[template].opening
+    return RenderedPrompt(text + opening, known[template].end, turns, opening)
+
+
+def _around(turns: list[dict[str, Any]], text: str, template_owner: Any, *, parts: bool) -> _Around:
+    """What the template writes around an answer, beyond what it writes where it asks for one.
+
+    Some write an empty thought before every answer (Qwen 3): a student that is asked with less would write it itself.
+    """
+    probe = "\u2983response\u2984"
+    answer = {"role": "assistant", "content": [{"type": "text", "text": probe}] if parts else probe}
+    head, found, end = str(template_owner.apply_chat_template([*turns, answer], tokenize=False)).partition(probe)
+    if not found:
+        return _Around("", "")
+    more = head[len(text) :] if head.startswith(text) else ""
+    # White space alone is no part of the format: it belongs to the answer's first token (LLaVA).
+    return _Around(more if more.strip() else "", end.strip())
 
 
 def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any = None) -> list[dict[str, Any]]:
