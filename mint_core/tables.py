@@ -76,6 +76,8 @@ def read_text(path: Path, what: str) -> str:
     Raises:
         DataError: It cannot be read, is no UTF-8 text, or is empty.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would block, and a device never ends
+        raise DataError(f"{what} {path} is a pipe or a device, not a file; write it into a file first.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

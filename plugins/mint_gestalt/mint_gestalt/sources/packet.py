@@ -356,9 +356,11 @@ def _refuse_what_is_ambiguous(name: str, content: bytes) -> None:
     twice: list[str] = []
 
     def fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        counts = Counter(_camel(key) for key, _ in pairs)
-        twice.extend(key for key, count in counts.items() if count > 1)
-        return dict(pairs)
+        message = dict(pairs)
+        if len({*map(_camel, message)}) < len(pairs):
+            counts = Counter(_camel(key) for key, _ in pairs)
+            twice.extend(key for key, count in counts.items() if count > 1)
+        return message
 
     try:
         message = json.loads(content, object_pairs_hook=fields)
