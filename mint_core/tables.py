@@ -77,6 +77,8 @@ def read_text(path: Path, what: str) -> str:
     Raises:
         DataError: It cannot be read, is no regular file, is too large, is no UTF-8 text, or is empty.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would block, and a device never ends
+        raise DataError(f"{what} {path} is a pipe or a device, not a file; write it into a file first.")
     try:
         text = read_utf8(path, MAX_TEXT_BYTES)
     except OSError as error:

@@ -1,11 +1,13 @@
 """Tables that users bring: what stands in a cell where nothing is known."""
 
+import os
 import warnings
 from pathlib import Path
 
 import pytest
 
-from mint_core.tables import present, split_rows, warn_of_words
+from mint_core.errors import DataError
+from mint_core.tables import present, read_text, split_rows, warn_of_words
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,10 @@ def test_row_names_as_r_writes_them_are_a_column_without_a_name() -> None:
     assert rows_of("id,label\na,A,\nb,B,\n")[0] == ("id", "label")  # a delimiter too many is none
     assert rows_of("id,label\nx,a,A\nx,b,B\n")[0] == ("id", "label")
     assert rows_of("id,label\n1,a,A\nb,B\n")[0] == ("id", "label")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):
+        with pytest.raises(DataError, match="is a pipe or a device"):
+            read_text(path, "Table")

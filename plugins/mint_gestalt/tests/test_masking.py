@@ -141,6 +141,12 @@ def test_what_resembles_a_name(text, like):
     assert resembles(text, ["Marfan syndrome"]) is like
 
 
+def test_a_finding_does_not_resemble_the_series_that_is_called_after_it():
+    assert not resembles("She has microcephaly.", ["Microcephaly 5, primary, autosomal recessive"])
+    assert not resembles("An aspect syndrome.", ["Apert syndrome"])
+    assert resembles("An Appert syndrome.", ["Apert syndrome"])
+
+
 def test_the_least_edit_distance_to_a_part_of_a_text():
     def slow(pattern: str, text: str) -> int:
         row = [0] * (len(text) + 1)

@@ -514,3 +514,9 @@ def test_a_linked_folder_below_a_class_is_refused(tmp_path):
     (tmp_path / "data" / "Colon" / "link").symlink_to(tmp_path / "other")
     with pytest.raises(DataError, match="link is a linked folder, which mint does not follow"):
         load(tmp_path / "data")
+
+
+def test_a_pipe_is_no_data(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        load(tmp_path / "pipe")

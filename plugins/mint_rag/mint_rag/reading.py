@@ -84,7 +84,7 @@ def _all(place: Path, max_characters: int | None) -> Iterator[Document | _Broken
         if (place / DOCSTORE).is_file():
             yield from _from_docstore(place)
             return
-        files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
         shown = [(path, path.relative_to(place).as_posix()) for path in files]
         shown = [(path, name) for path, name in shown if not any(part.startswith(".") for part in name.split("/"))]
     elif place.is_file() and place.suffix.lower() in SUFFIXES:
@@ -96,6 +96,9 @@ def _all(place: Path, max_characters: int | None) -> Iterator[Document | _Broken
 
 
 def _of_file(path: Path, name: str, max_characters: int | None) -> Iterator[Document | _Broken]:
+    if not path.is_file():
+        yield _Broken(name, "it is no file (a dangling link, a pipe or a device); take it out")
+        return
     try:
         text = read_utf8(path)
     except (OSError, UnicodeDecodeError):

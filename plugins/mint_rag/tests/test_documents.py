@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -304,3 +305,12 @@ def test_nothing_in_a_record_is_no_name_and_no_text(tmp_path, nothing):
     reading = read(path, None, "skip")
     assert [(one.id, one.names, one.title) for one in reading.documents] == [("passages.jsonl:1", (), None)]
     assert reading.skipped == ("passages.jsonl:2",)
+
+
+def test_links_that_lead_nowhere_and_pipes_are_named(tmp_path):
+    (tmp_path / "a.txt").write_text("Tall.")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "gone.txt")
+    os.mkfifo(tmp_path / "c.md")
+    assert read(tmp_path, None, "skip").skipped == ("b.txt", "c.md")
+    with pytest.raises(DataError, match=r"b\.txt: it is no file \(a dangling link"):
+        read(tmp_path, None, "fail")

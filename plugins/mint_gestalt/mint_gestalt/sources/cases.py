@@ -156,7 +156,7 @@ def present_terms(
                 found[label] = None
                 own_words = True
                 continue
-        elif known not in hpo_ids(feature.id):
+        elif known != feature.id and known not in hpo_ids(feature.id):
             facts["obsolete HPO ids replaced"] += 1
         if not ontology.is_phenotype(known):
             facts["terms left out, they are no phenotypes (inheritance, onset and the like)"] += 1

@@ -25,7 +25,7 @@ _ROMAN = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
 _POSSESSIVE = r"(?:\s?'\s?s|s\s?'|s|es)?"
 _BROKEN = r"(?:-\s*)?"
 """A hyphen at the end of a line, or where one was."""
-_HEADS = ("syndrome", "disease", "disorder")
+HEADS = ("syndrome", "disease", "disorder")
 """One writer takes this, another that."""
 _LONG = 5
 """Letters of a word that may be broken at the end of a line."""
@@ -103,8 +103,8 @@ def _word(word: str, *, in_words: bool) -> str:
         return f"(?:0?{number}|{_ROMAN[number]})"
     if word.isdigit() or len(word) < 3:
         return re.escape(word)
-    if word in _HEADS:
-        return f"(?:{'|'.join(_BROKEN.join(head) for head in _HEADS)}){_POSSESSIVE}"
+    if word in HEADS:
+        return f"(?:{'|'.join(_BROKEN.join(head) for head in HEADS)}){_POSSESSIVE}"
     stem, end = _inflected(word)
     pieces = _PIECE.findall(stem) if len(word) > 3 else list(stem)
     joint = _BROKEN if len(word) >= _LONG else ""

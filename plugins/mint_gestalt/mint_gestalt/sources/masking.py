@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mint_gestalt import ontology
-from mint_gestalt.sources.folding import fold, nearest, pattern_of, squashed
+from mint_gestalt.sources.folding import HEADS, fold, nearest, pattern_of, squashed
 
 _NUMBER = re.compile(r",?(?:\s+(?i:type|subtype|complementation group))?,?\s+(?:\d+[A-Za-z\d]*|[IVX]+[A-Za-z]?|[A-Z])$")
 """What tells the diseases of a series apart: `1`, `, type 2A`, `IV`."""
@@ -38,6 +38,8 @@ _PARENT_FROM = 8
 """Letters of a parent name that is looked for."""
 _ALIKE_FROM = 8
 """Letters of a name that is looked for under edit distance."""
+_OWN = 4
+"""And one in so many of the letters that belong to this name alone."""
 _ALIKE = 5
 """One edit in so many letters is still a name in another spelling."""
 
@@ -125,15 +127,28 @@ def tells(parent: str) -> bool:
 
 
 def resembles(text: str, names: Iterable[str]) -> bool:
-    """Whether a text holds something like one of the names: one edit in five letters, or fewer.
+    """Whether a text holds something like one of the names: about one edit in five letters, or fewer.
+
+    The words that many names share (`syndrome`) allow no edits of their own, and a name that is a finding without its
+    number (`Microcephaly 5`) is not looked for.
 
     Args:
         text: What the student would read.
         names: All names of the patient's disease.
     """
     looked = squashed(text)
-    forms = {squashed(form) for name in names for form in (name, *parent_names(name))}
-    return any(len(form) >= _ALIKE_FROM and nearest(form, looked) <= len(form) // _ALIKE for form in forms)
+    forms = {form for name in names for form in (name, *parent_names(name))}
+    return any(_is_near(form, looked) for form in forms)
+
+
+def _is_near(form: str, looked: str) -> bool:
+    series = _NUMBER.sub("", form)
+    if series != form and not tells(series):
+        return False
+    pattern = squashed(form)
+    own = len(pattern) - sum(len(word) for word in _words(form) if word in HEADS)
+    edits = min((own + 2) // _OWN, len(pattern) // _ALIKE)
+    return len(pattern) >= _ALIKE_FROM and nearest(pattern, looked) <= edits
 
 
 def _parts(value: str) -> Iterator[str]:

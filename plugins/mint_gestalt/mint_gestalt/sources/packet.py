@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 
 from mint_core.plugin import DataError, identity_of
 from mint_gestalt import ontology
@@ -29,6 +29,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 _camel = lru_cache(maxsize=4096)(to_camel)
+
+
+@lru_cache(maxsize=64)
+def _skipped(not_read: frozenset[str]) -> frozenset[str]:
+    """The fields of a message that are passed over, in both spellings of protobuf, and what is about the file."""
+    return frozenset({"@type", "$schema", *not_read, *map(to_snake, not_read)})
 
 
 class _Part(BaseModel):
@@ -50,13 +56,12 @@ class _Part(BaseModel):
     @classmethod
     def _without_nulls(cls, data: Any) -> Any:
         """In the JSON of protobuf, null means that the field is not set."""
-        if isinstance(data, dict):
-            return {
-                key: value
-                for key, value in data.items()
-                if value is not None and _camel(key) not in cls.not_read and not key.startswith(("@", "$"))
-            }
-        return data
+        if not isinstance(data, dict):
+            return data
+        skipped = _skipped(cls.not_read)
+        if None not in data.values() and skipped.isdisjoint(data):
+            return data
+        return {key: value for key, value in data.items() if value is not None and key not in skipped}
 
 
 class Term(_Part):
@@ -356,9 +361,11 @@ def _refuse_what_is_ambiguous(name: str, content: bytes) -> None:
     twice: list[str] = []
 
     def fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        counts = Counter(_camel(key) for key, _ in pairs)
-        twice.extend(key for key, count in counts.items() if count > 1)
-        return dict(pairs)
+        message = dict(pairs)
+        if len({*map(_camel, message)}) < len(pairs):
+            counts = Counter(_camel(key) for key, _ in pairs)
+            twice.extend(key for key, count in counts.items() if count > 1)
+        return message
 
     try:
         message = json.loads(content, object_pairs_hook=fields)

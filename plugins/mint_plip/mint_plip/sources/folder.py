@@ -66,6 +66,8 @@ def load(options: TissueOptions) -> TaskData:
     data = options.data or Path()
     if not data.exists():
         raise DataError(f"There is nothing at {data}; check the path after --data.")
+    if not data.is_dir() and not data.is_file():
+        raise DataError(f"{data} is a pipe or a device; name a folder, or a manifest, after --data.")
     manifest = _manifest_of(data)
     facts: Counter[str] = Counter()
     entries = _manifest_entries(manifest, options) if manifest else _class_folder_entries(data, facts)
