@@ -359,3 +359,26 @@ def test_adapters_of_peft_pass_and_broken_ones_are_told(tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text(content)
         with pytest.raises(ModelError, match="cannot be read"):
             check_patterns(tmp_path)
+
+
+def test_servers_and_outputs_that_are_nested_without_end_are_no_bugs() -> None:
+    from mint_core.answering.endpoint import _Again, _code, _content
+    from mint_core.answering.formats import JsonLines
+
+    for text in ("[" * 100_000, '{"a":' * 100_000, '{"error": ' + "9" * 10**6 + "}"):
+        assert _code(text.encode()) == ""
+        with pytest.raises(_Again):
+            _content(text.encode())
+        with pytest.raises(ValueError):
+            JsonLines().read(text)
+
+
+@posix
+def test_packets_are_no_pipe(special) -> None:
+    from collections import Counter
+
+    from mint_gestalt.sources.options import RareDiseaseOptions
+    from mint_gestalt.sources.phenopackets import read_new
+
+    path = special("packets")
+    _promptly(lambda: list(read_new(path, RareDiseaseOptions(), Counter())), DataError)

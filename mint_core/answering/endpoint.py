@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import ipaddress
-import json
 import os
 import random
 import re
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from mint_core.answering.engine import Answered, Asking, Engine, Prompts
 from mint_core.config import EndpointConfig
 from mint_core.decoding import ahead
+from mint_core.documents import parse_json
 from mint_core.errors import ConfigError, DataError, ModelError
 from mint_core.interfaces import Unreadable
 from mint_core.students.control import defuse
@@ -283,7 +283,7 @@ def _retry_after(value: str | None) -> float:
 def _code(body: bytes) -> str:
     """The server's short code for an error; its message may quote the prompt."""
     try:
-        error = json.loads(body)["error"]
+        error = parse_json(body)["error"]
         code = error.get("code") or error.get("type")
     except (ValueError, LookupError, TypeError, AttributeError):
         return ""
@@ -292,8 +292,8 @@ def _code(body: bytes) -> str:
 
 def _content(body: bytes) -> str:
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        content = parse_json(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
         raise _Again("what it says is no chat completion") from None
     if not isinstance(content, str):
         raise _Again("its message holds no text")

@@ -8,7 +8,6 @@ next.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -46,7 +45,7 @@ class RunFolder:
         """The manifest of a stage that was completed, whatever its key; None where it is missing or unreadable."""
         try:
             return Manifest(**read_json(self.path / "stages" / f"{stage}.json"))
-        except (OSError, json.JSONDecodeError, TypeError):
+        except (OSError, ValueError, TypeError):
             return None
 
     def complete(self, stage: str, key: str) -> Manifest | None:

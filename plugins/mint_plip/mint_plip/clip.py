@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.plugin import ModelError, parse_json, read_utf8
+from mint_core.plugin import ModelError, check_regular, parse_json, read_utf8
 from mint_plip.clip_conversion import convert_config, convert_preprocess, convert_state
 
 if TYPE_CHECKING:
@@ -185,6 +185,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     import torch
     from safetensors.torch import load_file
 
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise ModelError(f"The weights {path} cannot be read ({error.strerror}); check the path.") from error
     if path.suffix == ".safetensors":
         return load_file(path)
     try:
