@@ -84,7 +84,7 @@ def test_every_reader_refuses_what_is_no_file(special) -> None:
         ("e.csv", read_names, DataError),
         ("f.json", read_dictionary, ModelError),
         ("g.bin", read_state, ModelError),
-        ("h.json", _read_json, ModelError),
+        ("h.json", _read_json, UnreadableFile),
         ("i.parquet", lambda path: _read_parquet(path, {}), DataError),
         ("j.txt", labels_given, DataError),
         ("k.hpoa", read_annotations, DataError),

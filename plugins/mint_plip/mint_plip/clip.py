@@ -259,11 +259,7 @@ def _fingerprint(model: nn.Module, config: Any, preprocess: dict[str, Any]) -> s
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json(read_utf8(path))
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no JSON"
-        raise ModelError(f"{path} cannot be read ({why}); download it again.") from error
+    content = parse_json(read_utf8(path))
     if not isinstance(content, dict):
         raise ModelError(f"{path} is no JSON object; download it again.")
     return content
