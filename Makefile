@@ -1,12 +1,12 @@
-# demo: set up and run the embedded default. test: set up and pass the tests. check: lint, types, layers. wheels: build
-# all.
+# demo: set up and run the embedded default. test: set up and pass the tests. check: lint, types, layers. robust: try
+# kills, full disks, damaged files, bad input, and print the table of docs/reliability.md. wheels: build all.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := -e . -e plugins/mint_metrics -e plugins/mint_plip -e plugins/mint_gestalt -e plugins/mint_rag -e plugins/mint_trl
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
-.PHONY: demo test check wheels clean
+.PHONY: demo test check robust wheels clean
 
 demo: $(VENV)/ready
 	$(BIN)/mint run --teacher plip --aligner orpo
@@ -19,6 +19,9 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+robust: $(VENV)/ready-dev
+	$(BIN)/python -m tests.robustness --out build/robust
 
 wheels: $(VENV)/ready-dev
 	rm -rf dist build plugins/*/build

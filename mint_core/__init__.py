@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mint_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from mint_core.comparison.compare import Comparison, compare
-    from mint_core.comparison.sweep import sweep
+    from mint_core.comparison.compare import Comparison, compare, sweep
     from mint_core.errors import MintError
     from mint_core.observer import Observer
     from mint_core.runs.pipeline import RunResult, run
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "compare": "mint_core.comparison.compare",
     "Comparison": "mint_core.comparison.compare",
-    "sweep": "mint_core.comparison.sweep",
+    "sweep": "mint_core.comparison.compare",
     "run": "mint_core.runs.pipeline",
     "RunResult": "mint_core.runs.pipeline",
     "Observer": "mint_core.observer",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from mint_core.aligners.dpo import Dpo
+from mint_core.aligners.dpo import Dpo, MultDpo
 from mint_core.aligners.kl import Kl
-from mint_core.aligners.mult_dpo import MultDpo
 from mint_core.aligners.orpo import Orpo
 from mint_core.aligners.sft import Sft
 from mint_core.aligners.simpo import Simpo
 from mint_core.hookspecs import hookimpl
 from mint_core.interfaces import Aligner, PreferenceStrategy
-from mint_core.preferences.listwise import Listwise
 from mint_core.preferences.near_miss import NearMiss
-from mint_core.preferences.pairwise import Pairwise
+from mint_core.preferences.topk import Listwise, Pairwise
 
 
 @hookimpl

@@ -74,6 +74,13 @@ class PartialError(MintError):
     meaning = "`mint predict --on-error skip`: done, but some samples failed"
 
 
+class CapacityError(MintError):
+    """The memory of the machine or of the GPU does not suffice."""
+
+    exit_code = 10
+    meaning = "the memory of the machine or of the GPU does not suffice"
+
+
 _TREE = (
     MintError,
     ConfigError,
@@ -84,6 +91,7 @@ _TREE = (
     TrainingError,
     StorageError,
     PartialError,
+    CapacityError,
 )
 INTERRUPTED = 130
 EXIT_CODES: dict[int, str] = {
@@ -96,10 +104,6 @@ EXIT_CODES: dict[int, str] = {
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The second half of an 'unknown name' message.
-
-    Args:
-        name: What the user wrote.
-        known: The names that exist.
 
     Returns:
         `; did you mean 'x'?` where one is near, and the list of the names that exist.

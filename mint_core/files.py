@@ -5,17 +5,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import platform
+import re
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
+import psutil
 from filelock import FileLock, Timeout
 
 from mint_core.documents import parse_json
 from mint_core.errors import DataError, StorageError
+from mint_core.faults import explained
+
+NOTES = (".md",)
+"""Endings of files that are for people: an edited one makes nothing again."""
 
 MAX_TEXT_BYTES = 512 * 2**20
 """Of a text that is read as a whole."""
@@ -93,34 +102,159 @@ def digest_of_path(path: Path) -> str:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusals into one sentence.
+    """Turns what the operating system, or a library that writes, refuses into one sentence.
+
+    Args:
+        path: What is written.
 
     Raises:
         StorageError: The disk is full, or the folder is not writable.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"The disk that holds {path} is full; free some space and give the same command again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(
-                f"{path} cannot be written ({error.strerror}); choose another folder with --out."
-            ) from error
-        raise
+    except Exception as error:
+        told = explained(error, path)
+        if not isinstance(told, StorageError):
+            raise
+        raise told from error
+
+
+_HERE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_LEFT = re.compile(rf"\.{_HERE}-(\d+)\.tmp$")
+"""The end of a temporary file's name: its machine's and its process's number."""
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes the temporary files of processes of this machine that ended before they were done."""
+    for path in folder.rglob("*.tmp"):
+        found = _LEFT.search(path.name)
+        if found and (int(found[1]) == os.getpid() or not psutil.pid_exists(int(found[1]))):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` at the end: a file is complete or not there.
+
+    Its folder is made. Several processes may write the same file at the same time.
+
+    Raises:
+        StorageError: The disk is full, or the folder is not writable.
+    """
+    temporary = path.with_name(f"{path.name}.{_HERE}-{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+            sync_names(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def without_nan(content: Any) -> Any:
+    """Plain data with null for every number that JSON cannot write: NaN and the infinities."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_nan(value) for value in content]
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file that is complete or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    with storage_errors(path), temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, ensure_ascii=False, default=str)
+    with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        json.dump(without_nan(content), stream, indent=2, ensure_ascii=False, default=str, allow_nan=False)
         stream.write("\n")
-        stream.flush()
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or all of a folder, is on the disk: contents and names."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync(inner)
+        sync_names(path)
+        return
+    with path.open("rb") as stream:
         os.fsync(stream.fileno())
-    temporary.replace(path)
+
+
+def sync_names(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk. Windows has no such call and needs none."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+Access = Literal["private", "group", "umask"]
+_MASKS = {"private": 0o077, "group": 0o007}
+
+
+@contextmanager
+def access(who: Access, *folders: Path) -> Iterator[None]:
+    """Who may read what is written meanwhile, whatever the process's umask: the owner, or the owner's group too.
+
+    Args:
+        who: `umask` leaves everything as it is.
+        folders: Where they are there, and others can look into them, they are closed too.
+    """
+    if who not in _MASKS:
+        yield
+        return
+    mask = _MASKS[who]
+    before = os.umask(mask)
+    try:
+        for folder in folders:
+            if folder.is_dir() and folder.stat().st_mode & mask:
+                with suppress(PermissionError):  # another person's folder
+                    folder.chmod(folder.stat().st_mode & 0o7777 & ~mask)
+        yield
+    finally:
+        os.umask(before)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Digest of every file in a folder, by its path in it, but for those whose ending stands in `NOTES`."""
+    return {
+        file.relative_to(folder).as_posix(): digest_of_path(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.suffix not in NOTES
+    }
+
+
+def intact(folder: Path, digests: Mapping[str, str]) -> bool:
+    """Whether every file is in a folder as it was written; further files do not matter."""
+    return all(
+        (folder / name).is_file() and digest_of_path(folder / name) == digest for name, digest in digests.items()
+    )
+
+
+def seal(folder: Path, marker: str) -> None:
+    """Says that a folder is complete: its files first, down to the disk, then a marker with the digest of each.
+
+    Args:
+        folder: Nobody writes into it any longer.
+        marker: Name of the marker.
+    """
+    (folder / marker).unlink(missing_ok=True)
+    sync(folder)
+    write_json(folder / marker, contents(folder))
+    sync_names(folder.parent)
+
+
+def sealed(folder: Path, marker: str) -> bool:
+    """Whether a folder was sealed, and every file in it is as it was then."""
+    try:
+        digests = read_json(folder / marker)
+        return isinstance(digests, dict) and bool(digests) and intact(folder, digests)
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def read_json(path: Path) -> Any:
@@ -128,27 +262,52 @@ def read_json(path: Path) -> Any:
     return parse_json(read_utf8(path))
 
 
-def write_line(stream: TextIO, record: Mapping[str, Any]) -> None:
-    """Appends one JSON line and hands it to the operating system."""
-    stream.write(json.dumps(record) + "\n")
+def write_line(stream: TextIO, record: Mapping[str, Any], *, checked: bool = False) -> None:
+    """Appends one JSON line and hands it to the operating system; numbers that are not finite become null.
+
+    Args:
+        stream: Where to.
+        record: Must not have the key `crc32`.
+        checked: Add a checksum, so that `read_lines` sees whether the line is as it was written.
+    """
+    plain = without_nan(record)
+    stream.write(json.dumps({**plain, _CHECK: _checksum(plain)} if checked else plain, allow_nan=False) + "\n")
     stream.flush()
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON lines; a last line that was cut off by an interruption is left out."""
+def read_lines(path: Path, *, drop: bool = False) -> list[dict[str, Any]]:
+    """Reads JSON lines; a last line that was cut off by an interruption is left out.
+
+    Args:
+        path: Where there is no such file, there are no lines.
+        drop: Leave out every damaged line.
+
+    Raises:
+        DataError: A line is damaged, and none is to be dropped.
+    """
     if not path.exists():
         return []
     lines = read_bytes(path, None).split(b"\n")  # not splitlines: an answer may hold any other line separator
     records = []
     for position, line in enumerate(lines, 1):
         try:
-            records.append(parse_json(line))
+            record = parse_json(line)
+            if not isinstance(record, dict) or record.pop(_CHECK, None) not in (None, _checksum(record)):
+                raise ValueError
+            records.append(record)
         except ValueError:
-            if position < len(lines):
+            if position < len(lines) and not drop:
                 raise DataError(
                     f"Line {position} of {path} is damaged; delete the file and run the stage again."
                 ) from None
     return records
+
+
+_CHECK = "crc32"
+
+
+def _checksum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps({key: value for key, value in record.items() if key != _CHECK}).encode())
 
 
 def acquire(lock: FileLock) -> None:

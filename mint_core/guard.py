@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
-import errno
 import functools
 import inspect
 import io
@@ -25,6 +24,7 @@ from types import FrameType
 from typing import Any, cast
 
 from mint_core.errors import ContractError, MintError
+from mint_core.faults import explained
 from mint_core.interfaces import (
     AdapterShape,
     Aligner,
@@ -38,8 +38,6 @@ from mint_core.interfaces import (
 )
 from mint_core.types import SPLITS, LabelSpace, PreferenceGroup, Prompt, Sample, TaskData
 
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-_NO_ROOM = ("out of memory", "cannot allocate memory", "can't allocate memory", "no space left on device")
 _DEEPEST = 20
 """Of a record: one that goes deeper, or round in a circle, is none."""
 _seen = 0
@@ -102,13 +100,9 @@ def guarded(owner: Owner, call: str) -> Iterator[None]:
 
 def _no_fault(error: BaseException) -> bool:
     """Whether mint's own code raised it, or it says that disk, memory or a pipe is at its end."""
-    if getattr(error, "raised_outside_of_plugins", False):
+    if getattr(error, "raised_outside_of_plugins", False) or isinstance(error, BrokenPipeError):
         return True
-    if isinstance(error, OSError):
-        return error.errno in _STORAGE or isinstance(error, BrokenPipeError)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, Exception) and any(words in told(error).lower() for words in _NO_ROOM)
+    return isinstance(error, Exception) and explained(error) is not None
 
 
 def told(error: BaseException) -> str:

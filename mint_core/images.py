@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from abc import abstractmethod
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,30 +26,34 @@ MAX_PIXELS = 50_000_000
 """Images with more pixels are refused from their header, unless the user raises the limit."""
 PIXEL_CEILING = 89_478_485
 """The highest limit that can be set: above it Pillow itself suspects a decompression bomb."""
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2"})
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+SUFFIXES = frozenset(
+    {
+        ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
+        ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm",
+    }
+)  # fmt: skip
 """How the names of image files end, in lower case."""
+UNREAD_SUFFIXES = frozenset(
+    {
+        ".avif", ".heic", ".heif", ".jxl", ".jxr", ".svg", ".psd", ".tga", ".pcx", ".dib", ".dcm", ".dicom", ".qoi",
+        ".raw", ".dng", ".cr2", ".nef", ".arw", ".exr", ".hdr", ".pfm", ".svs", ".ndpi", ".mrxs", ".scn", ".bif",
+        ".vms", ".vmu", ".czi", ".lif", ".vsi", ".qptiff", ".ico", ".fits", ".sgi", ".xbm", ".xpm", ".eps",
+    }
+)  # fmt: skip
+"""How the names of images end that mint does not read: whole slides, and formats that want other programs."""
 
 _NPY_MAGIC = b"\x93NUMPY"
 _BLOCK = 4096
 _BLOCKS = 64
+_DEPTHS = (8, 10, 12, 14)
+"""Bits per value that cameras and scanners use in files of 16."""
+_FEW_HIGH_BITS = 1 << _DEPTHS[-1] - 8
+_TOLD: set[int] = set()
+"""Depths that the user of this process was told of."""
 
 
-class StoredImage(ImageRef):
-    """An image on disk, with a cheap way to prove that two images differ."""
-
-    @property
-    @abstractmethod
-    def quick_key(self) -> str:
-        """Costs next to nothing. Two different quick keys prove two different contents; equal ones prove nothing."""
-
-    @property
-    @abstractmethod
-    def content_key(self) -> str:
-        """A hash of the whole content. Equal exactly where the stored bytes are equal."""
-
-
-class FileImage(StoredImage):
+class FileImage(ImageRef):
     """An image file.
 
     Its key is a hash of the file's bytes, read once when it is first asked for.
@@ -86,11 +90,6 @@ class FileImage(StoredImage):
         return self._key
 
     @property
-    def content_key(self) -> str:
-        """The same as `key`."""
-        return self.key
-
-    @property
     def quick_key(self) -> str:
         """The size of the file.
 
@@ -122,9 +121,6 @@ class ArrayFile:
     """A `.npy` file that is memory-mapped, never unpickled, and never read as a whole.
 
     Crossing a process boundary costs a path: the copy maps the file anew.
-
-    Args:
-        path: The file.
 
     Raises:
         DataError: It is missing, cut short, no `.npy` file, or holds Python objects.
@@ -168,7 +164,7 @@ class ArrayFile:
         return {"path": self.path, "fingerprint": self.fingerprint}
 
 
-class ArrayImage(StoredImage):
+class ArrayImage(ImageRef):
     """One row of a memory-mapped array of patches.
 
     Its key is made of the file's fingerprint (size, time of change, sampled blocks) and the row, so that naming
@@ -228,8 +224,8 @@ class ArrayImage(StoredImage):
 def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes an image file to RGB.
 
-    Grey values of 16 bits are scaled to 8, transparency is laid over white, the EXIF orientation is applied, and of
-    several frames or pages the first counts.
+    Values of 16 bits are scaled to 8 by the bits that they use (8, 10, 12, 14 or 16; where not all, with a warning),
+    transparency is laid over white, the EXIF orientation is applied, and of several frames or pages the first counts.
 
     Args:
         path: The file.
@@ -244,8 +240,11 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     path = Path(path)
     with _opened(path, max_pixels) as image:
         try:
+            deep = _is_deep_colour(image)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image), image.format, path)
+            dark = deep and max(high for _, high in image.getextrema()) < _FEW_HIGH_BITS
+            decoded = _deep_colours(image, path) if dark else image
+            return _to_rgb(ImageOps.exif_transpose(decoded), image.format, path)
         except (DataError, MemoryError):
             raise
         except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
@@ -256,10 +255,6 @@ def check_image_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
     """Makes sure, without decoding, that a file is an image of acceptable size.
 
     A file that passes may still be truncated: only decoding shows that.
-
-    Args:
-        path: The file.
-        max_pixels: Width x height that is still accepted.
 
     Raises:
         DataError: The file is missing, empty, not an image or too large.
@@ -303,11 +298,10 @@ def _check_file(path: Path, what: str) -> None:
 
 def _to_rgb(image: Image.Image, file_format: str | None, path: Path) -> Image.Image:
     mode = image.mode
-    if mode == "F" or (mode == "I" and file_format != "PNG"):
+    if mode == "F" or (mode == "I" and file_format not in ("PNG", "PPM")):
         raise DataError(f"Image {path} has 32-bit pixels of unknown range; save it with 8 bits per channel.")
     if mode.startswith("I"):
-        grey = (np.asarray(image).astype(np.int64) + 128) // 257
-        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_to_8_bits(np.asarray(image).astype(np.int64), path)).convert("RGB")
     try:
         if image.has_transparency_data:
             layer = image.convert("RGBA")
@@ -315,6 +309,52 @@ def _to_rgb(image: Image.Image, file_format: str | None, path: Path) -> Image.Im
         return image.convert("RGB")
     except ValueError as error:
         raise DataError(f"Image {path} has colours that mint cannot convert (mode {mode}); save it as RGB.") from error
+
+
+def _to_8_bits(values: NDArray[np.int64], path: Path) -> NDArray[np.uint8]:
+    """Values of a file of 16 bits as 8 bits; a camera of 12 bits leaves the upper four empty."""
+    most = int(values.max(initial=0))
+    bits = next((bits for bits in _DEPTHS if most < 1 << bits), 16)
+    if bits == 16 or most == 0:
+        return np.clip((values + 128) // 257, 0, 255).astype(np.uint8)
+    if bits not in _TOLD:
+        _TOLD.add(bits)
+        warnings.warn(
+            f"Images use {bits} of their 16 bits, and are scaled by that range, {path} for one; save them with 8 bits "
+            "if that is not what they hold.",
+            stacklevel=2,
+        )
+    return np.clip(np.rint(values * (255 / ((1 << bits) - 1))), 0, 255).astype(np.uint8)
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow, which has no colours of 16 bits, is about to keep the upper 8 of each."""
+    return image.mode in ("RGB", "RGBA") and len(image.tile) > 0 and ";16" in _raw_mode(image.tile[0])
+
+
+def _raw_mode(tile: Any) -> str:
+    """How Pillow will read the pixels: `RGB;16B` is big-endian."""
+    first = tile[3] if isinstance(tile[3], str) else (tile[3] or ("",))[0]
+    return str(first)
+
+
+def _deep_colours(upper: Image.Image, path: Path) -> Image.Image:
+    """The same image by the bits that it uses: the lower byte of each value is read by the other byte order."""
+    with Image.open(path, formats=FORMATS) as lower:
+        raw = _raw_mode(lower.tile[0])
+        swapped = raw[:-1] + ("B" if raw.endswith(("L", "N")) else "L")
+        lower.tile = [
+            tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:]))
+            for tile in lower.tile
+        ]
+        lower.load()
+        values = np.asarray(upper).astype(np.int64) * 256 + np.asarray(lower)
+        colours = _to_8_bits(values[..., :3], path)
+        if upper.mode == "RGBA":  # opaque is 65535, whatever the colours use
+            colours = np.dstack([colours, np.clip((values[..., 3] + 128) // 257, 0, 255).astype(np.uint8)])
+        scaled = Image.fromarray(colours)
+        scaled.info, scaled.format = dict(upper.info), upper.format
+        return scaled
 
 
 def _not_an_image(path: Path) -> DataError:

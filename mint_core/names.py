@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +58,6 @@ def best_matches(response_names: Iterable[str], labels: LabelSpace) -> list[Matc
 
     Of equally near labels the earlier one in the label space wins.
 
-    Args:
-        response_names: Names as the student wrote them.
-        labels: The label space.
-
     Returns:
         One match per name; None where no label reaches `KNOWN`.
     """
@@ -86,15 +82,6 @@ _KEPT = 500_000
 """Matches that are kept per label space, at most."""
 _FEW = 2
 """Up to so many known names are compared directly, because a tighter bound would cost more than it saves."""
-
-
-class _Best(NamedTuple):
-    """The nearest known name so far."""
-
-    place: int
-    """Among all names of the label space; -1: none yet."""
-    ratio: float
-    """At least `KNOWN`."""
 
 
 @lru_cache(maxsize=8)
@@ -160,38 +147,27 @@ class _Matcher:
         return [self._nearest(form, self._bounds(form, row)) if form else None for form, row in rows]
 
     def _nearest(self, form: str, bounds: NDArray[np.float64]) -> Match | None:
-        """The nearest label of one form.
-
-        Args:
-            form: A normalised name.
-            bounds: Of its ratio with each known name, shape (n_forms,).
-        """
+        """The nearest label of a normalised name, from bounds of its ratio with each known name, shape (n_forms,)."""
         open_ones = np.flatnonzero(bounds >= KNOWN)
-        best = _Best(-1, KNOWN)
+        best = (KNOWN, -len(self._forms))  # ratio and minus the place: of equally near names the earlier one counts
         first = int(bounds.argmax())
         if bounds[first] >= _NEARLY_RIGHT:
-            best = self._better(best, form, first)
-            open_ones = open_ones[(bounds[open_ones] >= best.ratio) & (open_ones != first)]
+            best = max(best, (_ratio(form, self._forms[first]), -first))
+            open_ones = open_ones[(bounds[open_ones] >= best[0]) & (open_ones != first)]
         if cdist is None and len(open_ones) > _FEW:
             bounds = self._bounds(form, self._common(form))
-            open_ones = open_ones[bounds[open_ones] >= best.ratio]
+            open_ones = open_ones[bounds[open_ones] >= best[0]]
         for index in open_ones[np.argsort(-bounds[open_ones], kind="stable")].tolist():
-            if bounds[index] < best.ratio:
+            if bounds[index] < best[0]:
                 break
-            best = self._better(best, form, index)
-        return None if best.place < 0 else Match(self._owners[best.place], best.ratio)
+            best = max(best, (_ratio(form, self._forms[index]), -index))
+        nearest, place = best[0], -best[1]
+        return None if place == len(self._forms) else Match(self._owners[place], nearest)
 
     def _bounds(self, form: str, common: NDArray[np.int64]) -> NDArray[np.float64]:
         """From the most characters that can match to the highest ratio."""
         bounds: NDArray[np.float64] = 2.0 * common / (self._lengths + len(form))
         return bounds
-
-    def _better(self, best: _Best, form: str, index: int) -> _Best:
-        """The nearer of the best known name so far and another one; of equally near ones the earlier."""
-        value = _ratio(form, self._forms[index])
-        if value > best.ratio or (value == best.ratio and (best.place < 0 or index < best.place)):
-            return _Best(index, value)
-        return best
 
     def _shared(self, form: str) -> NDArray[np.int64]:
         """Characters that the form and each known name share, in any order, shape (n_forms,)."""

@@ -12,23 +12,10 @@ class Observer:
         """One sentence for the person who waits."""
 
     def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
-        """A stage begins, or is reused.
-
-        Args:
-            name: Name of the stage.
-            reused: It is complete already.
-            reason: Why it runs again, where it ran before.
-        """
+        """A stage begins, or is complete already; `reason` says why it runs again where it ran before."""
 
     def progress(self, done: int, total: int, unit: str, figures: Mapping[str, float] | None = None) -> None:
-        """How far the current stage is.
-
-        Args:
-            done: Units done.
-            total: Units in all.
-            unit: What is counted, in the plural.
-            figures: Latest figures, for example the loss.
-        """
+        """How far the current stage is, in units of a plural; `figures` are the latest ones, for example the loss."""
 
     def finished(self, name: str, seconds: float) -> None:
         """A stage is complete."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mint_core.errors import ConfigError, DataError, did_you_mean
-from mint_core.images import StoredImage
 from mint_core.types import SPLITS, ImageRef, LabelSpace, Sample, Split
 
 
@@ -42,9 +41,8 @@ def assign_splits(candidates: Sequence[Candidate], fractions: Mapping[Split, flo
     if min(fractions.values(), default=0) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise ConfigError("The shares of train, val and test must not be negative and must sum to 1.")
     units = sorted(_units(candidates), key=lambda unit: _draw(seed, min(candidates[i].id for i in unit)))
-    units.sort(
-        key=lambda unit: all(candidates[i].label is not None for i in unit)
-    )  # what is bound to train comes first
+    # What is bound to train comes first.
+    units.sort(key=lambda unit: all(candidates[i].label is not None for i in unit))
     members = [[candidates[i].label for i in unit] for unit in units]
     filling = _Filling(members, {split: fractions[split] for split in SPLITS if fractions.get(split, 0) > 0})
     chosen: dict[int, Split] = {}
@@ -124,33 +122,24 @@ def find_copies(images: Sequence[ImageRef | None], sides: Sequence[str] | None =
     Returns:
         Sets of two or more positions that hold the same content, each in ascending order.
     """
+    there = {i: image for i, image in enumerate(images) if image is not None}
     near: dict[str, list[int]] = defaultdict(list)
-    for i, image in enumerate(images):
-        if image is not None:
-            near[image.quick_key if isinstance(image, StoredImage) else image.key].append(i)
+    for i, image in there.items():
+        near[image.quick_key].append(i)
     same: dict[str, list[int]] = defaultdict(list)
     for places in near.values():
-        if len(places) > 1 and _crosses(places, sides):
+        if _may_be_copies(places, sides):
             for i in places:
-                image = images[i]
-                if image is not None:
-                    same[image.content_key if isinstance(image, StoredImage) else image.key].append(i)
-    return [places for places in same.values() if len(places) > 1 and _crosses(places, sides)]
+                same[there[i].content_key].append(i)
+    return [places for places in same.values() if _may_be_copies(places, sides)]
 
 
-def _crosses(places: Sequence[int], sides: Sequence[str] | None) -> bool:
-    return sides is None or len({sides[i] for i in places}) > 1
+def _may_be_copies(places: Sequence[int], sides: Sequence[str] | None) -> bool:
+    return len(places) > 1 and (sides is None or len({sides[i] for i in places}) > 1)
 
 
 def drop_copies(samples: Sequence[Sample]) -> list[Sample]:
-    """Leaves out every image that also lies in an earlier split (train before val before test).
-
-    Args:
-        samples: Samples with their splits.
-
-    Returns:
-        The others, in order.
-    """
+    """Leaves out every image that also lies in an earlier split (train before val before test)."""
     out: set[int] = set()
     for places in find_copies([s.image for s in samples], [s.split for s in samples]):
         first = min((samples[i].split for i in places), key=SPLITS.index)
@@ -173,7 +162,9 @@ def check_samples(samples: Sequence[Sample], labels: LabelSpace, copies_hint: st
     if len(labels) < 2:
         raise DataError(f"The data know one label only, '{labels.names[0]}'; ranking needs at least two.")
     _check_sizes(Counter(sample.split for sample in samples))
-    _check_ids(sample.id for sample in samples)
+    for name, count in Counter(sample.id for sample in samples).items():
+        if count > 1:
+            raise DataError(f"Sample id '{name}' occurs twice; give every sample an id of its own.")
     _check_labels(samples, labels)
     _check_groups(samples)
     _check_copies(samples, copies_hint)
@@ -189,14 +180,6 @@ def _check_sizes(sizes: Mapping[Split, int]) -> None:
             "The splits 'val' and 'test' have 0 samples, so nothing can be evaluated; mark samples as test, raise the "
             "share of the test split, or add samples."
         )
-
-
-def _check_ids(ids: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise DataError(f"Sample id '{name}' occurs twice; give every sample an id of its own.")
-        seen.add(name)
 
 
 def _check_labels(samples: Sequence[Sample], labels: LabelSpace) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+import math
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -24,12 +28,51 @@ class Table(NamedTuple):
     """Row number, as a spreadsheet counts, and cells; empty rows are left out."""
 
 
-def read_text(path: Path, what: str) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark.
+NOT_THERE = frozenset({"nan", "<na>", "nat", "#n/a", "#na", "#value!", "#ref!", "#name?", "#div/0!", "#null!"})
+"""What programs write into a cell where there is nothing (pandas, spreadsheets), in lower case. Nobody means a word."""
+_WORDS = frozenset({"na", "n/a", "n.a.", "null", "none", "nil", "missing", "not available", "-", "--", ".", "?", "\\n"})
+"""What may mean that there is nothing, and may be a word (a gene, a class), in lower case."""
+_SEVERAL = 2
+"""So many cells of a column look like it before somebody is warned."""
+
+
+def present(value: object, missing: Collection[str] = ()) -> str:
+    """A cell as text; empty where the cell says that there is nothing.
 
     Args:
-        path: The file.
-        what: For messages, for example `Table`.
+        value: As a table holds it: a text, a number, or None.
+        missing: Words that the user means as missing, such as R's `NA`, in this case.
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    text = str(value).strip()
+    return "" if text.lower() in NOT_THERE or text in missing else text
+
+
+def warn_of_words(name: str, columns: Mapping[str, Iterable[str]], option: str) -> None:
+    """Warns once where columns hold words that may mean that there is nothing, such as R's `NA`.
+
+    Args:
+        name: Of the file.
+        columns: Cells by column, of the columns that are read.
+        option: How the user says which words mean it, for example `--set task.missing`.
+    """
+    counts = {column: Counter(cell for cell in cells if cell.lower() in _WORDS) for column, cells in columns.items()}
+    found = {column: words.most_common(1)[0] for column, words in counts.items() if words}
+    found = {column: (word, count) for column, (word, count) in found.items() if count >= _SEVERAL}
+    if not found:
+        return
+    told = ", ".join(f"'{word}' in {count:,} cells of '{column}'" for column, (word, count) in found.items())
+    words = sorted({word for word, _ in found.values()})
+    warnings.warn(
+        f"{name} holds {told}, which is read as a word; if it means that nothing is known, say {option}="
+        f"'[{', '.join(json.dumps(word) for word in words)}]'.",
+        stacklevel=3,
+    )
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
         DataError: It cannot be read, is no regular file, is too large, is no UTF-8 text, or is empty.
@@ -47,6 +90,8 @@ def read_text(path: Path, what: str) -> str:
 
 def split_rows(path: Path, text: str, what: str, delimiter: str) -> Table:
     """A delimited text as a table; the first row that is not empty names the columns.
+
+    Row names as R writes them, without a column name of their own, are the column ''.
 
     Raises:
         DataError: Its quotes do not close, a cell is too long, or a row has too many of them.
@@ -67,8 +112,19 @@ def split_rows(path: Path, text: str, what: str, delimiter: str) -> Table:
         raise DataError(
             f"{what} {path.name}, near line {reader.line_num}: {error}; mend the quotes there{long}."
         ) from error
-    names = filled[0][1] if filled else []
-    return Table([name.strip() for name in names], filled[1:])
+    names = [name.strip() for name in filled[0][1]] if filled else []
+    rows = filled[1:]
+    if _has_row_names(len(names), [cells for _, cells in rows]):
+        names = ["", *names]
+    return Table(names, rows)
+
+
+def _has_row_names(columns: int, rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first column without a name stands in front, as R's write.table writes it."""
+    if not rows or any(len(cells) != columns + 1 for cells in rows):
+        return False
+    first = {cells[0] for cells in rows}
+    return len(first) == len(rows) and any(cells[-1].strip() for cells in rows)
 
 
 def first_row(text: str, delimiter: str) -> list[str]:
@@ -103,11 +159,6 @@ class Named(NamedTuple):
 
 def file_below(root: Path, name: str, where: str) -> Named:
     """The file that a cell names, which ought to lie below a folder.
-
-    Args:
-        root: The folder, resolved.
-        name: The cell.
-        where: The row, for messages.
 
     Raises:
         DataError: It is no valid path.

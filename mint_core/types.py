@@ -22,9 +22,80 @@ Modality = Literal["text", "image"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
+_IGNORABLE = frozenset(
+    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
+"""Marks that change nothing that a reader sees."""
+_JOINERS = "\u200c\u200d"
+"""They shape letters of some scripts, and emoji; a comparison does without them."""
+
+
+def _composed(text: str) -> str:
+    """The text in composed Unicode (NFC), without what nobody sees: soft hyphens, zero-width and bidi marks."""
+    if text.isascii():
+        return text
+    seen = "".join(
+        mark for mark in text if mark in _JOINERS or (unicodedata.category(mark) != "Cf" and mark not in _IGNORABLE)
+    )
+    return unicodedata.normalize("NFC", seen)
+
+
 def normalise_name(name: str) -> str:
-    """A label name as names are compared: lower case, punctuation dropped, single spaces."""
-    return " ".join(re.sub(r"[^\w\s]|_", " ", name.lower()).split())
+    """A name as answers are compared: composed Unicode, lower case, punctuation dropped, single spaces.
+
+    Letters of all scripts stay with their marks. Signs do not: two labels are told apart by `identity_of`.
+    """
+    lower = unicodedata.normalize("NFC", _composed(name).lower())
+    if lower.isascii():
+        return " ".join(re.sub(r"[^\w\s]|_", " ", lower).split())
+    return " ".join("".join(mark if _in_word(mark) else " " for mark in lower if mark not in _JOINERS).split())
+
+
+def _in_word(mark: str) -> bool:
+    return mark.isalnum() or unicodedata.category(mark).startswith("M")
+
+
+_TYPOGRAPHIC = str.maketrans(
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2212\u207b\u208b\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u2013\u2014\u2015", "\u2013"),
+        **dict.fromkeys("\u207a\u208a\ufe62\uff0b", "+"),
+        **dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"),
+    }
+)
+"""What keyboards, word processors and superscripts make of one sign."""
+_SEPARATORS = frozenset("_,;:/.()[]{}\"'\u201c\u201d\u201e\u00ab\u00bb\u2013")
+"""They part words, and tell no two labels apart; a point or a comma between two digits does."""
+
+
+def identity_of(name: str) -> str:
+    """A name as labels are told apart: like `normalise_name`, but signs stay.
+
+    `HER2+` and `HER2-` are two labels, and so are `5q-` and `5q`. What only parts words is no sign: a hyphen inside
+    `Bile-duct`, white space, commas, brackets. Names of one identity have one normalised form.
+    """
+    text = unicodedata.normalize("NFC", _composed(name).lower()).translate(_TYPOGRAPHIC)
+    parts: list[str] = []
+    for place, mark in enumerate(text):
+        before, after = text[place - 1 : place], text[place + 1 : place + 2]
+        if _in_word(mark):
+            parts.append(mark)
+        elif mark in _JOINERS:
+            continue
+        elif mark.isspace() or _parts_words(mark, before, after):
+            parts.append(" ")
+        else:
+            parts.append(" - " if mark == "\u2013" else f" {mark} ")
+    return " ".join("".join(parts).split())
+
+
+def _parts_words(mark: str, before: str, after: str) -> bool:
+    inside = bool(before and after and _in_word(before) and _in_word(after))
+    if mark in ".,":
+        return not (before.isdigit() and after.isdigit())
+    if mark == "\u2013":  # behind a word it stands for a minus
+        return inside or not (before and _in_word(before))
+    return inside if mark == "-" else mark in _SEPARATORS
 
 
 _BREAKS = ("Cc", "Zl", "Zp")
@@ -32,8 +103,8 @@ _BREAKS = ("Cc", "Zl", "Zp")
 
 
 def squeezed(text: str) -> str:
-    """A text on one line: white space and control characters become single spaces."""
-    return " ".join("".join(" " if unicodedata.category(mark) in _BREAKS else mark for mark in text).split())
+    """A text on one line, in composed Unicode: white space and control characters become single spaces."""
+    return " ".join("".join(" " if unicodedata.category(mark) in _BREAKS else mark for mark in _composed(text)).split())
 
 
 class ImageRef(ABC):
@@ -47,6 +118,16 @@ class ImageRef(ABC):
     def key(self) -> str:
         """A name of the content: equal keys mean equal pixels."""
 
+    @property
+    def quick_key(self) -> str:
+        """Costs next to nothing. Two different quick keys prove two different contents; equal ones prove nothing."""
+        return self.key
+
+    @property
+    def content_key(self) -> str:
+        """A hash of the whole content. Equal exactly where the stored bytes are equal."""
+        return self.key
+
     @abstractmethod
     def open(self) -> Image:
         """Returns the decoded RGB image.
@@ -54,6 +135,15 @@ class ImageRef(ABC):
         Raises:
             DataError: It cannot be decoded.
         """
+
+
+def _shared(one: str, other: str, form: str) -> DataError:
+    if normalise_name(one) == normalise_name(other) and identity_of(one) != identity_of(other):
+        return DataError(
+            f"Labels '{one}' and '{other}' share the name '{form}': they differ in signs only, which answers are not "
+            "compared by; put the difference into words."
+        )
+    return DataError(f"Labels '{one}' and '{other}' share the name '{form}'; rename one of them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +165,7 @@ class Sample:
     """Name of the external data set that the sample comes from; None where it belongs to the task's own data."""
 
     def for_student(self, modality: Modality) -> Sample:
-        """What a prompt may be made of: the student's own modality, without the label and the privileged fields.
-
-        Args:
-            modality: What the student reads.
-        """
+        """What a prompt may be made of: the student's own modality, without the label and the privileged fields."""
         image, text = (None, self.text) if modality == "text" else (self.image, None)
         return replace(self, label=None, privileged={}, image=image, text=text)
 
@@ -105,29 +191,27 @@ class LabelSpace:
                 f"There are aliases for {len(self.aliases)} labels, and {len(self.names)} labels; give every label its "
                 "own, empty where it has none."
             )
-        seen: dict[str, str] = {}
-        for name, others in zip(self.names, self.aliases or ((),) * len(self.names), strict=True):
-            for form in (name, *others):
-                if any(unicodedata.category(mark) in _BREAKS for mark in form):
-                    raise DataError(
-                        f"The label {form!r} cannot be written on one line and read back; take line breaks and control "
-                        "characters out of it."
-                    )
-            for form in {normalise_name(x) for x in (name, *others)}:
-                if form in seen:
-                    raise DataError(f"Labels '{seen[form]}' and '{name}' share the name '{form}'; rename one of them.")
-                seen[form] = name
+        _ = self._by_form
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
     def _by_form(self) -> dict[str, str]:
-        forms = {}
-        for name in self.names:
-            for form in self.all_names(name):
-                forms[normalise_name(form)] = name
-        return forms
+        """The canonical name of every normalised name and alias, each of which must be one label's alone."""
+        owners: dict[str, str] = {}
+        for name, others in zip(self.names, self.aliases or ((),) * len(self.names), strict=True):
+            for form in (name, *others):
+                if any(unicodedata.category(mark) in (*_BREAKS, "Cs") for mark in form):
+                    raise DataError(
+                        f"The label {form!r} cannot be written on one line and read back; take line breaks and control "
+                        "characters out of it."
+                    )
+            for form in {normalise_name(x) for x in (name, *others)}:
+                if form in owners:
+                    raise _shared(owners[form], name, form)
+                owners[form] = name
+        return owners
 
     @cached_property
     def _position(self) -> dict[str, int]:
@@ -284,6 +368,8 @@ class Prediction:
     """Natural logarithm of each label's probability, where the labels were scored; empty after free generation."""
     passages: tuple[str, ...] = ()
     """Sources of the retrieved passages that stood in the prompt, best first."""
+    truncated: bool = False
+    """It reached the limit on its length and was cut there, written freely."""
     scores: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     """Where labels were scored: natural logarithms for all of them, shape (n_labels,), in the label space's order."""
 

@@ -162,6 +162,25 @@ def test_a_run_asks_a_model_on_a_server_and_needs_no_student(toy, serve) -> None
     assert "predict" not in other.reused
 
 
+def test_the_same_model_behind_a_server_answers_the_same(toy, serve, students, tmp_path: Path) -> None:
+    """Whoever asks, the model reads the same words: a student here, and its own weights behind a server."""
+    folder = build("llama", tmp_path / "llama")
+    behind = students("llama")
+
+    def answer(request) -> tuple[int, str]:
+        read = behind.processor.apply_chat_template(
+            request["messages"], add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )
+        written = behind.model.generate(**read, max_new_tokens=request["max_tokens"], do_sample=False)[0]
+        return says(behind.tokenizer.decode(written[read["input_ids"].shape[1] :], skip_special_tokens=True))
+
+    here = mint_core.run({**toy, "student": str(folder), "predict": {"max_new_tokens": 24}})
+    asked = mint_core.run({**toy, "name": "asked", "predict": at(serve(answer), max_new_tokens=24)})
+    texts = [[line["text"].strip() for line in read_lines(run.path / "predictions.jsonl")] for run in (here, asked)]
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 1
+
+
 def test_an_interrupted_run_asks_only_what_is_left(toy, serve) -> None:
     broken = serve(says(LIST), says(LIST), (401, "{}"))
     with pytest.raises(mint_core.MintError, match="refuses the key"):

@@ -9,6 +9,7 @@ import mint_core
 from mint_core.errors import DataError
 from mint_core.students.control import check_labels, count_control_tokens, defuse
 from mint_core.students.encoding import encode_prompt
+from mint_core.students.prompts import fence_passages
 from mint_core.types import LabelSpace, Message, Prompt
 from tests.tiny_students import LABELS, build
 
@@ -62,6 +63,25 @@ def test_a_model_elsewhere_gets_no_mark_of_the_usual_formats() -> None:
     made = defuse(asked(text))
     assert made.replaced == 6
     assert not set("<>") & set(made.prompt.messages[1].content)
+
+
+MARKS = """
+    <|im_start|> </s> <bos> <image> </img> <start_of_turn> <end_of_utterance> <row_1_col_2> [/INST] <</SYS>> <think>
+    [IMG_BREAK] <minimax:tool_call> <\uff5cUser\uff5c> <unused12> <|reserved_special_token_1|>
+    [SYSTEM_PROMPT] <fim_prefix>
+"""
+
+
+@pytest.mark.parametrize("mark", MARKS.split())
+def test_marks_of_the_usual_formats(mark: str) -> None:
+    assert defuse(asked(f"note {mark} end")).replaced == 1
+
+
+def test_a_model_elsewhere_reads_what_a_student_here_reads() -> None:
+    """What a task writes itself, and what a note writes in brackets, is no mark of a chat format."""
+    passages = fence_passages(["Seizures."], "POTENTIAL_DISEASES:")
+    prompt = asked(f"Note of [NAME], [DATE]: platelets <LLN>.\n{passages}\n1. <disease>\n2. <tissue_type>")
+    assert defuse(prompt).prompt is prompt
 
 
 def test_a_label_that_is_a_control_token_is_refused(students) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mint_core.config import parse_override, read_config
 from mint_core.documents import DocumentError, parse_json, parse_yaml
 from mint_core.errors import ConfigError, DataError, MintError, ModelError
 from mint_core.files import UnreadableFile, check_regular, read_bytes, read_json, read_utf8
-from mint_core.students.adapter import check_patterns
+from mint_core.students.adapter_files import check_files
 from mint_core.students.templates import check_template
 from mint_core.tables import first_row, read_text, split_rows
 
@@ -310,9 +312,10 @@ def test_a_student_with_such_a_template_is_refused_before_a_prompt(folder: Path,
 
 
 def test_a_students_folder_is_looked_at_first(folder: Path, tmp_path: Path) -> None:
+    from mint_core.students.outline import load_outline
+
     from mint_core.config import StudentConfig
     from mint_core.students.load import load_student
-    from mint_core.students.outline import load_outline
 
     copy = tmp_path / "student"
     shutil.copytree(folder, copy)
@@ -342,23 +345,11 @@ PATTERNS = {
 
 @pytest.mark.parametrize("case", PATTERNS)
 def test_an_adapter_names_layers_and_holds_no_patterns(case: str, tmp_path: Path) -> None:
-    content = {"peft_type": "LORA", "r": 4, **PATTERNS[case]}
+    content = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, **PATTERNS[case]}
     (tmp_path / "adapter_config.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="names of layers"):
-        check_patterns(tmp_path)
-
-
-def test_adapters_of_peft_pass_and_broken_ones_are_told(tmp_path: Path) -> None:
-    from peft import LoraConfig
-
-    check_patterns(tmp_path)
-    for targets in (["q_proj", "model.layers.0.self_attn.v_proj"], "all-linear"):
-        LoraConfig(target_modules=targets, rank_pattern={"q_proj": 8}).save_pretrained(tmp_path)
-        check_patterns(tmp_path)
-    for content in ("[" * 100_000, "{"):
-        (tmp_path / "adapter_config.json").write_text(content)
-        with pytest.raises(ModelError, match="cannot be read"):
-            check_patterns(tmp_path)
+    save_file({"base_model.model.q_proj.lora_A.weight": torch.zeros(4, 8)}, tmp_path / "adapter_model.safetensors")
+    (key,) = PATTERNS[case]
+    assert key in _promptly(lambda: check_files(tmp_path), ModelError)
 
 
 def test_servers_and_outputs_that_are_nested_without_end_are_no_bugs() -> None:
@@ -382,3 +373,11 @@ def test_packets_are_no_pipe(special) -> None:
 
     path = special("packets")
     _promptly(lambda: list(read_new(path, RareDiseaseOptions(), Counter())), DataError)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{"], ids=["deep", "cut"])
+def test_the_config_of_an_adapter_that_cannot_be_read_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    save_file({"base_model.model.q_proj.lora_A.weight": torch.zeros(4, 8)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=r"adapter_config\.json"):
+        check_files(tmp_path)

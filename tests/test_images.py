@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mint_core import images
 from mint_core.errors import DataError
 from mint_core.images import ArrayFile, ArrayImage, FileImage, check_image_header, open_image
 
@@ -254,3 +255,86 @@ def test_bad_array_files(tmp_path):
         ArrayFile(path)
     with pytest.raises(DataError, match="does not exist"):
         ArrayFile(tmp_path / "none.npy")
+
+
+# --- 16-bit files that use fewer bits
+
+
+@pytest.fixture
+def untold(monkeypatch):
+    monkeypatch.setattr(images, "_TOLD", set())
+
+
+def png_16(path: Path, values: np.ndarray) -> Path:
+    """A PNG with 16 bits per channel, which Pillow does not write in colour."""
+    kind = {1: 0, 3: 2, 4: 6}[values.shape[2]]
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return path
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_that_uses_fewer_bits_is_scaled_by_them_with_a_warning(tmp_path, untold, bits, suffix):
+    most = 2**bits - 1
+    Image.fromarray(np.array([[0, most // 2, most]], np.uint16)).save(tmp_path / f"a.{suffix}")
+    with pytest.warns(UserWarning, match=f"use {bits} of their 16 bits"):
+        grey = np.asarray(open_image(tmp_path / f"a.{suffix}"))
+    assert grey[0, :, 0].tolist() == [0, 127, 255]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_image(tmp_path / f"a.{suffix}")  # said once
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_colours_that_use_fewer_bits_are_scaled_by_them_with_a_warning(tmp_path, untold, channels, bits):
+    most = 2**bits - 1
+    values = np.zeros((1, 3, channels), np.uint16)
+    values[0, :, 0], values[0, :, 1] = [0, most // 2, most], [most, 0, most // 2]
+    if channels == 4:
+        values[..., 3] = most
+    path = png_16(tmp_path / "a.png", values)
+    with pytest.warns(UserWarning, match=f"use {bits} of their 16 bits"):
+        found = np.asarray(open_image(path))
+    if channels == 3:
+        assert found[0, :, 0].tolist() == [0, 127, 255]
+        assert found[0, :, 1].tolist() == [255, 0, 127]
+
+
+def test_colours_of_16_bits_are_read_as_before(tmp_path):
+    values = np.array([[[0, 257 * 100, 65535]], [[4095, 512, 0]]], np.uint16)
+    found = np.asarray(open_image(png_16(tmp_path / "a.png", values)))
+    assert found[0, 0].tolist() == [0, 100, 255]
+    assert found[1, 0].tolist() == [15, 2, 0]
+
+
+def test_a_black_image_stays_black_without_a_word(tmp_path):
+    Image.fromarray(np.zeros((2, 2), np.uint16)).save(tmp_path / "a.png")
+    assert not np.asarray(open_image(tmp_path / "a.png")).any()
+    assert not np.asarray(open_image(png_16(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint16)))).any()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "file_format"),
+    [(".jfif", "JPEG"), (".jpe", "JPEG"), (".JPG", "JPEG"), (".apng", "PNG"), (".ppm", "PPM"), (".pgm", "PPM")]
+    + [(suffix, "JPEG2000") for suffix in (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx")],
+)
+def test_every_suffix_of_a_format_is_an_image(tmp_path, suffix, file_format):
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (4, 4), (90, 90, 90)).convert("L" if suffix == ".pgm" else "RGB").save(path, file_format)
+    assert suffix.lower() in images.SUFFIXES
+    assert open_image(path).getpixel((0, 0)) == pytest.approx((90, 90, 90), abs=2)
+
+
+def test_no_suffix_is_read_and_not_read():
+    assert not images.SUFFIXES & images.UNREAD_SUFFIXES
+    Image.init()
+    read = {suffix for suffix, known in Image.EXTENSION.items() if known in images.FORMATS}
+    assert read - images.SUFFIXES == {".pfm"}  # values without a known range

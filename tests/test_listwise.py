@@ -5,8 +5,7 @@ import pytest
 
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Context
-from mint_core.preferences.listwise import Listwise, ListwiseConfig
-from mint_core.preferences.topk import place_truth
+from mint_core.preferences.topk import Listwise, ListwiseConfig, place_truth
 from mint_core.testing import STRATEGY_CHECKS
 from mint_core.types import LabelSpace, Ranking
 

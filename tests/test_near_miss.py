@@ -5,8 +5,8 @@ import pytest
 
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Context
-from mint_core.preferences.listwise import Listwise, ListwiseConfig
 from mint_core.preferences.near_miss import NearMiss, NearMissConfig
+from mint_core.preferences.topk import Listwise, ListwiseConfig
 from mint_core.testing import STRATEGY_CHECKS
 from mint_core.testing import ranking as drawn
 from mint_core.types import LabelSpace, PreferenceGroup, Ranking

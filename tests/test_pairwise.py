@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Context
-from mint_core.preferences.listwise import Listwise, ListwiseConfig
-from mint_core.preferences.pairwise import Pairwise, WeightedConfig
+from mint_core.preferences.topk import Listwise, ListwiseConfig, Pairwise, WeightedConfig
 from mint_core.stages.outputs import read_preferences, write_preferences
 from mint_core.testing import STRATEGY_CHECKS
 from mint_core.types import LabelSpace, PreferenceGroup, Ranking

@@ -28,8 +28,7 @@ from mint_core.stages.prompts import training_prompts
 from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.students.encoding import EncodedPrompt, encode_prompt
-from mint_core.students.load import load_student
-from mint_core.students.outline import load_outline
+from mint_core.students.load import load_outline, load_student
 from mint_core.types import ImageRef, Message, PreferenceGroup, Prompt
 from tests.tiny_students import ARCHITECTURES, HEADER, build
 

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 import mint_core
+from mint_core.answering.asking import add_passages
 from mint_core.answering.record import read_record
 from mint_core.answering.scores import ScoreTable
 from mint_core.config import merge, resolve
@@ -24,7 +25,6 @@ from mint_core.retrieval.fusion import (
     order,
     reciprocal_rank,
 )
-from mint_core.retrieval.passages import add_passages
 from mint_core.students.encoding import StudentCounter, encode_prompt, encode_response, response_budget
 from mint_core.students.prompts import fence_passages, with_passages, write_response
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt, Sample

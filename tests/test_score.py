@@ -18,8 +18,8 @@ import mint_core
 from mint_core.answering import branches
 from mint_core.answering.engine import Asking
 from mint_core.answering.generate import stop_tokens
-from mint_core.answering.ranking import rank, read_student_rankings
 from mint_core.answering.score import label_tokens, score, with_rows, with_tries
+from mint_core.answering.scores import rank, read_student_rankings
 from mint_core.answering.transformers import TransformersEngine
 from mint_core.answering.trie import Candidates, candidates, common, tries
 from mint_core.config import PredictConfig, StudentConfig

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mint_core.aligners.batches import GroupLogProbs
+from mint_core.aligners.dpo import MultDpo, MultDpoConfig
 from mint_core.aligners.kl import Kl, KlConfig
 from mint_core.aligners.losses import ResponseLogProbs
-from mint_core.aligners.mult_dpo import MultDpo, MultDpoConfig
 from mint_core.aligners.simpo import Simpo, SimpoConfig
 from mint_core.config import StudentConfig
 from mint_core.interfaces import AlignmentJob

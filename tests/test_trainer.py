@@ -1,8 +1,12 @@
 """The training engine on the smallest text student: what stops it, what it resumes from, and that it learns."""
 
 import math
+import pickle
+import re
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mint_core.aligners import checkpoints
 from mint_core.aligners import trainer as engine
 from mint_core.aligners.base import LoraAligner
-from mint_core.aligners.checkpoints import newest_complete_checkpoint
 from mint_core.aligners.orpo import Orpo, OrpoConfig
 from mint_core.aligners.settings import PRESETS, TrainingConfig, settle
 from mint_core.config import StudentConfig
@@ -68,6 +72,10 @@ def config(**other: Any) -> OrpoConfig:
         "epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "warmup": 0, "lora_rank": 4, "lora_dropout": 0.0,
     }  # fmt: skip
     return OrpoConfig(**{**standard, **other})
+
+
+def newest(work: Path, steps: int = 6) -> Path:
+    return Path(str(checkpoints.usable_checkpoint(work, steps)))
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
@@ -126,7 +134,7 @@ def test_earlier_checkpoints_survive_a_stop(student, tmp_path) -> None:
     with pytest.raises(TrainingError):
         Orpo(config(save_steps=1)).align(job(student, tmp_path, advance=advance))
     assert not (tmp_path / "adapter").exists()
-    weights = load_file(Path(newest_complete_checkpoint(tmp_path / "work")) / "adapter_model.safetensors")
+    weights = load_file(newest(tmp_path / "work") / "adapter_model.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
@@ -189,7 +197,7 @@ def test_it_resumes_from_the_newest_complete_checkpoint(align, tmp_path) -> None
     with pytest.raises(KeyboardInterrupt):
         align("broken", advance=interrupt_at(5), **options)
     work = tmp_path / "broken" / "work"
-    assert newest_complete_checkpoint(work) == str(work / "checkpoint-4")
+    assert newest(work) == work / "checkpoint-4"
     # The machine died while it wrote the next one: the folder is there, the weights are cut, the mark is missing.
     shutil.copytree(work / "checkpoint-4", work / "checkpoint-5", ignore=shutil.ignore_patterns("mint-complete"))
     weights = work / "checkpoint-5" / "adapter_model.safetensors"
@@ -208,7 +216,6 @@ def test_it_resumes_from_the_newest_complete_checkpoint(align, tmp_path) -> None
 def test_without_a_complete_checkpoint_it_starts_anew(align, tmp_path) -> None:
     _, expected = align("straight")
     (tmp_path / "new" / "work" / "checkpoint-3").mkdir(parents=True)
-    assert newest_complete_checkpoint(tmp_path / "new" / "work") is None
     steps: list[int] = []
     _, found = align("new", advance=lambda step, *_: steps.append(step))
     assert steps[0] == 1
@@ -225,11 +232,135 @@ def test_a_training_that_was_finished_but_not_saved_is_saved(align, tmp_path) ->
     assert (again.steps, again.final_loss, len(again.history)) == (first.steps, first.final_loss, len(first.history))
 
 
+def flip(path: Path, at: float = 0.9) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * at)] ^= 1
+    path.write_bytes(content)
+
+
+@contextmanager
+def said() -> Iterator[Callable[[], list[str]]]:
+    """What is told as a warning meanwhile."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield lambda: [str(one.message) for one in found]
+
+
+DAMAGE = {
+    "one byte is another": flip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": Path.unlink,
+    "a pickle": lambda path: path.write_bytes(pickle.dumps({"weights": 1})),
+}
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder: Path, tmp_path_factory) -> Path:
+    """The working folder of a training of 6 steps that was interrupted behind its checkpoint of step 4."""
+    place = tmp_path_factory.mktemp("interrupted")
+    fresh = load_student(StudentConfig(model=str(folder), device="cpu"))
+    with pytest.raises(KeyboardInterrupt):
+        Orpo(config(**RESUMED)).align(job(fresh, place, advance=interrupt_at(5)))
+    return place / "work"
+
+
+RESUMED = {"epochs": 2, "save_steps": 2, "log_steps": 3}
+FILES = (
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+    "mint-complete",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_never_used(name: str, damage: str, interrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(interrupted, tmp_path / "work")
+    assert newest(tmp_path / "work").name == "checkpoint-4"
+    DAMAGE[damage](tmp_path / "work" / "checkpoint-4" / name)
+    with said() as sentences:
+        found = checkpoints.usable_checkpoint(tmp_path / "work", 6)
+    assert found == str(tmp_path / "work" / "checkpoint-2")
+    assert not (tmp_path / "work" / "checkpoint-4").exists()
+    if (name, damage) != ("mint-complete", "gone"):  # without its mark it was never complete
+        assert sentences() == ["checkpoint-4 is damaged; the training goes on from the one before."]
+
+
+def test_after_a_damaged_checkpoint_the_result_and_its_history_are_whole(interrupted: Path, align, tmp_path) -> None:
+    straight, expected = align("straight", **RESUMED)
+    shutil.copytree(interrupted, tmp_path / "resumed" / "work")
+    flip(tmp_path / "resumed" / "work" / "checkpoint-4" / "adapter_model.safetensors")
+    with said() as sentences:
+        resumed, found = align("resumed", **RESUMED)
+    assert any("checkpoint-4 is damaged" in one for one in sentences())
+    assert_same(found, expected)
+    assert [entry["step"] for entry in resumed.history] == [2, 3, 4, 6]
+    assert [entry["loss"] for entry in resumed.history] == [entry["loss"] for entry in straight.history]
+    assert resumed.final_loss == straight.final_loss
+
+
 def test_the_tenth_checkpoint_is_newer_than_the_ninth(tmp_path) -> None:
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "mint-complete").touch()
-    assert newest_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text('{"max_steps": 12}')
+        checkpoints.complete(tmp_path / f"checkpoint-{step}")
+    assert newest(tmp_path, 12) == tmp_path / "checkpoint-10"
+
+
+# A memory that does not suffice.
+
+
+def short_of_memory(monkeypatch, most: int, error: Exception) -> list[int]:
+    """Forward passes over more tokens than `most` fail halfway, as they do on a small GPU; returns their sizes."""
+    sizes: list[int] = []
+    original = engine.GroupTrainer.compute_loss
+
+    def compute(self, model, inputs, *args, **kwargs):
+        sizes.append(inputs["size"].computed)
+        result = original(self, model, inputs, *args, **kwargs)
+        if inputs["size"].computed > most:
+            raise error
+        return result
+
+    monkeypatch.setattr(engine.GroupTrainer, "compute_loss", compute)
+    return sizes
+
+
+NO_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    MemoryError(),
+)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
+def test_a_batch_that_does_not_fit_is_computed_in_smaller_parts(error, align, monkeypatch) -> None:
+    options = {"epochs": 2, "batch_size": 4, "accumulation": 2, "log_steps": 1}
+    whole, expected = align("whole", **options)
+    sizes = short_of_memory(monkeypatch, 0, error)
+    with pytest.raises(type(error)), said():
+        align("never", **options)  # one group alone cannot be made smaller
+    assert len(set(sizes)) > 1
+    least = min(sizes)
+    monkeypatch.undo()
+    short_of_memory(monkeypatch, least, error)
+    with said() as sentences:
+        parts, found = align("parts", **options)
+    (once,) = [one for one in sentences() if "smaller parts" in one]
+    assert re.search(r"with the same result; aligner\.token_budget=\d+ would begin with them", once)
+    assert_same(found, expected, 1e-5)
+    assert parts.final_loss == pytest.approx(whole.final_loss, abs=1e-5)
+    assert parts.settings["token_budget_shrunk_to"] < max(sizes)
+
+
+def test_shrinking_can_be_switched_off(align, monkeypatch) -> None:
+    short_of_memory(monkeypatch, 0, NO_MEMORY[0])
+    with pytest.raises(torch.OutOfMemoryError):
+        align("stopped", batch_size=4, on_oom="stop")
 
 
 # What it computes.

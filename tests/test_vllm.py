@@ -21,7 +21,7 @@ from mint_core.errors import ModelError
 from mint_core.images import FileImage
 from mint_core.students.adapter import add_lora, load_adapter, target_modules
 from mint_core.students.encoding import encode_prompt
-from mint_core.students.load import load_student
+from mint_core.students.load import load_outline, load_student
 from mint_core.types import Message, Prompt
 from tests import tiny_students
 from tests.tiny_students import LABELS, build
@@ -108,12 +108,12 @@ def test_a_rank_beyond_all_is_refused() -> None:
 def test_the_rank_is_the_largest_and_the_adapter_must_fit(tmp_path: Path) -> None:
     config = StudentConfig(model=str(build("llama", tmp_path / "llama")), device="cpu")
     adapter = write_adapter(load_student(config), tmp_path / "adapter")
-    assert vllm._adapter_rank(vllm._outline(config, None), adapter) == 12
+    assert vllm._adapter_rank(load_outline(config), adapter) == 12
     other = StudentConfig(model=str(build("qwen2", tmp_path / "qwen2")), device="cpu")
     deep = json.loads((tmp_path / "qwen2" / "config.json").read_text()) | {"intermediate_size": 64}
     (tmp_path / "qwen2" / "config.json").write_text(json.dumps(deep))
     with pytest.raises(ModelError, match="does not fit this student"):
-        vllm._adapter_rank(vllm._outline(other, None), adapter)
+        vllm._adapter_rank(load_outline(other), adapter)
     written = json.loads((adapter / "adapter_config.json").read_text())
     from safetensors.torch import load_file, save_file
 
@@ -124,7 +124,7 @@ def test_the_rank_is_the_largest_and_the_adapter_must_fit(tmp_path: Path) -> Non
     save_file(tensors, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
     written["rank_pattern"] = {"model.layers.1.self_attn.q_proj": 36}
     (adapter / "adapter_config.json").write_text(json.dumps(written))
-    assert vllm._adapter_rank(vllm._outline(config, None), adapter) == 36
+    assert vllm._adapter_rank(load_outline(config), adapter) == 36
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "llava", "qwen2_5_vl"])
@@ -142,7 +142,7 @@ def test_vllm_is_given_the_tokens_that_the_student_reads(tmp_path: Path, monkeyp
     monkeypatch.setattr(with_transformers, "greedy", catch)
     asked = prompts(tmp_path, images=student.reads_images)
     assert len(list(generate(student, asked, max_new_tokens=1, batch_size=8))) == 5
-    outline = vllm._outline(config, None)
+    outline = load_outline(config)
     image = getattr(outline.model.config, "image_token_id", None)
     for (sample_id, prompt), (ids, stops) in zip(asked.items(), caught, strict=True):
         row = vllm._Row(outline, prompt, encode_prompt(outline, sample_id, prompt))

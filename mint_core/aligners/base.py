@@ -49,25 +49,20 @@ class LoraAligner(Aligner):
         return (self.phase(self.name),)
 
     def phase(self, name: str, **other: Any) -> TrainingPhase:
-        """A phase with what the config and its preset say.
-
-        Args:
-            name: Its name.
-            **other: Fields of TrainingPhase in which it differs.
-        """
+        """A phase with what the config and its preset say, and `other` fields of TrainingPhase in which it differs."""
         config = self.config
         settings = settle(config, parameters=0)  # the student's size decides the LoRA rank only
-        share = config.share_prompt and not other.get("reads_prompt")
-        usual = {
-            "epochs": settings.epochs,
-            "batch_size": config.batch_size,
-            "accumulation": config.accumulation,
-            "warmup": settings.warmup,
-            "layout": "shared" if share else "distinct",
-            "token_budget": config.token_budget,
-            "gradient_checkpointing": config.gradient_checkpointing,
-        }
-        return TrainingPhase(name, **{**usual, **other})
+        usual = TrainingPhase(
+            name,
+            epochs=settings.epochs,
+            batch_size=config.batch_size,
+            accumulation=config.accumulation,
+            warmup=settings.warmup,
+            layout="shared" if config.share_prompt and not other.get("reads_prompt") else "distinct",
+            token_budget=config.token_budget,
+            gradient_checkpointing=config.gradient_checkpointing,
+        )
+        return replace(usual, **other)
 
     def shape(self, parameters: int) -> AdapterShape:
         """Rank, alpha and targets of the config and its preset."""
@@ -85,20 +80,11 @@ class LoraAligner(Aligner):
         return type(self)(self.config.model_copy(update=options), self.context)
 
     def settings(self, parameters: int) -> TrainingSettings:
-        """The config with its preset filled in, as the last phase is trained.
-
-        Args:
-            parameters: Size of the student.
-        """
+        """The config with its preset filled in for a student of so many parameters, as the last phase is trained."""
         return settle(self.config, parameters)
 
     def phase_settings(self, phase: TrainingPhase, settings: TrainingSettings) -> TrainingSettings:
-        """The settings of one phase.
-
-        Args:
-            phase: One of `phases`.
-            settings: Those of the last phase.
-        """
+        """The settings of one phase, from those of the last."""
         return replace(settings, epochs=phase.epochs)
 
     def phase_loss(self, phase: TrainingPhase) -> GroupLoss:
@@ -115,9 +101,5 @@ class LoraAligner(Aligner):
         return None
 
     def record(self, settings: TrainingSettings) -> dict[str, Any]:
-        """All hyperparameters, for the run record.
-
-        Args:
-            settings: Those of the last phase.
-        """
+        """All hyperparameters, for the run record, from the settings of the last phase."""
         return {**self.config.model_dump(mode="json"), **asdict(settings)}

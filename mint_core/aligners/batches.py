@@ -10,13 +10,12 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mint_core.aligners.losses import ResponseLogProbs, response_log_probs
 from mint_core.aligners.rows import TrainingRows
@@ -86,19 +85,6 @@ class GroupRows:
         )
 
 
-class GroupDataset(Dataset[PreferenceGroup]):
-    """The preference groups, in order."""
-
-    def __init__(self, groups: Sequence[PreferenceGroup]) -> None:
-        self.groups = groups
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, position: int) -> PreferenceGroup:
-        return self.groups[position]
-
-
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """How many tokens a forward pass reads."""
@@ -108,32 +94,25 @@ class Tokens:
     """With padding."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class GroupCollator:
-    """Encodes groups; `groups` says which responses belong together.
+    """Encodes groups; `groups` says which responses belong together."""
 
-    Args:
-        rows: Prompts and responses as token ids.
-        rejected: Read the rejected responses too.
-        references: What the reference says of every response; None where the method has none.
-        shared: One row per prompt instead of one per response.
-        budget: Most tokens of one forward pass, padding included; None = no limit.
-    """
+    rows: TrainingRows = field(kw_only=False)
+    """Prompts and responses as token ids."""
+    rejected: bool = True
+    """Whether the rejected responses are read too."""
+    references: References | None = None
+    """What the reference says of every response; None where the method has none."""
+    shared: bool = False
+    """One row per prompt instead of one per response."""
+    budget: int | None = None
+    """Most tokens of one forward pass, padding included; None = no limit."""
 
-    def __init__(
-        self,
-        rows: TrainingRows,
-        *,
-        rejected: bool = True,
-        references: References | None = None,
-        shared: bool = False,
-        budget: int | None = None,
-    ) -> None:
-        self.rows = rows
-        self.student = rows.job.student
-        self.rejected = rejected
-        self.references = references
-        self.shared = shared
-        self.budget = budget
+    @property
+    def student(self) -> Student:
+        """Whose rows they are."""
+        return self.rows.job.student
 
     def __call__(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
         """A batch in parts, each of them one forward pass within the budget.
@@ -143,7 +122,16 @@ class GroupCollator:
         """
         rows = [self.row(group) for group in groups]
         parts = _within(rows, self.budget, self.width) if self.budget else [list(range(len(rows)))]
-        return {"parts": [self._batch([groups[i] for i in part], [rows[i] for i in part]) for part in parts]}
+        made = [self._batch([groups[i] for i in part], [rows[i] for i in part]) for part in parts]
+        return {"parts": made, "preferences": list(groups)}
+
+    def in_smaller_parts(self, batch: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The same batch with the budget halved, which holds for all that come; None where no part can be smaller."""
+        widths = [part["size"].computed for part in batch["parts"] if len(part["groups"]) > 1]
+        if not widths:
+            return None
+        self.budget = min(self.budget or max(widths), max(widths)) // 2
+        return self(batch["preferences"])
 
     def batch(self, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
         """One forward pass, whatever its size: tensors, where the responses stand, and every group's place."""
@@ -245,12 +233,7 @@ class Scorer:
         self._image_token = getattr(innermost.config, "image_token_id", None)
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> Scored:
-        """Scores a part of GroupCollator's batch.
-
-        Args:
-            model: The same student, perhaps wrapped for distributed training.
-            batch: On the student's device.
-        """
+        """Scores a part of GroupCollator's batch, on the student's device; `model` may be wrapped for several GPUs."""
         extra: dict[str, Any] = {"use_cache": False}
         if "tokens" in batch:
             tail = batch["tokens"].tail
@@ -291,7 +274,7 @@ def shares_prompts(rows: TrainingRows, model: Any, *, rejected: bool = True, who
     several = [group for group in job.groups if len(group.chosen) + rejected * len(group.rejected) > 1]
     if whole or not several:
         return False
-    some = [_first_responses(group) for group in (several[0], several[-1])]
+    some = [PreferenceGroup(g.sample_id, g.chosen[:2], g.rejected[:2]) for g in (several[0], several[-1])]
     training = model.training
     model.eval()
     try:
@@ -302,17 +285,13 @@ def shares_prompts(rows: TrainingRows, model: Any, *, rejected: bool = True, who
                 totals.append(Scorer(model)(model, send_to_device(batch, job.student.device)).log_probs.total)
     except torch.OutOfMemoryError:  # no reason for rows that need more
         raise
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-    ) as error:  # an architecture that takes no 4-D mask
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:  # an architecture that takes no 4-D mask
         reason = type(error).__name__
     else:
         worst = float((totals[0] - totals[1]).abs().max())
-        reason = "" if worst <= _tolerance(job.student) else f"log-probabilities differ by {worst:.2g}"
+        # Of a response's summed log-probability, in nats; half precision rounds each of its tokens.
+        tolerance = 1e-2 if job.student.model.dtype == torch.float32 else 1.0
+        reason = "" if worst <= tolerance else f"log-probabilities differ by {worst:.2g}"
     model.train(training)
     if reason:
         warnings.warn(
@@ -323,21 +302,8 @@ def shares_prompts(rows: TrainingRows, model: Any, *, rejected: bool = True, who
     return not reason
 
 
-def _first_responses(group: PreferenceGroup) -> PreferenceGroup:
-    return PreferenceGroup(group.sample_id, group.chosen[:2], group.rejected[:2])
-
-
-def _tolerance(student: Student) -> float:
-    """Of a response's summed log-probability, in nats; half precision rounds each of its tokens."""
-    return 1e-2 if student.model.dtype == torch.float32 else 1.0
-
-
 def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) -> None:
     """Refuses what cannot be trained on.
-
-    Args:
-        groups: All preference groups.
-        rejected: Whether the method reads the rejected responses.
 
     Raises:
         DataError: There is no group, or a response is empty or occurs twice.
@@ -356,9 +322,8 @@ def check_groups(groups: Sequence[PreferenceGroup], *, rejected: bool = True) ->
                 f"Sample {group.sample_id} has the response '{', '.join(twice)}' twice among its chosen and rejected "
                 "ones; a response can stand on one side only, once."
             )
-        sides = [(group.chosen, group.chosen_weights)]
-        sides += [(group.rejected, group.rejected_weights)] if rejected else []
-        for responses, weights in sides:
+        sides = ((group.chosen, group.chosen_weights), (group.rejected, group.rejected_weights))
+        for responses, weights in sides if rejected else sides[:1]:
             if not responses or any(not any(label.strip() for label in r) for r in responses):
                 raise DataError(
                     f"Sample {group.sample_id} has an empty response; an empty response has no probability."

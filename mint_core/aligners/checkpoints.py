@@ -1,20 +1,27 @@
-"""Which checkpoint a training goes on from."""
+"""Which checkpoint a training goes on from: the newest whose files are all as they were written."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
 from mint_core import processes
+from mint_core.files import seal, sealed
 
 COMPLETE = "mint-complete"
-"""Marks a checkpoint whose last byte is written; transformers would resume from the newest even when it is not."""
+"""Marks a checkpoint whose last byte is on the disk, with the digest of each file."""
+
+
+def complete(checkpoint: Path) -> None:
+    """Marks a checkpoint as complete; every process has written its part."""
+    seal(checkpoint, COMPLETE)
 
 
 def usable_checkpoint(work: Path, steps: int) -> str | None:
-    """The newest complete checkpoint of a training of so many steps, or None; those of others are deleted.
+    """The newest usable checkpoint of a training of so many steps, or None; all others are deleted.
 
     A training that goes on with another number of processes has other steps: the old ones mean nothing for it.
 
@@ -23,15 +30,23 @@ def usable_checkpoint(work: Path, steps: int) -> str | None:
         steps: All optimiser steps of the phase.
     """
     if processes.is_first():
-        for state in work.glob("checkpoint-*/trainer_state.json"):
-            with suppress(ValueError):  # half-written: its checkpoint is not complete either
-                if json.loads(state.read_text(encoding="utf-8"))["max_steps"] != steps:
-                    shutil.rmtree(state.parent)
+        for checkpoint in _newest_first(work):
+            if not (checkpoint / COMPLETE).is_file() or _steps(checkpoint) not in (steps, None):
+                shutil.rmtree(checkpoint)
+            elif not sealed(checkpoint, COMPLETE):
+                warnings.warn(f"{checkpoint.name} is damaged; the training goes on from the one before.", stacklevel=2)
+                shutil.rmtree(checkpoint)
     processes.wait()
-    return newest_complete_checkpoint(work)
+    return next(map(str, _newest_first(work)), None)
 
 
-def newest_complete_checkpoint(work: Path) -> str | None:
-    """The newest checkpoint whose writing was finished, or None."""
-    complete = [path.parent for path in work.glob(f"checkpoint-*/{COMPLETE}")]
-    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+def _newest_first(work: Path) -> list[Path]:
+    found = [path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+
+
+def _steps(checkpoint: Path) -> int | None:
+    """All steps of the training that a checkpoint belongs to; None where it does not say."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["max_steps"])
+    return None

@@ -1,4 +1,4 @@
-"""The aligner `dpo`."""
+"""The aligners `dpo` and `mult-dpo`."""
 
 from __future__ import annotations
 
@@ -107,9 +107,6 @@ class Dpo(LoraAligner):
     def settings(self, parameters: int) -> TrainingSettings:
         """Hyperparameters of the DPO phase.
 
-        Args:
-            parameters: Size of the student.
-
         Raises:
             ModelError: `sft_adapter` holds no adapter.
             ConfigError: The config asks for another shape than that of `sft_adapter`.
@@ -176,3 +173,29 @@ def _shaped(settings: TrainingSettings, config: DpoConfig, adapter: Path) -> Tra
         if asked is not None and asked != value:
             raise ConfigError(f"aligner.{name} is {asked:g}, but the adapter in {adapter} has {value:g}; leave it out.")
     return replace(settings, lora_rank=found.r, lora_alpha=float(found.lora_alpha))
+
+
+class MultDpoConfig(DpoConfig):
+    """Options of `mult-dpo`: those of `dpo`."""
+
+
+class MultDpo(Dpo):
+    """DPO with all chosen against all rejected responses of a group at once, instead of pair by pair.
+
+    L = -sum_i w_i log(exp(r_i) / sum_j exp(r_j)), where i runs over the chosen and j over all responses, and r is DPO's
+    reward beta * (log p - log p_ref). With one chosen response it is S-DPO (Chen et al. 2024), and with one
+    of each it is DPO. Phases and reference are those of `dpo`. Source: the multinomial likelihood of Mult-DPO (arXiv
+    2606.10078), as a weighted mean over the chosen responses instead of their sum.
+    """
+
+    name = "mult-dpo"
+    Config = MultDpoConfig
+    config: MultDpoConfig
+
+    def group_loss(self, group: GroupLogProbs) -> dict[str, Tensor]:
+        """The loss of one group, beside the figures of `dpo`."""
+        from mint_core.aligners.losses import candidate_loss
+
+        chosen = self.beta * (group.chosen.total - group.chosen_reference)
+        rejected = self.beta * (group.rejected.total - group.rejected_reference)
+        return {**super().group_loss(group), "loss": candidate_loss(chosen, rejected, group.chosen_weights)}

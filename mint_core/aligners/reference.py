@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from mint_core.aligners.batches import GroupCollator, References, Scorer, shares_prompts
 from mint_core.aligners.rows import TrainingRows
 from mint_core.errors import TrainingError
-from mint_core.files import digest_of
+from mint_core.files import digest_of, replaced
 from mint_core.interfaces import AlignmentJob
 from mint_core.students.adapter import adapter_state
 from mint_core.types import PreferenceGroup, Response
@@ -49,17 +48,21 @@ def reference_log_probs(
     Raises:
         TrainingError: A log-probability is not finite.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import save_file
 
     job = rows.job
     distinct = distinct_responses(job)
     digest = _digest(job, model, distinct)
     file = job.work / f"reference-{digest}.safetensors"
-    if not file.is_file():
-        _write(file, _score(rows, model, distinct, batch_size, share_prompt=share_prompt, budget=budget))
     keys = [(sample_id, response) for sample_id, responses in distinct.items() for response in responses]
-    values = load_file(file)["log_probs"].tolist()
-    return Reference(digest, dict(zip(keys, values, strict=True)))
+    kept = _read(file)
+    if kept is None:
+        shared = share_prompt and shares_prompts(rows, model)
+        collator = GroupCollator(rows, rejected=False, shared=shared, budget=budget)
+        kept = _score(collator, model, distinct, batch_size)
+        with replaced(file) as temporary:
+            save_file({"log_probs": kept}, temporary, {"digest": _digest_of_values(kept)})
+    return Reference(digest, dict(zip(keys, kept.tolist(), strict=True)))
 
 
 def distinct_responses(job: AlignmentJob) -> dict[str, tuple[Response, ...]]:
@@ -71,22 +74,13 @@ def distinct_responses(job: AlignmentJob) -> dict[str, tuple[Response, ...]]:
 
 
 def _score(
-    rows: TrainingRows,
-    model: Any,
-    distinct: Mapping[str, tuple[Response, ...]],
-    batch_size: int,
-    *,
-    share_prompt: bool,
-    budget: int | None,
+    collator: GroupCollator, model: Any, distinct: Mapping[str, tuple[Response, ...]], batch_size: int
 ) -> Tensor:
     """(responses,) fp32: summed log-probabilities."""
-    job = rows.job
     groups = [PreferenceGroup(sample_id, responses, ()) for sample_id, responses in distinct.items()]
-    shared = share_prompt and shares_prompts(rows, model)
-    collator = GroupCollator(rows, rejected=False, shared=shared, budget=budget)
-    scorer, device = Scorer(model), job.student.device
+    scorer, device = Scorer(model), collator.student.device
     # The precision of the training to come: the Trainer runs bf16 students under autocast.
-    half = device.type == "cuda" and job.student.model.dtype == torch.bfloat16
+    half = device.type == "cuda" and collator.student.model.dtype == torch.bfloat16
     found: dict[str, Tensor] = {}
     model.eval()
     for start in range(0, len(groups), batch_size):
@@ -104,13 +98,21 @@ def _score(
     return torch.cat([found[group.sample_id] for group in groups])
 
 
-def _write(file: Path, log_probs: Tensor) -> None:
-    from safetensors.torch import save_file
+def _read(file: Path) -> Tensor | None:
+    """What was kept; None where there is nothing, or it is not as it was written."""
+    from safetensors import SafetensorError, safe_open
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # several processes may write the same
-    save_file({"log_probs": log_probs}, temporary)
-    temporary.replace(file)
+    try:
+        with safe_open(file, framework="pt") as kept:
+            log_probs: Tensor = kept.get_tensor("log_probs")
+            whole = (kept.metadata() or {}).get("digest") == _digest_of_values(log_probs)
+    except (OSError, SafetensorError):
+        return None
+    return log_probs if whole else None
+
+
+def _digest_of_values(values: Tensor) -> str:
+    return hashlib.blake2b(values.numpy().tobytes(), digest_size=16).hexdigest()
 
 
 def _digest(job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response, ...]]) -> str:

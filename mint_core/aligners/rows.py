@@ -7,8 +7,8 @@ are a patient's text: the cache belongs where the data belong.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor
 
 from mint_core import processes
-from mint_core.files import digest_of, storage_errors
+from mint_core.files import digest_of, replaced
 from mint_core.interfaces import AlignmentJob, Student
 from mint_core.students.encoding import PER_TOKEN, EncodedPrompt, check_length, encode_prompt, encode_response
 from mint_core.students.load import fingerprint
@@ -62,7 +62,6 @@ class TrainingRows:
         self._asked = {group.sample_id: job.prompts[group.sample_id] for group in job.groups}
         self._encoded: dict[str, EncodedPrompt] = {}
         self._ids: dict[Response, list[int]] = {}
-        self._end_of_turn: str | None = None
         self._prompts: _Kept | None = None
         self._responses: _Kept | None = None
         if job.cache is not None and (keep or job.cache.is_dir()):
@@ -80,7 +79,7 @@ class TrainingRows:
         found = self._encoded.get(sample_id)
         if found is None:
             found = encode_prompt(self.job.student, sample_id, self.job.prompts[sample_id])
-            if not _pixels(found):
+            if set(found.tensors).issubset(PER_TOKEN):  # no pixels
                 self._encoded[sample_id] = found
         return found
 
@@ -94,13 +93,11 @@ class TrainingRows:
             self._ids[response] = encode_response(self.job.student, text, self.end_of_turn)
         return self._ids[response]
 
-    @property
+    @cached_property
     def end_of_turn(self) -> str:
         """What the student's chat format writes behind a response; the same for all prompts."""
-        if self._end_of_turn is None:
-            student, first = self.job.student, next(iter(self._asked.values()))
-            self._end_of_turn = render_prompt(first, student.processor, parts=student.reads_images).end_of_turn
-        return self._end_of_turn
+        student, first = self.job.student, next(iter(self._asked.values()))
+        return render_prompt(first, student.processor, parts=student.reads_images).end_of_turn
 
     def check_lengths(self) -> None:
         """Refuses a prompt that does not fit the student's context with its responses, before training begins.
@@ -110,16 +107,13 @@ class TrainingRows:
         Raises:
             DataError: A row is longer than the context.
         """
-        if self._prompts is None and self._shows_images:
+        kept = self._prompts
+        if kept is None and self._shows_images:
             return
-        for group in self.job.groups:
-            prompt = self._length(group.sample_id)
+        for group in self.job.groups:  # of what is kept only the column of lengths is read
+            prompt = kept.value("length", group.sample_id) if kept else self.prompt(group.sample_id).length
             for response in self.responses_of(group):
                 check_length(self.job.student, group.sample_id, prompt + len(self.response(response)))
-
-    def _length(self, sample_id: str) -> int:
-        kept = self._prompts  # where only the column of lengths is read
-        return self.prompt(sample_id).length if kept is None else int(kept.value("length", sample_id))
 
     @property
     def _shows_images(self) -> bool:
@@ -166,11 +160,7 @@ class TrainingRows:
 
 
 def student_key(student: Student) -> str:
-    """What decides how a student's rows are encoded: tokenizer, processor and chat template by content, and precision.
-
-    Args:
-        student: Its weights do not count.
-    """
+    """What decides how rows are encoded: tokenizer, processor and chat template by content, and precision."""
     with TemporaryDirectory(prefix="mint-student-") as folder:
         student.processor.save_pretrained(folder)
         content = fingerprint(folder)
@@ -195,15 +185,7 @@ class _Kept:
 def _kept(
     file: Path, schema: pa.Schema, keys: Iterable[Any], row: Callable[[Any], dict[str, Any]], *, keep: bool
 ) -> _Kept | None:
-    """The rows of a file, which is written where it is not there and may be; None where there is none.
-
-    Args:
-        file: Named by content.
-        schema: Its columns.
-        keys: What the rows are made from, in order.
-        row: Makes one of them.
-        keep: Whether it may be written.
-    """
+    """The rows of a file named by content, which is written where it is not there and may be; None = there is none."""
     if keep:
         if processes.is_first():
             _write(file, schema, keys, row)
@@ -213,26 +195,14 @@ def _kept(
 
 
 def _write(file: Path, schema: pa.Schema, keys: Iterable[Any], row: Callable[[Any], dict[str, Any]]) -> None:
-    """Writes a file that is complete or not there; another process may write the same at the same time."""
     if file.is_file():
         return
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    with storage_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
-                rest = iter(keys)
-                while some := list(islice(rest, _ROWS_PER_BATCH)):
-                    writer.write_batch(pa.RecordBatch.from_pylist([row(key) for key in some], schema=schema))
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replaced(file) as temporary, temporary.open("wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+        rest = iter(keys)
+        while some := list(islice(rest, _ROWS_PER_BATCH)):
+            writer.write_batch(pa.RecordBatch.from_pylist([row(key) for key in some], schema=schema))
 
 
 def _tensor(kept: dict[str, Any]) -> Tensor:
     dtype: torch.dtype = getattr(torch, kept["dtype"])
     return torch.frombuffer(bytearray(kept["data"]), dtype=dtype).reshape(kept["shape"])
-
-
-def _pixels(prompt: EncodedPrompt) -> bool:
-    return not set(prompt.tensors).issubset(PER_TOKEN)

@@ -44,7 +44,7 @@ PRESETS: dict[PresetName, Preset] = {
 class TrainingConfig(ComponentConfig):
     """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to", "on_oom"})
 
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
     epochs: float | None = Field(None, gt=0, le=100_000, description="Passes over the preference groups.")
@@ -60,6 +60,11 @@ class TrainingConfig(ComponentConfig):
         le=1_000_000_000,
         description="Most tokens of one forward pass, padding included: a larger batch is computed in parts, with the "
         "same result; null = no limit.",
+    )
+    on_oom: Literal["shrink", "stop"] = Field(
+        "shrink",
+        description="Where the memory does not suffice for a batch: shrink = halve token_budget until it does, with "
+        "the same result; stop = end with an error.",
     )
     accumulation: int = Field(1, ge=1, le=65_536, description="Batches per optimiser step.")
     weight_decay: float = Field(0.0, ge=0, le=10, description="AdamW weight decay.")

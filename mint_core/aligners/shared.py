@@ -61,10 +61,6 @@ class Places:
 def shared_batch(student: Student, rows: Sequence[PromptRow]) -> tuple[dict[str, Any], Places]:
     """Tensors for one forward pass.
 
-    Args:
-        student: Its pad token, its position encoding and the kinds of its attention layers count.
-        rows: One per prompt.
-
     Returns:
         What the model takes, and where the response tokens are predicted.
     """
@@ -80,7 +76,7 @@ def shared_batch(student: Student, rows: Sequence[PromptRow]) -> tuple[dict[str,
     before = prompt_positions(student, prompts, real)  # (..., rows, width)
     batch["position_ids"] = torch.cat([before, before[..., -1:] + 1 + offset], dim=-1)
     batch["attention_mask"] = _masks(student, prompts, real, owner, batch["position_ids"])
-    return batch, _places(rows, tail)
+    return batch, _places(rows, batch["input_ids"][:, width:], owner, offset)
 
 
 def shared_log_probs(logits: Tensor, places: Places) -> ResponseLogProbs:
@@ -109,23 +105,19 @@ def _owners(rows: Sequence[PromptRow], tail: int) -> tuple[Tensor, Tensor]:
     return owner, offset
 
 
-def _places(rows: Sequence[PromptRow], tail: int) -> Places:
-    in_row: list[int] = []
-    columns: list[int] = []
-    targets: list[int] = []
-    owners: list[int] = []
-    responses = 0
-    for r, row in enumerate(rows):
-        begin = 0
-        for ids in row.responses:
-            columns += [0, *range(begin + 1, begin + len(ids))]  # the prompt's last token predicts the first of each
-            targets += ids
-            in_row += [r] * len(ids)
-            owners += [responses] * len(ids)
-            begin += len(ids)
-            responses += 1
-    tensors = {"rows": in_row, "columns": columns, "targets": targets, "owners": owners}
-    return Places(**{k: torch.tensor(v) for k, v in tensors.items()}, responses=responses, tail=tail)
+def _places(rows: Sequence[PromptRow], tails: Tensor, owner: Tensor, offset: Tensor) -> Places:
+    """From the tails' token ids and `_owners`, (rows, tail) each."""
+    in_row, columns = (owner >= 0).nonzero(as_tuple=True)
+    responses = torch.tensor([len(row.responses) for row in rows])
+    before = responses.cumsum(0) - responses  # of the earlier rows
+    return Places(
+        rows=in_row,
+        columns=columns * (offset[in_row, columns] > 0),  # the prompt's last token predicts the first of each
+        targets=tails[in_row, columns],
+        owners=owner[in_row, columns] + before[in_row],
+        responses=int(responses.sum()),
+        tail=tails.shape[1],
+    )
 
 
 def _masks(

@@ -6,38 +6,68 @@ a group the weighted mean over all chosen x rejected pairs. A method is one phas
 
 from __future__ import annotations
 
+import gc
+import pickle
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from mint_core import processes
 from mint_core.aligners.base import LoraAligner
-from mint_core.aligners.batches import (
-    GroupCollator,
-    GroupDataset,
-    GroupLogProbs,
-    References,
-    Scorer,
-    shares_prompts,
-)
-from mint_core.aligners.checkpoints import COMPLETE, usable_checkpoint
-from mint_core.aligners.figures import Figures
+from mint_core.aligners.batches import GroupCollator, GroupLogProbs, References, Scorer, Tokens, shares_prompts
+from mint_core.aligners.checkpoints import complete, usable_checkpoint
 from mint_core.aligners.reference import reference_log_probs
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
-from mint_core.errors import ConfigError, TrainingError
+from mint_core.errors import ConfigError, StorageError, TrainingError
+from mint_core.faults import no_memory
 from mint_core.interfaces import AlignmentJob, AlignmentResult, Student, TrainingPhase
 from mint_core.students.adapter import add_lora, continue_adapter, target_modules
 
 GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
 """From one group's log-probabilities to scalars: `loss` and what else is worth logging."""
+
+
+class Figures:
+    """What a method shows of its groups since the last line of the training history, and the tokens that were read."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.sums: dict[str, float] = {}
+        self.real = self.computed = 0
+
+    def add(self, values: Mapping[str, Tensor], size: Tokens, share: float) -> None:
+        """Adds the groups of one forward pass: `values` of shape (groups,), and the share of one group in its step."""
+        totals = torch.stack([value.detach().float().sum() for value in values.values()]).tolist()
+        for key, total in zip(values, totals, strict=True):
+            self.sums[key] = self.sums.get(key, 0.0) + total * share
+        self.real += size.real
+        self.computed += size.computed
+
+    def gather(self, accelerator: Any) -> None:
+        """Adds what the other processes have."""
+        own = torch.tensor([*self.sums.values(), self.real, self.computed], device=accelerator.device).float()
+        *sums, real, computed = accelerator.reduce(own, reduction="sum").tolist()
+        self.sums = dict(zip(self.sums, sums, strict=True))
+        self.real, self.computed = int(real), int(computed)
+
+    def means(self, processes: int = 1) -> dict[str, float]:
+        """Means over the steps, which so many processes share of which one was added up, and the share of padding."""
+        if not self.steps:
+            return {}
+        return {
+            **{key: total * processes / self.steps for key, total in self.sums.items()},
+            "padding": 1 - self.real / self.computed,
+        }
 
 
 class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to mypy here
@@ -51,22 +81,15 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
     # The loss is divided by the number of groups in the whole step, so that nothing is left for the Trainer to divide.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, group_loss: GroupLoss, whole: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, group_loss: GroupLoss, whole: bool, shrinks: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = True
         self.group_loss = group_loss
         self.scorer = Scorer(self.model, whole=whole)
+        self.shrinks = shrinks
+        self.shrunk = False
         self.recent_ids: list[str] = []
-        self._since_log = Figures()
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """What the method shows, as means over the steps since the last line, of this process's groups."""
-        return self._since_log.means(self.args.world_size)
-
-    def count_step(self) -> None:
-        """Called after every optimiser step."""
-        self._since_log.steps += 1
+        self.figures = Figures()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The batches of one step, and the number of their groups in all processes."""
@@ -76,13 +99,54 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
         return samples, self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward, part by part; processes exchange gradients with the last part only."""
-        parts = inputs["parts"]
+        """Forward and backward, part by part; where the memory does not suffice, again in smaller parts."""
+        while True:
+            before = self._so_far()
+            try:
+                return self._step_in_parts(model, inputs["parts"], num_items_in_batch)
+            except Exception as error:
+                smaller = self._smaller(inputs, error)
+                if smaller is None:
+                    raise
+            # Outside of the handler, whose traceback holds the tensors of the step that failed.
+            self._go_back(before)
+            inputs = smaller
+
+    def _step_in_parts(self, model: Any, parts: Sequence[Any], num_items_in_batch: Any) -> Tensor:
+        """Processes exchange gradients with the last part only."""
         losses = []
         for number, part in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    def _smaller(self, inputs: Any, error: Exception) -> Any | None:
+        """The same batch in smaller parts; None where that is no way out, or other processes are in the same step."""
+        if not (self.shrinks and self.args.world_size == 1 and no_memory(error)):
+            return None
+        smaller = self.data_collator.in_smaller_parts(inputs)
+        if smaller is not None and not self.shrunk:
+            self.shrunk = True
+            warnings.warn(
+                "The memory does not suffice for a whole batch: it is computed in smaller parts, with the same result; "
+                f"aligner.token_budget={self.data_collator.budget} would begin with them.",
+                stacklevel=2,
+            )
+        return smaller
+
+    def _so_far(self) -> tuple[Any, ...]:
+        gradients = [None if p.grad is None else p.grad.clone() for p in self.model.parameters() if p.requires_grad]
+        return gradients, list(self.recent_ids), deepcopy(self.figures)
+
+    def _go_back(self, before: tuple[Any, ...]) -> None:
+        """Undoes what the failed attempt added: to gradients, figures and names of samples."""
+        gradients, self.recent_ids, self.figures = before
+        trained = (p for p in self.model.parameters() if p.requires_grad)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
@@ -100,7 +164,7 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
                 f"{_NOT_FINITE_ADVICE}"
             )
         count = len(groups) if num_items_in_batch is None else int(num_items_in_batch)
-        self._since_log.add(values, inputs["size"], 1 / count)
+        self.figures.add(values, inputs["size"], 1 / count)
         # Processes average their gradients.
         loss = values["loss"].sum() * (self.args.world_size / count)
         return (loss, scored) if return_outputs else loss
@@ -111,9 +175,9 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
             super().log(logs, start_time)
             return
         if self.args.world_size > 1:
-            self._since_log.gather(self.accelerator)
-        super().log({**self._since_log.means(), **logs}, start_time)
-        self._since_log = Figures()
+            self.figures.gather(self.accelerator)
+        super().log({**self.figures.means(), **logs}, start_time)
+        self.figures = Figures()
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the Trainer's estimate knows neither images nor shared prompts."""
@@ -126,13 +190,14 @@ _NOT_FINITE_ADVICE = "Lower aligner.learning_rate, or train in fp32 (--set stude
 class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here
     """Stops on gradients that are not finite, marks complete checkpoints, reports progress."""
 
+    trainer: GroupTrainer
+    """Set when it is made; it takes its callbacks first."""
+
     def __init__(self, advance: Callable[[int, Mapping[str, float]], None]) -> None:
         self.advance = advance
-        self.trainer: GroupTrainer | None = None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Checks every gradient before it is used."""
-        assert self.trainer is not None  # noqa: S101 - set by fit()
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
         norm = torch.stack([gradient.detach().float().norm() for gradient in gradients]).norm()
         if not bool(torch.isfinite(norm)):
@@ -143,18 +208,17 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Reports progress, and logs the last step so that the history always ends with it."""
-        assert self.trainer is not None  # noqa: S101 - set by fit()
+        """Reports progress; the last step and those of checkpoints are logged, so that no history has a gap."""
         self.trainer.recent_ids = []
-        self.trainer.count_step()
-        control.should_log = control.should_log or state.global_step >= state.max_steps
-        self.advance(state.global_step, self.trainer.figures)
+        self.trainer.figures.steps += 1
+        control.should_log |= control.should_save or state.global_step >= state.max_steps
+        self.advance(state.global_step, self.trainer.figures.means(args.world_size))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Marks the checkpoint as complete, once every process has written its part."""
         processes.wait()
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +230,8 @@ class PreparedPhase:
     arguments: Any
     """transformers' TrainingArguments; the checkpoints lie in its output_dir."""
     steps: int
+    shrinks: bool
+    """See `TrainingConfig.on_oom`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +240,12 @@ class PhaseResult:
 
     steps: int
     history: tuple[dict[str, float], ...]
+    shrunk_to: int | None = None
+    """The token budget that the memory sufficed for, where it was smaller than asked for."""
 
 
 def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
     """Trains a LoRA adapter, phase by phase, and saves it.
-
-    Args:
-        job: Student, groups, prompts, where to write.
-        aligner: Options, phases and losses.
 
     Raises:
         TrainingError: A loss or a gradient is not finite.
@@ -206,6 +270,8 @@ def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
             facts |= {"reference": reference.digest, "reference_responses": len(references)}
         done.append(fit(rows, model, one, references=references, **progress(prepared, one)))
     save(model, job.adapter)
+    smallest = min((one.shrunk_to for one in done if one.shrunk_to), default=None)
+    facts |= {"token_budget_shrunk_to": smallest} if smallest else {}
     facts |= {"trainable_layers": adapted_layers(model), "processes": processes.count()}
     return result(aligner.record(settings) | facts, prepared, done)
 
@@ -248,12 +314,6 @@ def begin(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings) -
 def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings, phase: TrainingPhase) -> PreparedPhase:
     """A phase, checked before anything is computed.
 
-    Args:
-        job: Groups and student.
-        aligner: Options and losses.
-        settings: The options with the preset filled in.
-        phase: One of the aligner's.
-
     Raises:
         ConfigError: The warm-up is as long as the phase.
     """
@@ -261,7 +321,7 @@ def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings,
     arguments = _arguments(job, aligner.config, aligner.phase_settings(phase, settings), folder)
     steps = phase.steps(phase.units(job.groups), arguments.world_size)
     arguments.warmup_steps = phase.warmup_steps(steps)
-    return PreparedPhase(phase, aligner.phase_loss(phase), arguments, steps)
+    return PreparedPhase(phase, aligner.phase_loss(phase), arguments, steps, aligner.config.on_oom == "shrink")
 
 
 def fit(
@@ -292,17 +352,26 @@ def fit(
     trainer = GroupTrainer(
         model=model,
         args=prepared.arguments,
-        train_dataset=GroupDataset(rows.job.groups),
+        train_dataset=rows.job.groups,
         data_collator=GroupCollator(rows, references=references, shared=shared, budget=phase.token_budget, **how),
         callbacks=[guard],
         group_loss=prepared.loss,
         whole=phase.reads_prompt,
+        shrinks=prepared.shrinks,
     )
     guard.trainer = trainer
-    trainer.remove_callback(_printer())
-    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps))
-    history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
-    return PhaseResult(trainer.state.global_step, history)
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except pickle.UnpicklingError as error:
+        raise StorageError(
+            f"{checkpoint} holds what mint never wrote; delete it and give the command again."
+        ) from error
+    # In the order of the keys in which a checkpoint keeps them.
+    logged = (dict(sorted(entry.items())) for entry in trainer.state.log_history if "loss" in entry)
+    history = tuple({**entry, "step": entry["step"] + before} for entry in logged)
+    return PhaseResult(trainer.state.global_step, history, trainer.data_collator.budget if trainer.shrunk else None)
 
 
 def save(model: Any, adapter: Path) -> None:
@@ -364,9 +433,3 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
     # Where torchrun did not start one process per GPU, one GPU is used: nn.DataParallel would tear groups apart.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers import PrinterCallback
-
-    return cast(type[TrainerCallback], PrinterCallback)

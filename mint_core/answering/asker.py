@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from pathlib import Path
+from typing import TypeVar, cast
 
-from mint_core.answering.asking import Passages, Wording, questions
-from mint_core.answering.engine import Answered, Engine
-from mint_core.answering.engines import Who, open_engine
-from mint_core.answering.fused import Fusion
+import numpy as np
+
+from mint_core.answering.asking import Augmented, Passages, Wording, questions
+from mint_core.answering.endpoint import Endpoint, check_consent
+from mint_core.answering.engine import Answered, Asking, Engine
+from mint_core.answering.scores import retriever_scores, scores_of
 from mint_core.answering.setting import Setting
+from mint_core.answering.vllm import VllmEngine
 from mint_core.config import StudentConfig
-from mint_core.errors import DataError
+from mint_core.errors import ConfigError, DataError
 from mint_core.files import storage_errors
-from mint_core.interfaces import Context, Retriever, Task, Unreadable
+from mint_core.interfaces import Context, Unreadable
 from mint_core.observer import Observer
-from mint_core.retrieval.passages import Augmented
-from mint_core.students.load import fingerprint
-from mint_core.types import Prediction, Sample, Variant
+from mint_core.retrieval import fusion
+from mint_core.students.load import fingerprint, load_student
+from mint_core.students.prompts import write_response
+from mint_core.types import Modality, Prediction, Sample, Variant
 
+T = TypeVar("T")
 _AT_ONCE = 4096
 """Samples whose prompts are made at a time, where nothing is retrieved for them."""
 
@@ -28,12 +34,10 @@ _AT_ONCE = 4096
 class Asker:
     """An engine with all that stands between a sample and its answer."""
 
-    task: Task
+    setting: Setting
     engine: Engine
     """Its answers come in the order of the samples."""
-    wording: Wording
     passages: Passages | None = None
-    fusion: Fusion | None = None
 
     def answers(self, samples: Sequence[Sample]) -> Iterator[Answered]:
         """One answer, or the reason why there is none, for each sample in order.
@@ -41,15 +45,17 @@ class Asker:
         Args:
             samples: What the student reads of them.
         """
-        alone = self.passages is None and self.fusion is None
-        size = _AT_ONCE if alone else self.engine.asking.batch_size
+        size = _AT_ONCE if self.passages is None else self.engine.asking.batch_size
         for start in range(0, len(samples), size):
             some = samples[start : start + size]
             answers = self._answers(some)
-            yield from answers if self.fusion is None else self._combined(self.fusion, some, list(answers))
+            if self.passages is None or self.setting.retrieval.fuse == "none":
+                yield from answers
+            else:
+                yield from self._fused(self.passages, some, list(answers))
 
     def _answers(self, samples: Sequence[Sample]) -> Iterator[Answered]:
-        asked = self._asked(samples)
+        asked = _one_by_one(self._asked, samples)
         prompts = {i: one.prompts[i] for i, one in asked.items() if not isinstance(one, Unreadable)}
         answered = self.engine.answers(Variant("aligned").name, prompts)
         answers = (answer for some in answered for answer in some)
@@ -60,30 +66,98 @@ class Asker:
             answer = next(answers)
             yield replace(answer, passages=one.sources[sample_id]) if isinstance(answer, Prediction) else answer
 
-    def _asked(self, samples: Sequence[Sample]) -> dict[str, Augmented | Unreadable]:
-        """By sample id what is asked, or why nothing can be: one by one where a sample of them is refused."""
-        try:
-            asked = questions(self.task, samples, self.engine.asking.n, self.wording, self.passages)
-        except DataError as error:
-            if len(samples) == 1:
-                return {samples[0].id: Unreadable(samples[0].id, str(error))}
-            return {key: one for sample in samples for key, one in self._asked([sample]).items()}
+    def _asked(self, samples: Sequence[Sample]) -> dict[str, Augmented]:
+        """By sample id, the prompts of all of them."""
+        wording = Wording(reason=self.engine.asking.config.reason)
+        asked = questions(self.setting.task, samples, self.setting.n, wording, self.passages)
         return dict.fromkeys((sample.id for sample in samples), asked)
 
-    def _combined(self, fusion: Fusion, samples: Sequence[Sample], answers: Sequence[Answered]) -> list[Answered]:
-        """The answers combined with the retriever's ranking; one by one where it cannot rank one of the samples."""
-        pairs = [(s, answer) for s, answer in zip(samples, answers, strict=True) if isinstance(answer, Prediction)]
-        if not pairs:
-            return list(answers)
-        try:
-            combined = fusion.combined([sample for sample, _ in pairs], [answer for _, answer in pairs])
-        except DataError as error:
-            if len(samples) == 1:
-                return [Unreadable(samples[0].id, str(error))]
-            both = zip(samples, answers, strict=True)
-            return [one for sample, answer in both for one in self._combined(fusion, [sample], [answer])]
-        found = {prediction.sample_id: prediction for prediction in combined}
-        return [found[one.sample_id] if isinstance(one, Prediction) else one for one in answers]
+    def _fused(self, passages: Passages, samples: Sequence[Sample], answers: Sequence[Answered]) -> Iterator[Answered]:
+        """The answers with the best labels of both rankings, or why the retriever cannot rank a sample."""
+        predictions = {one.sample_id: one for one in answers if isinstance(one, Prediction)}
+
+        def fuse(some: Sequence[Sample]) -> dict[str, Prediction]:
+            theirs = retriever_scores(passages.retriever, some, self.setting.labels)
+            if theirs is None:
+                raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
+            own = [predictions[sample.id] for sample in some]
+            return {one.sample_id: one for one in _combined(self.setting, own, theirs)}
+
+        answered = [sample for sample in samples if sample.id in predictions]
+        found = _one_by_one(fuse, answered) if answered else {}
+        return (found[one.sample_id] if isinstance(one, Prediction) else one for one in answers)
+
+
+def _one_by_one(
+    work: Callable[[Sequence[Sample]], Mapping[str, T]], samples: Sequence[Sample]
+) -> Mapping[str, T | Unreadable]:
+    """What `work` finds, by sample id; sample by sample where it refuses one of them."""
+    try:
+        return work(samples)
+    except DataError as error:
+        if len(samples) == 1:
+            return {samples[0].id: Unreadable(samples[0].id, str(error))}
+        return {key: one for sample in samples for key, one in _one_by_one(work, [sample]).items()}
+
+
+def _combined(setting: Setting, predictions: Sequence[Prediction], theirs: fusion.Scores) -> Iterator[Prediction]:
+    """The best labels of both rankings in place of the student's; docs/retrieval.md has the formulas.
+
+    With a weight the log-probabilities are those of the combined scores, softmax over the label space; reciprocal
+    ranks have none. Of a written list the text stays.
+    """
+    how, labels = setting.retrieval, setting.labels
+    weight = how.weight if how.fuse == "weighted" else None
+    taught = fusion.mask(cast(frozenset[str], setting.taught), labels)
+    both = fusion.combine(scores_of(predictions, labels), theirs, taught, weight)
+    for prediction, row in zip(predictions, both, strict=True):
+        best = fusion.order(row)[: setting.listed]
+        names = tuple(labels.names[column] for column in best)
+        if prediction.scores is None:  # what the student wrote stays what it wrote
+            yield replace(prediction, labels=names)
+            continue
+        logs = row - np.logaddexp.reduce(row)
+        log_probs = () if weight is None else tuple(round(float(logs[column]), 5) for column in best)
+        text = write_response(setting.task.header, names)
+        yield replace(prediction, text=text, labels=names, n_listed=len(names), log_probs=log_probs)
+
+
+def open_engine(
+    asking: Asking,
+    modality: Modality,
+    student: StudentConfig | None,
+    path: str | None,
+    adapter: Path | None,
+    *,
+    tell: Callable[[str], None],
+    isolate: bool = False,
+) -> Engine:
+    """Loads the student, or connects to the server. The adapter is not put on yet (`Engine.put_on`).
+
+    Args:
+        asking: What is the same for all questions; its config names the engine.
+        modality: What the prompts hold.
+        student: None where a server is asked.
+        path: A folder to load from instead of `student.model`: the embedded student.
+        adapter: What the aligned student has; None where nobody is aligned.
+        tell: Gets what the person who waits must know.
+        isolate: A sample that cannot be answered is named as such and does not stop the others.
+
+    Raises:
+        ConfigError: The engine cannot do what is asked for.
+        ModelError: The student cannot be loaded.
+    """
+    name, images = asking.config.engine, modality == "image"
+    if name == "endpoint":
+        check_consent(asking.config.endpoint, modality)
+        return Endpoint(asking)
+    if student is None:
+        raise ConfigError("Nobody is named who could answer; name a student, or an endpoint.")
+    if name == "vllm":
+        return VllmEngine(student, path, adapter, asking, tell, shows_images=images)
+    from mint_core.answering.transformers import TransformersEngine
+
+    return TransformersEngine(load_student(student, path), asking, shows_images=images, isolate=isolate)
 
 
 def open_asker(setting: Setting, observer: Observer) -> Asker:
@@ -98,31 +172,21 @@ def open_asker(setting: Setting, observer: Observer) -> Asker:
         ConfigError: The engine cannot do what the options ask for.
         StorageError: The retriever's index cannot be written.
     """
-    asking = setting.asking
-    who = Who(setting.student, setting.student_path, setting.adapter, setting.task.modality)
-    engine = open_engine(asking, who, observer.message, isolate=True)
+    asking, student, path = setting.asking, setting.student, setting.student_path
+    modality = setting.task.modality
+    engine = open_engine(asking, modality, student, path, setting.adapter, tell=observer.message, isolate=True)
     if asking.config.engine != "endpoint":
         _tell_of_another(setting, observer)
         if setting.adapter is not None:
             engine.put_on(setting.adapter)
-    wording = Wording(None, asking.config.reason)
     if setting.retriever is None:
-        return Asker(setting.task, engine, wording)
+        return Asker(setting, engine)
     with storage_errors(setting.cache):
         setting.cache.mkdir(parents=True, exist_ok=True)
         retriever = setting.retriever.make(Context(labels=setting.labels, n=setting.n, cache=setting.cache))
         retriever.build()
     passages = Passages(retriever, engine.counter, setting.retrieval.tokens, asking.reserve(engine.counter))
-    return Asker(setting.task, engine, wording, passages, _fusion(setting, retriever))
-
-
-def _fusion(setting: Setting, retriever: Retriever) -> Fusion | None:
-    how = setting.retrieval
-    if how.fuse == "none":
-        return None
-    weight = how.weight if how.fuse == "weighted" else None
-    taught = cast(frozenset[str], setting.taught)
-    return Fusion(retriever, setting.labels, setting.task.header, taught, weight, setting.asking.listed)
+    return Asker(setting, engine, passages)
 
 
 def _tell_of_another(setting: Setting, observer: Observer) -> None:

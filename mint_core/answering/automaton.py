@@ -57,21 +57,14 @@ class Automaton:
 def automaton(
     student: Student, labels: LabelSpace, header: str, n: int, *, end_of_turn: str, stops: Collection[int]
 ) -> Automaton:
-    """Builds the automaton of all responses.
-
-    Args:
-        student: Its tokenizer counts.
-        labels: The label space.
-        header: First line of a response.
-        n: Labels per response (N).
-        end_of_turn: What the chat format writes after a response.
-        stops: Tokens that end a response.
+    """Builds the automaton of all responses with n labels; `stops` are the tokens that end a response.
 
     Raises:
         ModelError: The tokenizer writes two labels alike, or a response has no end.
     """
     places = [*_in_context(student, labels, header, n), _last(student, labels, f"{header}\n{n}. ", end_of_turn)]
-    found = _flatten(*_without_head(places), stops)
+    head = _shared([piece for pieces in places for piece in pieces])
+    found = _flatten(head, [[piece[len(head) :] for piece in pieces] for pieces in places], stops)
     if found is None:  # the tokenizer joins the end of a line and the next number
         head = _encode(student, [f"{header}\n"])[0]
         inner = [_encode(student, [f"{place}. {name}\n" for name in labels.names]) for place in range(1, n)]
@@ -89,14 +82,15 @@ def _in_context(student: Student, labels: LabelSpace, header: str, n: int) -> li
     if n == 1:
         return []
     first = _entries(student, labels.names, header, 1)
-    _, tails = _split(first)
+    lead = len(_shared(first))
+    tails = [piece[lead:] for piece in first]
     places = [first]
     for place in range(2, n):
         some = range(0, len(labels), max(1, len(labels) // _SOME))
         pieces = _entries(student, [labels.names[label] for label in some], header, place)
-        lead = pieces[0][: len(pieces[0]) - len(tails[0])]
-        if pieces == [lead + tails[label] for label in some]:
-            places.append([lead + tail for tail in tails])
+        number = pieces[0][: len(pieces[0]) - len(tails[0])]
+        if pieces == [number + tails[label] for label in some]:
+            places.append([number + tail for tail in tails])
         else:
             places.append(_entries(student, labels.names, header, place))
     return places
@@ -107,10 +101,9 @@ def _entries(student: Student, names: Sequence[str], header: str, place: int) ->
     return [common(*both) for both in zip(one, two, strict=True)]
 
 
-def _split(pieces: list[list[int]]) -> tuple[list[int], list[list[int]]]:
-    """What all pieces begin with, and what is left of each: one token at least."""
-    head = reduce(common, pieces)[: min(map(len, pieces)) - 1]
-    return head, [piece[len(head) :] for piece in pieces]
+def _shared(pieces: list[list[int]]) -> list[int]:
+    """What all pieces begin with, one token at least being left of each."""
+    return reduce(common, pieces)[: min(map(len, pieces)) - 1]
 
 
 def _last(student: Student, labels: LabelSpace, lead: str, end_of_turn: str) -> list[list[int]]:
@@ -120,12 +113,6 @@ def _last(student: Student, labels: LabelSpace, lead: str, end_of_turn: str) -> 
 def _encode(student: Student, texts: list[str]) -> list[list[int]]:
     ids: list[list[int]] = student.tokenizer(texts, add_special_tokens=False)["input_ids"]
     return ids
-
-
-def _without_head(places: Sequence[list[list[int]]]) -> tuple[list[int], list[list[list[int]]]]:
-    """What the pieces of all places begin with, and what is left of each."""
-    head, _ = _split([piece for pieces in places for piece in pieces])
-    return head, [[piece[len(head) :] for piece in pieces] for pieces in places]
 
 
 def _ended(piece: list[int], stops: Collection[int]) -> list[int] | None:

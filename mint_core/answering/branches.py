@@ -47,13 +47,9 @@ class Begun:
 
 
 def begin(student: Student, model: Any, prompts: Sequence[EncodedPrompt], shared: Sequence[int]) -> Begun:
-    """Computes prompts once.
+    """Computes prompts once, one per row, with the token ids behind them that all labels share.
 
-    Args:
-        student: Processor and device.
-        model: The transformers model, without a wrapper.
-        prompts: One per row.
-        shared: Token ids that follow every prompt.
+    `model` is the transformers model, without a wrapper, here and below.
     """
     rows = [append_response(prompt, shared) for prompt in prompts]
     batch = stack(rows, student.tokenizer.pad_token_id, "left")
@@ -76,14 +72,7 @@ def begin(student: Student, model: Any, prompts: Sequence[EncodedPrompt], shared
 
 
 def path_log_probs(student: Student, model: Any, begun: Begun, trie: Trie, closers: Sequence[Sequence[int]]) -> Tensor:
-    """Log-probabilities of a trie's paths, each with the token that closes it.
-
-    Args:
-        student: Its attention implementation and kinds of layers count.
-        model: The transformers model, without a wrapper.
-        begun: The prompts.
-        trie: The paths.
-        closers: Per path of the trie: tokens of which one must follow.
+    """Log-probabilities of a trie's paths, each with one of the tokens that may close it.
 
     Returns:
         (rows, paths of the trie) fp32, natural logarithms.
@@ -151,13 +140,9 @@ def _branch(cache: Any) -> Any:
 
 
 def _picked(model: Any, hidden: Tensor, at: Tensor, tokens: Tensor) -> Tensor:
-    """(rows, queries) fp32: log p of a token at a column of `hidden`.
+    """(rows, queries) fp32: log p of a token at a column of `hidden`, (rows, columns, size).
 
-    Args:
-        model: The transformers model: its projection onto the vocabulary.
-        hidden: (rows, columns, size).
-        at: (queries,): columns.
-        tokens: (queries,): token ids.
+    `at` are the columns, `tokens` the token ids, both of shape (queries,).
     """
     head, text = model.get_output_embeddings(), model.config.get_text_config()
     cap = getattr(text, "final_logit_softcapping", None)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor
 
 from mint_core.answering.automaton import Automaton, automaton
+from mint_core.answering.engine import batches
 from mint_core.answering.generate import greedy, stop_tokens
-from mint_core.answering.memo import once
+from mint_core.answering.trie import once
 from mint_core.students.encoding import append_response, check_length, encode_prompt
 from mint_core.types import LabelSpace, Prompt, Response
 
@@ -29,41 +30,29 @@ def generate_constrained(
     n: int,
     batch_size: int,
     model: Any = None,
-) -> Iterator[tuple[str, Response]]:
-    """Answers prompts greedily with N distinct known labels each, batch by batch.
-
-    Args:
-        student: Processor and device; its model answers unless `model` is given.
-        prompts: Prompt per sample id.
-        labels: The label space.
-        header: First line of a response.
-        n: Labels per response (N), at most as many as there are.
-        batch_size: Prompts per batch.
-        model: The student with an adapter.
+) -> Iterator[tuple[str, Response | None]]:
+    """Answers prompts greedily with N distinct known labels each, as `generate` does freely.
 
     Yields:
-        Sample id and labels, in the order of `prompts`.
+        Sample id and labels, in the order of `prompts`; None where the student's scores are not finite.
 
     Raises:
         DataError: A prompt and its response do not fit the student's context.
         ModelError: The student's tokenizer writes two labels alike, or the student cannot end a response.
     """
     model = student.model if model is None else model
-    every = list(prompts)
-    for start in range(0, len(every), batch_size):
-        ids = every[start : start + batch_size]
-        encoded = [encode_prompt(student, sample_id, prompts[sample_id]) for sample_id in ids]
+    for batch in batches(prompts, batch_size, ordered=True):
+        encoded = [encode_prompt(student, sample_id, prompt) for sample_id, prompt in batch.items()]
         end = encoded[0].end_of_turn
-        how: dict[str, Any] = {"end_of_turn": end, "stops": stop_tokens(student, end)}
-        make = partial(automaton, student, labels, header, n, **how)
+        make = partial(automaton, student, labels, header, n, end_of_turn=end, stops=stop_tokens(student, end))
         rules = once(student.model, ("automaton", student.tokenizer, labels, header, n, end), make)
         for prompt in encoded:
             check_length(student, prompt.sample_id, prompt.length + len(rules.head) + rules.longest)
-        walk = Walk(rules, n, len(ids), student.device)
+        walk = Walk(rules, n, len(encoded), student.device)
         rows = [append_response(prompt, rules.head) for prompt in encoded]
-        processors = LogitsProcessorList([walk])
-        written = greedy(student, model, rows, end, max_new_tokens=rules.longest, processors=processors)
-        yield from zip(ids, walk.responses(written[:, -1], labels), strict=True)
+        written = greedy(student, model, rows, end, max_new_tokens=rules.longest, processors=[walk])
+        responses = zip(batch, walk.responses(written.tokens[:, -1], labels), written.broken, strict=True)
+        yield from ((i, None if broken else response) for i, response, broken in responses)
 
 
 class Walk(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
@@ -86,7 +75,8 @@ class Walk(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
         self._written = torch.full((rows, n), -1, device=device)
         self._entry = torch.zeros(rows, dtype=torch.long, device=device)
         self._left = torch.as_tensor(rules.open, dtype=torch.int32, device=device).repeat(rows, 1)
-        self._edges: tuple[Tensor, Tensor] | None = None
+        nothing = torch.empty(0, dtype=torch.long, device=device)
+        self._edges = (nothing, nothing)
         """Row and number of every edge that was allowed in the last step."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -96,8 +86,7 @@ class Walk(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
             input_ids: (rows, length).
             scores: (rows, vocabulary).
         """
-        if self._edges is not None:
-            self._step(input_ids[:, -1], *self._edges)
+        self._step(input_ids[:, -1])
         rows, edges = self._allowed()
         tokens = self._tokens[edges]
         lowest = torch.finfo(scores.dtype).min  # what a student's own settings forbid is allowed here
@@ -109,14 +98,8 @@ class Walk(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
         return masked
 
     def responses(self, chosen: Tensor, labels: LabelSpace) -> list[Response]:
-        """What was written, per row.
-
-        Args:
-            chosen: (rows,): the tokens that were written last.
-            labels: The label space.
-        """
-        if self._edges is not None:
-            self._step(chosen, *self._edges)
+        """What was written, per row; `chosen`, of shape (rows,), are the last tokens."""
+        self._step(chosen)
         return [tuple(labels.names[label] for label in row) for row in self._written.tolist()]
 
     def _allowed(self) -> tuple[Tensor, Tensor]:
@@ -129,8 +112,9 @@ class Walk(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
         alive = self._left[rows, self._children[edges]] > 0
         return rows[alive], edges[alive]
 
-    def _step(self, chosen: Tensor, rows: Tensor, edges: Tensor) -> None:
+    def _step(self, chosen: Tensor) -> None:
         """Follows the tokens that were written; a complete entry uses its label and begins the next one."""
+        rows, edges = self._edges
         taken = self._tokens[edges] == chosen[rows]
         self._node[rows[taken]] = self._children[edges[taken]]
         done = (self._label[self._node] >= 0) & (self._entry < self._n)

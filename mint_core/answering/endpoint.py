@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -102,12 +101,8 @@ def check_consent(config: EndpointConfig, modality: Modality) -> str:
     return f"Patients' {what} leave this machine: they are sent to {where}{plain}."
 
 
-@dataclass(frozen=True, slots=True)
 class CharacterCounter:
     """Counts without the model's tokenizer, and rather too many: two characters make a token."""
-
-    context: int | None = None
-    """The model's context in tokens; None where nobody said."""
 
     def prompt(self, prompt: Prompt) -> int:
         """Tokens of a prompt, its image aside."""
@@ -118,8 +113,8 @@ class CharacterCounter:
         return 16 + len(text) // 2
 
     def left(self, sample_id: str, prompt: Prompt) -> int | None:
-        """What the context leaves behind a prompt."""
-        return None if self.context is None else self.context - self.prompt(prompt)
+        """None: nobody says how long the model's context is."""
+        return None
 
 
 class _Again(Exception):
@@ -172,7 +167,9 @@ class Endpoint(Engine):
         self._client.close()
 
     def answers(self, variant: str, prompts: Prompts, *, free: bool = False) -> Iterator[list[Answered]]:
-        """See `Engine.answers`; one at a time, in their order. Samples that the server refuses are named as such.
+        """See `Engine.answers`; one at a time, in their order.
+
+        Samples that the server refuses, and those whose answer is not whole, are named as such.
 
         Raises:
             ModelError: The server knows neither key, model nor path, or has gone away.
@@ -195,6 +192,7 @@ class Endpoint(Engine):
                 yield [Unreadable(sample_id, f"Sample {sample_id}: {shown(self.url)} gave no answer ({problem}).")]
                 continue
             except DataError as problem:
+                missed = 0
                 yield [Unreadable(sample_id, f"Sample {sample_id}: {problem}")]
                 continue
             missed = 0
@@ -241,7 +239,7 @@ class Endpoint(Engine):
             raise _Again(f"it says {status}{_code(body)}", _retry_after(response.headers.get("retry-after")))
         if status != 200:
             self._refuse(status, _code(body))
-        return _content(body)
+        return _content(body, payload.get("max_tokens"))
 
     def _body(self, response: httpx2.Response) -> bytes:
         """What the server says, within the limits of size and time; a client's own timeout counts from byte to byte."""
@@ -290,11 +288,82 @@ def _code(body: bytes) -> str:
     return f", {code}" if isinstance(code, str) and re.fullmatch(r"[A-Za-z_]{3,60}", code) else ""
 
 
-def _content(body: bytes) -> str:
+_WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"})
+"""What servers call an end that the model chose."""
+_LIMIT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"})
+"""What they call an answer that was cut."""
+_RAISE = (
+    "raise predict.max_new_tokens (--max-new-tokens), or the limit that predict.endpoint.request names (--request): "
+    "a model's thoughts count too"
+)
+
+
+def _content(body: bytes, limit: int | None = None) -> str:
+    """The text of an answer that is whole.
+
+    Args:
+        body: What the server says.
+        limit: Tokens that were asked for at most; None where nobody said.
+
+    Raises:
+        _Again: It is no chat completion; another attempt may bring one.
+        DataError: It is one, and no whole answer: asked again, the model would say the same.
+    """
     try:
-        content = parse_json(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
+        said = parse_json(body)
+    except ValueError:
+        page = body.lstrip()[:1] == b"<"
+        raise _Again("what it says is a page and no chat completion" if page else "what it says is no JSON") from None
+    if isinstance(said, dict) and said.get("error"):
+        raise _Again(f"it says 200 with an error{_code(body)}")
+    try:
+        choice = said["choices"][0]
+        message = choice["message"]
+        content = message.get("content")
+    except (LookupError, TypeError, AttributeError):
         raise _Again("what it says is no chat completion") from None
-    if not isinstance(content, str):
+    _check_end(choice, said, limit)
+    if message.get("refusal"):
+        raise DataError("the model refuses to answer (refusal); ask another model.")
+    if message.get("tool_calls") or message.get("function_call"):
+        raise DataError("the model calls a tool instead of answering; turn its tools off (predict.endpoint.request).")
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    if content is None or (content == "" and thoughts):
+        if thoughts:
+            raise DataError(f"the model thought and wrote no answer; {_RAISE}.")
         raise _Again("its message holds no text")
+    if not isinstance(content, str):
+        raise _Again(f"its message holds {'parts' if isinstance(content, list) else 'something'} instead of a text")
+    if content.lstrip().startswith("<think>") and "</think>" not in content:
+        raise DataError(f"the model's thoughts were cut before it answered; {_RAISE}.")
     return content
+
+
+def _check_end(choice: Mapping[str, Any], said: Mapping[str, Any], limit: int | None) -> None:
+    """Refuses an answer that the server does not call whole. Some servers never say how an answer ended."""
+    if "finish_reason" not in choice:
+        if limit is not None and _written(said) >= limit:
+            raise DataError(f"the answer was cut at {limit} tokens; {_RAISE}.")
+        return
+    reason = choice["finish_reason"]
+    word = reason.strip().lower() if isinstance(reason, str) else None
+    if word in _WHOLE:
+        return
+    if word in _LIMIT:
+        raise DataError(f"the answer was cut at the limit on its length (finish_reason {word}); {_RAISE}.")
+    if word == "content_filter":
+        raise DataError("the server's filter cut the answer (finish_reason content_filter); ask another model.")
+    if word in ("tool_calls", "function_call"):
+        raise DataError(
+            f"the model calls a tool instead of answering (finish_reason {word}); turn its tools off "
+            "(predict.endpoint.request)."
+        )
+    told = word if word and re.fullmatch(r"[a-z_]{1,40}", word) else "none" if reason is None else "unknown"
+    raise _Again(f"the answer is not whole, finish_reason {told}")
+
+
+def _written(said: Mapping[str, Any]) -> int:
+    """Tokens of the answer as the server counts them; 0 where it does not."""
+    usage = said.get("usage")
+    count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+    return count if isinstance(count, int) else 0

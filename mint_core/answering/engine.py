@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from mint_core.config import PredictConfig
@@ -47,11 +46,7 @@ class Asking:
         return self.config.batch_size or (512 if self.config.engine == "vllm" else 32)
 
     def budget(self, counter: TokenCounter) -> int:
-        """Length limit of a written response in tokens.
-
-        Args:
-            counter: Counts as the model does.
-        """
+        """Length limit of a written response in tokens."""
         return self.config.max_new_tokens or self.longest(counter)
 
     def longest(self, counter: TokenCounter) -> int:
@@ -64,10 +59,11 @@ class Asking:
         budget = self.budget(counter)
         return budget if self.config.decode == "free" else max(budget, self.longest(counter))
 
-    def read(self, sample_id: str, variant: str, text: str) -> Prediction:
+    def read(self, sample_id: str, variant: str, text: str, *, truncated: bool = False) -> Prediction:
         """What a model wrote, as a prediction."""
         parsed = parse_response(text, self.header, reasons=self.config.reason)
-        return Prediction(sample_id, variant, text, parsed.labels, parsed.n_listed, parsed.well_formed)
+        found = parsed.labels, parsed.n_listed, parsed.well_formed
+        return Prediction(sample_id, variant, text, *found, truncated=truncated)
 
 
 class Engine(ABC):
@@ -84,9 +80,7 @@ class Engine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -127,14 +121,23 @@ class Engine(ABC):
         return {"engine": self.asking.config.engine}
 
 
-def batches(prompts: Prompts, size: int, *, ordered: bool) -> Iterator[Prompts]:
-    """Batches of prompts of like length, the longest of a window first.
+def count_truncated(truncated: int, answers: int) -> str:
+    """One sentence on free answers that were cut; empty where none was.
 
     Args:
-        prompts: What is asked.
-        size: Prompts per batch.
-        ordered: Keep the order of the samples instead.
+        truncated: How many reached the limit.
+        answers: Of how many.
     """
+    if not truncated:
+        return ""
+    return (
+        f"{truncated} of {answers} free answers reached the limit on their length and were cut there; raise "
+        "predict.max_new_tokens where they should be longer."
+    )
+
+
+def batches(prompts: Prompts, size: int, *, ordered: bool) -> Iterator[Prompts]:
+    """Batches of prompts of like length, the longest of a window first; or in the order of the samples."""
     ids = list(prompts)
     lengths = {i: sum(len(message.content) for message in prompt.messages) for i, prompt in prompts.items()}
     for start in range(0, len(ids), WINDOW * size):
@@ -146,12 +149,7 @@ def batches(prompts: Prompts, size: int, *, ordered: bool) -> Iterator[Prompts]:
 
 
 def one_by_one(answer: Callable[[Prompts], list[Answered]], prompts: Prompts) -> list[Answered]:
-    """Answers a batch, sample by sample where one of them fails.
-
-    Args:
-        answer: Answers prompts; raises where one of them cannot be answered.
-        prompts: One batch.
-    """
+    """Answers a batch, sample by sample where `answer` fails for one of them."""
     try:
         return answer(prompts)
     except (DataError, ModelError) as error:

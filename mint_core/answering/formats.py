@@ -26,10 +26,9 @@ _QUOTED = frozenset(',;"|\t')
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a line of an earlier attempt says."""
+    """What a line of an earlier attempt says: the sample (see `Format.key`), and whether it failed."""
 
     key: str
-    """See `Format.key`."""
     failed: bool
 
 
@@ -55,9 +54,9 @@ class Format(ABC):
     def line(self, outcome: Outcome) -> str:
         """One sample, with the end of the line."""
 
-    @abstractmethod
     def key(self, sample_id: str) -> str:
         """A sample's id as it can be read back."""
+        return sample_id
 
     @abstractmethod
     def read(self, line: str) -> Written:
@@ -76,11 +75,8 @@ class JsonLines(Format):
         record: dict[str, Any] = asdict(outcome)
         for name in {"response", "input", "passages"}.difference(self.extra):
             del record[name]
-        return json.dumps(record).replace("\x7f", "\\u007f") + "\n"  # json escapes all else that commands a terminal
-
-    def key(self, sample_id: str) -> str:
-        """The id itself."""
-        return sample_id
+        # json escapes all else that commands a terminal
+        return json.dumps(record, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
     def read(self, line: str) -> Written:
         """See `Format.read`."""
@@ -99,32 +95,43 @@ class Csv(Format):
     Args:
         width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
         scored: Write a probability beside every label.
+        free: Write whether an answer was cut, which only those can be that are written freely.
         extra: See `Format`.
     """
 
-    def __init__(self, *, width: int, scored: bool, **extra: bool) -> None:
+    def __init__(self, *, width: int, scored: bool, free: bool = False, **extra: bool) -> None:
         super().__init__(**extra)
-        self.width, self.scored = width, scored
+        self.width, self.scored, self.free = width, scored, free
+
+    @property
+    def _columns(self) -> list[str]:
+        kinds = ("label", "probability") if self.scored else ("label",)
+        ranked = [f"{kind}_{place}" for place in range(1, self.width + 1) for kind in kinds]
+        how = ["well_formed", "n_listed", *(["truncated"] if self.free else []), "error"]
+        return ["id", "decode", "abstained", *how, *ranked, *self.extra]
 
     @property
     def head(self) -> str:
         """The names of the columns."""
-        columns = ["id", "decode", "abstained", "well_formed", "n_listed", "error"]
-        for number in range(1, self.width + 1):
-            columns += [f"label_{number}", *([f"probability_{number}"] if self.scored else [])]
-        return _row([*columns, *self.extra])
+        return _row(self._columns)
 
     def line(self, outcome: Outcome) -> str:
         """See `Format.line`."""
-        cells = [outcome.id, outcome.decode, _yes(outcome.abstained), _yes(outcome.well_formed)]
-        cells += [str(outcome.n_listed), outcome.error or ""]
-        for position in range(self.width):
-            there = position < len(outcome.labels)
-            cells.append(outcome.labels[position] if there else "")
-            if self.scored:
-                cells.append(str(outcome.probabilities[position]) if there and outcome.probabilities else "")
-        extra = {"response": outcome.response, "input": outcome.input, "passages": " ".join(outcome.passages)}
-        return _row([_cell(cell) for cell in [*cells, *(extra[name] for name in self.extra)]])
+        cells = {
+            "id": outcome.id,
+            "decode": outcome.decode,
+            "abstained": json.dumps(outcome.abstained),
+            "well_formed": json.dumps(outcome.well_formed),
+            "n_listed": str(outcome.n_listed),
+            "truncated": json.dumps(outcome.truncated),
+            "error": outcome.error or "",
+            "response": outcome.response,
+            "input": outcome.input,
+            "passages": " ".join(outcome.passages),
+        }
+        cells |= {f"label_{place}": label for place, label in enumerate(outcome.labels, 1)}
+        cells |= {f"probability_{place}": str(value) for place, value in enumerate(outcome.probabilities or (), 1)}
+        return _row([_cell(cells.get(column, "")) for column in self._columns])
 
     def key(self, sample_id: str) -> str:
         """The id as it stands in its cell."""
@@ -133,14 +140,8 @@ class Csv(Format):
     def read(self, line: str) -> Written:
         """See `Format.read`."""
         cells = next(csv.reader(io.StringIO(line), strict=True), [])
-        columns = next(csv.reader(io.StringIO(self.head)))
-        if len(cells) != len(columns):
-            raise ValueError("another number of cells")
-        return Written(cells[0], bool(cells[columns.index("error")]))
-
-
-def _yes(value: bool) -> str:
-    return "true" if value else "false"
+        record = dict(zip(self._columns, cells, strict=True))
+        return Written(record["id"], bool(record["error"]))
 
 
 def _cell(text: str) -> str:

@@ -43,6 +43,8 @@ class Summary:
     """Found in the output of an earlier attempt."""
     answered: int = 0
     abstained: int = 0
+    truncated: int = 0
+    """Free answers that reached the limit on their length."""
     failed: int = 0
     facts: Counter[str] = field(default_factory=Counter)
     """What the reader of the inputs counted."""
@@ -82,6 +84,7 @@ def predict(job: Job, output: Output | Stdout, open_ask: Callable[[], Ask], obse
                 summary.failed += written.error is not None
                 summary.answered += written.error is None
                 summary.abstained += written.abstained
+                summary.truncated += written.truncated
                 done = summary.already + summary.answered + summary.failed
                 observer.progress(done, len(inputs), "samples")
     return summary

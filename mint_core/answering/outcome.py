@@ -21,13 +21,15 @@ class Outcome:
     """Per label the one that it is recognised as, as Top-N does; None where it is none."""
     probabilities: tuple[float, ...] | None = None
     """Per label; None where the labels were not scored."""
-    log_probs: tuple[float, ...] | None = None
-    """Their natural logarithms."""
+    log_probs: tuple[float | None, ...] | None = None
+    """Their natural logarithms; None for that of a probability of zero."""
     abstained: bool = False
     """The best label's probability lies below the threshold."""
     well_formed: bool = False
     n_listed: int = 0
     """Entries of the student's list before duplicates were merged."""
+    truncated: bool = False
+    """The answer reached the limit on its length and was cut there."""
     error: str | None = None
     """Why the sample could not be predicted."""
     response: str = field(default="", repr=False)
@@ -39,15 +41,10 @@ class Outcome:
 
 
 def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: float | None, read: str) -> Outcome:
-    """A prediction as it is written.
+    """A prediction as it is written; `read` is the text that the student read.
 
-    Args:
-        prediction: What the student answered.
-        labels: The label space.
-        decode: How it answered.
-        threshold: Abstain where the best label's probability lies below it; None = never. A prediction without scores
-            cannot be judged, and is kept.
-        read: The text that the student read.
+    It abstains where the best label's probability lies below the threshold; None = never. A prediction without scores
+    cannot be judged, and is kept.
     """
     logs = prediction.log_probs or None
     probabilities = None if logs is None else tuple(float(f"{math.exp(log_prob):.6g}") for log_prob in logs)
@@ -57,10 +54,11 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
         labels=prediction.labels,
         known=tuple(recognise(prediction.labels, labels)),
         probabilities=probabilities,
-        log_probs=logs,
-        abstained=bool(threshold is not None and logs and math.exp(logs[0]) < threshold),
+        log_probs=None if logs is None else tuple(log_prob if math.isfinite(log_prob) else None for log_prob in logs),
+        abstained=bool(threshold is not None and logs and not (math.exp(logs[0]) >= threshold)),
         well_formed=prediction.well_formed,
         n_listed=prediction.n_listed,
+        truncated=prediction.truncated,
         response=prediction.text,
         input=read,
         passages=prediction.passages,

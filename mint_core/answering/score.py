@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mint_core.answering.memo import once
-from mint_core.answering.trie import Branches, Candidates, candidates, tries
+from mint_core.answering.engine import batches
+from mint_core.answering.trie import Branches, Candidates, candidates, once, tries
 from mint_core.students.encoding import EncodedPrompt, append_response, check_length, encode_prompt, stack
 from mint_core.students.prompts import render_prompt
 from mint_core.types import LabelSpace, Prompt
@@ -60,10 +60,8 @@ def score(
     import torch
 
     model = student.model if model is None else model
-    every = list(prompts)
-    for start in range(0, len(every), batch_size):
-        ids = every[start : start + batch_size]
-        encoded = [encode_prompt(student, sample_id, prompts[sample_id]) for sample_id in ids]
+    for batch in batches(prompts, batch_size, ordered=True):
+        encoded = [encode_prompt(student, sample_id, prompt) for sample_id, prompt in batch.items()]
         end = encoded[0].end_of_turn
         known = candidates(student, labels, header, end)
         for prompt in encoded:
@@ -72,17 +70,13 @@ def score(
             choose = partial(_choose_way, student, model, encoded, known)
             way = once(model, ("way", student.tokenizer, labels, header, end), choose)
             scores = way(student, model, encoded, known, batch_size).cpu().numpy()
-        yield from zip(ids, scores, strict=True)
+        yield from zip(batch, scores, strict=True)
 
 
 def label_tokens(student: Student, labels: LabelSpace, header: str, prompt: Prompt) -> list[int]:
     """Tokens of each label, its end included: what `predict.normalise: tokens` divides by.
 
-    Args:
-        student: Its tokenizer counts.
-        labels: The label space.
-        header: First line of a response.
-        prompt: Any prompt of the task; it tells how a turn ends.
+    Any prompt of the task will do: it tells how a turn ends.
     """
     end_of_turn = render_prompt(prompt, student.processor, parts=student.reads_images).end_of_turn
     return candidates(student, labels, header, end_of_turn).tokens
@@ -96,6 +90,8 @@ def _choose_way(student: Student, model: Any, prompts: Sequence[EncodedPrompt], 
     two = sorted(prompts, key=lambda prompt: prompt.length)
     two = [two[0], two[-1]] if len(two) > 1 else two
     expected = with_rows(student, model, two, some, 2)
+    if not bool(torch.isfinite(expected).all()):  # nothing to compare: the samples fail, and one by one is safe
+        return with_rows
     try:
         worst = float((with_tries(student, model, two, some, 2) - expected).abs().max())
     except torch.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""Scores of all labels: what a student and a retriever think of every label, one array per variant.
+"""Scores of all labels: what a student and a retriever think of every label, one array per variant; and rankings.
 
 A folder with `index.json` (the samples and labels that rows and columns stand for) and `<variant>.npy`: float32, shape
 (n_samples, n_labels), natural logarithms for students. Each row is written once, when its answer comes.
@@ -6,22 +6,23 @@ A folder with `index.json` (the samples and labels that rows and columns stand f
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mint_core.errors import ContractError
+from mint_core.errors import ContractError, DataError
 from mint_core.files import read_json, write_json
 from mint_core.interfaces import Retriever
 from mint_core.names import recognise
-from mint_core.types import LabelSpace, Prediction, Sample
+from mint_core.types import LabelSpace, Prediction, Ranking, Sample
 
 FOLDER = "scores"
 """Name of the folder in a run."""
@@ -52,10 +53,6 @@ def scores_of(predictions: Sequence[Prediction], labels: LabelSpace) -> Rows:
 
     A name that a student wrote counts as the label that it is recognised as (`mint_core.names`); what is not listed
     gets -inf.
-
-    Args:
-        predictions: Answers of one student.
-        labels: The label space.
     """
     rows = np.full((len(predictions), len(labels)), -np.inf, np.float32)
     for row, prediction in zip(rows, predictions, strict=True):
@@ -98,7 +95,8 @@ class ScoreTable:
         return sorted(path.stem for path in self.folder.glob("*.npy"))
 
     @cached_property
-    def _position(self) -> dict[str, int]:
+    def position(self) -> dict[str, int]:
+        """Row by sample id."""
         return {sample: position for position, sample in enumerate(self.samples)}
 
     def path(self, variant: str) -> Path:
@@ -108,38 +106,104 @@ class ScoreTable:
     def rows(self, variant: str, samples: Iterable[str]) -> Rows:
         """The scores of some samples, in their order; only these are read into memory."""
         scores: Rows = np.load(self.path(variant), mmap_mode="r")
-        return scores[[self._position[sample] for sample in samples]]
+        return scores[[self.position[sample] for sample in samples]]
+
+    def checksum(self, variant: str, sample: str) -> int | None:
+        """Of one row as it is on disk; None where it is not there."""
+        try:
+            (row,) = self.rows(variant, [sample])
+        except (OSError, ValueError, KeyError, IndexError):
+            return None
+        return zlib.crc32(row.astype("<f4").tobytes())
 
     def writer(self, variant: str) -> ScoreWriter:
         """Writes rows of one variant, in any order."""
-        return ScoreWriter(self.path(variant), (len(self.samples), len(self.labels)), self._position)
+        return ScoreWriter(self, variant)
 
 
 class ScoreWriter:
-    """Puts rows into an array on disk, each into its place. Use it as a context manager.
+    """Puts rows of one variant into its array on disk, each into its place. Use it as a context manager.
 
-    Args:
-        path: The file; one that is there is continued.
-        shape: (n_samples, n_labels).
-        position: Row by sample id.
+    An array that is there is continued.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int], position: dict[str, int]) -> None:
-        self._shape, self._position = shape, position
+    def __init__(self, table: ScoreTable, variant: str) -> None:
+        self._table, path = table, table.path(variant)
+        shape = (len(table.samples), len(table.labels))
         self._stream = path.open("r+b" if path.exists() else "w+b")
         npy.write_array_header_1_0(self._stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
         self._begin = self._stream.tell()
+        size = self._begin + 4 * shape[0] * shape[1]
+        if os.fstat(self._stream.fileno()).st_size < size:
+            self._stream.truncate(size)  # rows that nobody wrote are zeros, and the array can be read at any time
 
     def __enter__(self) -> ScoreWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
 
-    def put(self, sample: str, scores: NDArray[np.float32]) -> None:
-        """Writes one row and hands it to the operating system."""
-        self._stream.seek(self._begin + 4 * self._shape[1] * self._position[sample])
-        self._stream.write(scores.astype("<f4").tobytes())
+    def put(self, sample: str, scores: NDArray[np.float32]) -> int:
+        """Writes one row and hands it to the operating system; returns its checksum."""
+        row = scores.astype("<f4").tobytes()
+        self._stream.seek(self._begin + len(row) * self._table.position[sample])
+        self._stream.write(row)
         self._stream.flush()
+        return zlib.crc32(row)
+
+
+@dataclass(frozen=True)
+class StudentRanking:
+    """All labels for one sample, as the student sees them."""
+
+    ranking: Ranking
+    """Best first; the probabilities behind `log_probs` sum to 1 over the label space."""
+    missing: float
+    """Probability that the student would rather write something that is no label, in [0, 1]."""
+
+    @cached_property
+    def _probabilities(self) -> dict[str, float]:
+        found = np.exp(self.ranking.log_probs.astype(np.float64))
+        return dict(zip(self.ranking.labels, found.tolist(), strict=True))
+
+    def probability(self, label: str) -> float:
+        """Probability of a label among all labels; of the true one, it is what a calibration curve is drawn from.
+
+        Raises:
+            KeyError: The label is not in the label space.
+        """
+        return self._probabilities[label]
+
+    def bottom(self, q: int) -> tuple[str, ...]:
+        """The q labels that the student holds least likely, the least likely one last."""
+        return self.ranking.labels[len(self.ranking.labels) - q :]
+
+
+def rank(sample_id: str, scores: NDArray[np.float32], labels: LabelSpace) -> StudentRanking:
+    """Ranks the labels of one sample by scores of shape (n_labels,) from `mint_core.answering.score.score`."""
+    exact = scores.astype(np.float64)
+    whole = float(np.logaddexp.reduce(exact))
+    order = np.argsort(-exact, kind="stable")
+    ranking = Ranking(sample_id, tuple(labels.names[c] for c in order), (exact - whole)[order].astype(np.float32))
+    return StudentRanking(ranking, float(np.clip(1 - np.exp(whole), 0, 1)))
+
+
+def read_student_rankings(run: Path, variant: str = "aligned") -> dict[str, StudentRanking]:
+    """The rankings of one variant by sample id.
+
+    Args:
+        run: The run folder.
+        variant: As in predictions.jsonl.
+
+    Raises:
+        DataError: The run did not score all labels, or has no such variant.
+    """
+    folder = run / FOLDER
+    table = ScoreTable.read(folder)
+    if table is None:
+        raise DataError(f"{run} holds no scores of all labels; make the run with --set predict.decode=score.")
+    if variant not in table.variants:
+        raise DataError(f"{folder} holds no scores of '{variant}'; available: {', '.join(table.variants)}.")
+    labels = LabelSpace(table.labels)
+    rows = table.rows(variant, table.samples)
+    return {sample: rank(sample, row, labels) for sample, row in zip(table.samples, rows, strict=True)}

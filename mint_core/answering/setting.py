@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mint_core.answering.engine import Asking
-from mint_core.answering.record import NAME, AdapterRecord, read_record
+from mint_core.answering.record import NAME, AdapterRecord, read_record, what_changed
 from mint_core.config import (
     EMBEDDED,
     Configured,
@@ -56,6 +56,8 @@ class Setting:
     """How what it finds is used."""
     taught: frozenset[str] | None = None
     """The labels that the adapter's training taught; None where nobody said."""
+    changed: str = ""
+    """One sentence on files of the adapter that are not as its training left them."""
 
     @property
     def student_path(self) -> str | None:
@@ -69,7 +71,15 @@ class Setting:
         return Asking(self.labels, self.task.header, self.n, self.listed, self.predict, ordered=True)
 
 
-def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path, out: Path, top: int | None) -> Setting:
+def from_adapter(
+    adapter: Path,
+    user: Mapping[str, Any],
+    place: Path,
+    out: Path,
+    top: int | None,
+    *,
+    allow_changed: bool = False,
+) -> Setting:
     """What `mint.json` says, changed where the user wants it.
 
     Args:
@@ -78,9 +88,10 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path, out: Path,
         place: File or folder of the new samples, which stands in for the training data's.
         out: Folder of the runs, in whose cache a retriever's index is kept.
         top: Labels per prediction; None = N.
+        allow_changed: Use files that are not as the training left them.
 
     Raises:
-        ModelError: The folder is no adapter of mint, or its task or student is not here.
+        ModelError: The folder is no adapter of mint, its files were changed, or its task or student is not here.
         ConfigError: An option is wrong.
     """
     record = read_record(adapter)
@@ -89,13 +100,15 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path, out: Path,
         if key not in _LAYERS:
             raise ConfigError(f"With --adapter, --set takes {', '.join(_LAYERS)}, not '{key}'.")
     task = _task(adapter, record, user.get("task", {}), place)
-    retriever = _retriever(user)
+    wanted = user.get("retriever")
+    retriever = None if wanted is None else configured("retriever", wanted, registry())
     taught = None if record.taught is None else frozenset(record.taught)
     predict = _predict(user)
+    changed = what_changed(adapter, record, weights=predict.engine != "endpoint")
     n = task.n_listed(len(record.labels), record.n)
-    return Setting(
+    setting = Setting(
         task=task,
-        labels=record.label_space,
+        labels=LabelSpace(record.labels, record.aliases),
         n=n,
         predict=predict,
         cache=out / ".cache",
@@ -107,7 +120,13 @@ def from_adapter(adapter: Path, user: Mapping[str, Any], place: Path, out: Path,
         retriever=retriever,
         retrieval=_retrieval(user.get("retrieval", {}), retriever, taught, adapter, predict),
         taught=taught,
+        changed=changed,
     )
+    if changed and not allow_changed:
+        raise ModelError(
+            f"{changed}; copy the adapter/ folder of its run again, or use what is there with --allow-changed."
+        )
+    return setting
 
 
 def _predict(user: Mapping[str, Any]) -> PredictConfig:
@@ -116,13 +135,6 @@ def _predict(user: Mapping[str, Any]) -> PredictConfig:
     if config.shots:
         raise ConfigError("predict.shots=1 shows a solved training sample, and `mint predict` has none; leave it out.")
     return config
-
-
-def _retriever(user: Mapping[str, Any]) -> Configured | None:
-    wanted = user.get("retriever")
-    if wanted is None:
-        return None
-    return configured("retriever", wanted, registry())
 
 
 def _retrieval(
@@ -170,7 +182,8 @@ def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: 
 
 
 def _student(adapter: Path, record: AdapterRecord, user: Mapping[str, Any]) -> StudentConfig:
-    known = record.student.model_dump(include={"model", "revision", "dtype", "attention"})
+    kept = ("model", "revision", "dtype", "attention", "chat_date", "chat_template_kwargs")
+    known = record.student.model_dump(include=set(kept), exclude_none=True)
     if user.get("model", known["model"]) != known["model"]:
         known = {key: value for key, value in known.items() if key not in StudentConfig.of_one_model}
     elif Path(known["model"]).is_absolute() and not Path(known["model"]).exists():
@@ -186,13 +199,8 @@ def _made_by(adapter: Path) -> str:
     return f", or install the version of the plugin that the adapter in {adapter} was made with"
 
 
-def from_config(layer: Mapping[str, Any], out: Path, top: int | None) -> Setting:
-    """Task and labels of a config, for a model on a server that needs no adapter.
-
-    Args:
-        layer: The user's config; its engine is an endpoint.
-        out: Folder of the runs.
-        top: Labels per prediction; None = N.
+def from_config(layer: Mapping[str, Any], out: Path) -> Setting:
+    """Task and labels of the user's config, for a model on a server that needs no adapter.
 
     Raises:
         MintError: The config is wrong, or its data cannot be read.

@@ -11,29 +11,22 @@ import numpy as np
 
 from mint_core.answering.constrained import generate_constrained
 from mint_core.answering.engine import Answered, Asking, Engine, Prompts, batches, one_by_one
-from mint_core.answering.generate import Begun, begin, go_on, texts
+from mint_core.answering.generate import Begun, begin, go_on, not_finite, texts
 from mint_core.answering.score import label_tokens, score
 from mint_core.errors import ModelError
+from mint_core.interfaces import Unreadable
 from mint_core.students.adapter import load_adapter
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import StudentCounter
 from mint_core.students.prompts import write_response
-from mint_core.types import Prediction, Prompt
+from mint_core.types import Prediction
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mint_core.interfaces import Student
 
 
 class TransformersEngine(Engine):
-    """A loaded student answers.
-
-    Args:
-        student: With its weights.
-        asking: What is the same for all questions.
-        shows_images: Whether prompts will hold an image.
-        isolate: A sample that cannot be answered is named as such and does not stop the others.
+    """A student with its weights answers; `open_engine` describes the arguments.
 
     Raises:
         ModelError: Prompts hold images, and the student reads text only.
@@ -101,14 +94,36 @@ class TransformersEngine(Engine):
 
     def _read(self, variant: str, begun: Sequence[Begun]) -> list[Answered]:
         written = texts(self.student, begun) if begun else []
-        read = self.asking.read
-        return [read(one.prompt.sample_id, variant, text) for one, text in zip(begun, written, strict=True)]
+        found: list[Answered] = []
+        for one, text in zip(begun, written, strict=True):
+            sample_id = one.prompt.sample_id
+            if one.broken:
+                found.append(self._without(sample_id))
+            else:
+                found.append(self.asking.read(sample_id, variant, text, truncated=not one.ended))
+        return found
+
+    def _without(self, sample_id: str) -> Unreadable:
+        """A sample for which the student's scores are not finite.
+
+        Raises:
+            ModelError: No sample may fail alone.
+        """
+        if not self.isolate:
+            raise ModelError(not_finite(sample_id))
+        return Unreadable(sample_id, not_finite(sample_id))
 
     def _scored(self, variant: str, prompts: Prompts) -> list[Answered]:
         labels, header = self.asking.labels, self.asking.header
-        lengths = self._lengths(next(iter(prompts.values())))
+        lengths = np.ones(len(labels))  # what a log-probability is divided by before labels are compared
+        if self.asking.config.normalise == "tokens":
+            lengths = np.array(label_tokens(self.student, labels, header, next(iter(prompts.values()))), float)
         found: list[Answered] = []
-        for sample_id, scores in score(self.student, prompts, labels, header, **self._how(prompts)):
+        scored = score(self.student, prompts, labels, header, batch_size=len(prompts), model=self._model)
+        for sample_id, scores in scored:
+            if not np.isfinite(scores).all():
+                found.append(self._without(sample_id))
+                continue
             best = np.argsort(-scores / lengths, kind="stable")[: self.asking.listed]
             names = tuple(labels.names[column] for column in best)
             logs = tuple(round(float(scores[column]), 5) for column in best)
@@ -116,21 +131,12 @@ class TransformersEngine(Engine):
             found.append(Prediction(sample_id, variant, text, names, len(names), True, logs, scores=scores))
         return found
 
-    def _lengths(self, prompt: Prompt) -> NDArray[np.float64]:
-        """(n_labels,): what a label's log-probability is divided by before labels are compared."""
-        labels = self.asking.labels
-        if self.asking.config.normalise == "none":
-            return np.ones(len(labels))
-        return np.array(label_tokens(self.student, labels, self.asking.header, prompt), float)
-
     def _constrained(self, variant: str, prompts: Prompts) -> list[Answered]:
         labels, header, n = self.asking.labels, self.asking.header, self.asking.n
+        how: dict[str, Any] = {"n": n, "batch_size": len(prompts), "model": self._model}
         return [
-            Prediction(sample_id, variant, write_response(header, names), names, n, well_formed=True)
-            for sample_id, names in generate_constrained(
-                self.student, prompts, labels, header, n=n, **self._how(prompts)
-            )
+            self._without(sample_id)
+            if names is None
+            else Prediction(sample_id, variant, write_response(header, names), names, n, well_formed=True)
+            for sample_id, names in generate_constrained(self.student, prompts, labels, header, **how)
         ]
-
-    def _how(self, prompts: Prompts) -> dict[str, Any]:
-        return {"batch_size": len(prompts), "model": self._model}

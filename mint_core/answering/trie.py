@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial, reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from mint_core.answering.memo import once
 from mint_core.students.encoding import encode_response, end_token
 from mint_core.students.prompts import write_response
 
 if TYPE_CHECKING:
     from mint_core.interfaces import Student
     from mint_core.types import LabelSpace
+
+T = TypeVar("T")
+_KNOWN: WeakKeyDictionary[Any, dict[Hashable, Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,23 @@ class Candidates:
         return Candidates(self.shared, [self.tails[c] for c in columns], [self.ends[c] for c in columns])
 
 
-def candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: str) -> Candidates:
-    """The labels as the first entry of a response, in the student's tokens.
+def once(model: Any, key: Hashable, make: Callable[[], T]) -> T:
+    """What `make` returned when it was first asked for, kept as long as the model lives: callers come batch by batch.
 
     Args:
-        student: Its tokenizer counts.
-        labels: The label space.
-        header: First line of a response.
-        end_of_turn: What the chat format writes after a response.
+        model: The model that it belongs to.
+        key: What it depends on beside the model.
+        make: Works it out; what it returns must not refer to the model, which would then live for ever.
     """
+    found = _KNOWN.setdefault(model, {})
+    if key not in found:
+        found[key] = make()
+    known: T = found[key]
+    return known
+
+
+def candidates(student: Student, labels: LabelSpace, header: str, end_of_turn: str) -> Candidates:
+    """The labels as the first entry of a response, in the student's tokens."""
     make = partial(_candidates, student, labels, header, end_of_turn)
     return once(student.model, ("candidates", student.tokenizer, labels, header, end_of_turn), make)
 
@@ -143,11 +154,9 @@ class Trie:
 
 
 def tries(paths: Sequence[Sequence[int]], budget: int) -> Iterator[Trie]:
-    """Paths in tries of at most `budget` nodes each; a path that is longer has one of its own.
+    """Paths of tokens in tries of at most `budget` nodes each; a path that is longer has one of its own.
 
-    Args:
-        paths: Tokens of each.
-        budget: Nodes per trie; what several tries begin with is in each of them.
+    What several tries begin with is in each of them.
     """
     order = sorted(range(len(paths)), key=lambda column: list(paths[column]))
     trie, nodes = Trie([], [], [], [], []), list[int]()

@@ -7,11 +7,10 @@ import os
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mint_core.answering.engine import Answered, Asking, Engine, Prompts
+from mint_core.answering.engine import Answered, Asking, Engine, Prompts, batches
 from mint_core.answering.generate import stop_tokens
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, DataError, ModelError
@@ -19,8 +18,7 @@ from mint_core.interfaces import Student, Unreadable
 from mint_core.students.adapter import in_vision, load_adapter
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import EncodedPrompt, StudentCounter, check_length, encode_prompt
-from mint_core.students.load import explain_load_failure, hub_commit
-from mint_core.students.outline import load_outline
+from mint_core.students.load import hub_commit, load_outline
 from mint_core.students.prompts import render_prompt
 from mint_core.types import Prompt
 
@@ -42,10 +40,7 @@ _ENVIRONMENT = {
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses what can be refused before anything is loaded.
-
-    Args:
-        options: The user's options of vLLM's engine.
+    """Refuses those of the user's options that can be refused before anything is loaded.
 
     Raises:
         ConfigError: vLLM is not installed, or an option is one that mint sets.
@@ -60,10 +55,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def allowed_rank(rank: int) -> int:
-    """The smallest `max_lora_rank` that holds an adapter's rank.
-
-    Args:
-        rank: Largest rank of any layer of the adapter.
+    """The smallest `max_lora_rank` that holds the largest rank of any layer of an adapter.
 
     Raises:
         ModelError: vLLM has no such large adapters.
@@ -75,15 +67,7 @@ def allowed_rank(rank: int) -> int:
 
 
 class VllmEngine(Engine):
-    """A student in vLLM's engine, as it is and with an adapter.
-
-    Args:
-        config: Which student, and in which precision.
-        path: A folder to load from instead of `config.model` (the embedded student).
-        adapter: A folder in plain PEFT layout; None where the student only answers as it is.
-        asking: What is the same for all questions; `asking.config.vllm` are further options of vLLM's engine.
-        tell: Gets what the person who waits must know.
-        shows_images: Whether prompts will hold an image.
+    """A student in vLLM's engine, as it is and with an adapter; `open_engine` describes the arguments.
 
     Attributes:
         student: Processor, config and shapes without weights, which vLLM holds.
@@ -108,7 +92,7 @@ class VllmEngine(Engine):
         check_options(options)
         device = _device(config.device)
         dtype = config.dtype if config.dtype != "auto" else "fp32" if device == "cpu" else "bf16"
-        self.student = _outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
+        self.student = load_outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
         if shows_images and not self.student.reads_images:
             raise ModelError(f"The task shows images, but the student {source} reads text only.")
         check_labels(asking.labels, self.student.processor)
@@ -135,22 +119,18 @@ class VllmEngine(Engine):
 
     def put_on(self, adapter: Path) -> None:
         """See `Engine.put_on`; it is the adapter that the engine was made for."""
-        self._request = self._add(adapter)
+        from vllm.lora.request import LoRARequest
+
+        self._request = LoRARequest("mint", _LORA, str(adapter.resolve()))
+        try:
+            self._engine.llm_engine.add_lora(self._request)
+        except Exception as error:
+            raise ModelError(f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}.") from error
         if not self._check_whole(adapter):
             self._tell(
                 "This version of vLLM does not tell whether it uses the whole adapter; compare a few answers "
                 "with those of predict.engine=transformers."
             )
-
-    def _add(self, adapter: Path) -> Any:
-        from vllm.lora.request import LoRARequest
-
-        request = LoRARequest("mint", _LORA, str(adapter.resolve()))
-        try:
-            self._engine.llm_engine.add_lora(request)
-        except Exception as error:
-            raise ModelError(f"vLLM cannot use the adapter in {adapter} ({_reason(error)}); {_OTHERWISE}.") from error
-        return request
 
     def _check_whole(self, adapter: Path) -> bool:
         """VLLM leaves out in silence what it has no layer for."""
@@ -167,36 +147,43 @@ class VllmEngine(Engine):
 
     def answers(self, variant: str, prompts: Prompts, *, free: bool = False) -> Iterator[list[Answered]]:
         """See `Engine.answers`; a prompt that vLLM reads otherwise than the student does is a ModelError."""
-        ids = list(prompts)
         budget = self.asking.budget(self.counter)
-        size = self.asking.batch_size
-        for start in range(0, len(ids), size):
-            read = {key: self._read(key, prompts[key], budget) for key in ids[start : start + size]}
-            texts = self._generate({key: one for key, one in read.items() if not isinstance(one, Unreadable)}, budget)
+        for batch in batches(prompts, self.asking.batch_size, ordered=True):
+            read = {key: self._read(key, prompt, budget) for key, prompt in batch.items()}
+            rows = {key: one for key, one in read.items() if not isinstance(one, Unreadable)}
+            written = self._generate(rows, budget)
             yield [
-                one if isinstance(one, Unreadable) else self.asking.read(key, variant, texts[key])
+                one if isinstance(one, Unreadable) else self._answer(key, variant, written[key])
                 for key, one in read.items()
             ]
+
+    def _answer(self, sample_id: str, variant: str, written: _Written) -> Answered:
+        """What was written, where vLLM wrote until the model ended or the limit was reached."""
+        if written.reason not in ("stop", "length"):
+            return Unreadable(
+                sample_id,
+                f"Sample {sample_id}: vLLM wrote no whole answer (finish_reason {written.reason or 'none'}); give the "
+                f"same command again, or {_OTHERWISE}.",
+            )
+        return self.asking.read(sample_id, variant, written.text, truncated=written.reason == "length")
 
     def _read(self, sample_id: str, prompt: Prompt, budget: int) -> _Row | Unreadable:
         try:
             encoded = encode_prompt(self.student, sample_id, prompt)
-            check_length(self.student, sample_id, encoded.length + budget)
-            self._check_memory(sample_id, encoded.length + budget)
+            length, limit = encoded.length + budget, self._engine.model_config.max_model_len
+            check_length(self.student, sample_id, length)
         except (DataError, ModelError) as error:
             return Unreadable(sample_id, str(error))
+        if length > limit:
+            return Unreadable(
+                sample_id,
+                f"Sample {sample_id}: prompt and response take {length} tokens, and vLLM has room for {limit} here; "
+                "raise max_model_len, or give it more memory, for example predict.vllm.tensor_parallel_size=2.",
+            )
         return _Row(self.student, prompt, encoded)
 
-    def _check_memory(self, sample_id: str, length: int) -> None:
-        limit = self._engine.model_config.max_model_len
-        if length > limit:
-            raise DataError(
-                f"Sample {sample_id}: prompt and response take {length} tokens, and vLLM has room for {limit} here; "
-                "raise max_model_len, or give it more memory, for example predict.vllm.tensor_parallel_size=2."
-            )
-
-    def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, str]:
-        """Response per sample id."""
+    def _generate(self, rows: Mapping[str, _Row], budget: int) -> dict[str, _Written]:
+        """What was written per sample id."""
         from vllm import SamplingParams
 
         if not rows:
@@ -219,36 +206,31 @@ class VllmEngine(Engine):
                     f"not the {len(row.ids)} of the student's own processor; {_OTHERWISE}."
                 )
         written = [list(output.outputs[0].token_ids) for output in outputs]
-        return dict(zip(rows, self.student.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
+        texts = self.student.tokenizer.batch_decode(written, skip_special_tokens=True)
+        reasons = [output.outputs[0].finish_reason for output in outputs]
+        return {key: _Written(text, why) for key, text, why in zip(rows, texts, reasons, strict=True)}
+
+
+class _Written(NamedTuple):
+    text: str
+    reason: str | None
+    """Why vLLM stopped: `stop`, `length`, or something that makes it no answer."""
 
 
 class _Row:
-    """A prompt as vLLM takes it, and the tokens that it must read; the pixels of the encoding are let go.
-
-    Args:
-        student: Processor.
-        prompt: What the student reads.
-        encoded: The same as the student's own processor encodes it.
-    """
+    """A prompt as vLLM takes it, and the tokens that it must read: those of the encoding, whose pixels are let go."""
 
     def __init__(self, student: Student, prompt: Prompt, encoded: EncodedPrompt) -> None:
         self.ids: list[int] = encoded.tensors["input_ids"][0].tolist()
         self.end_of_turn = encoded.end_of_turn
         self.prompt: dict[str, Any] = {"prompt_token_ids": self.ids}
         if prompt.image is not None:
-            self.prompt = {
-                "prompt_token_ids": _with_placeholder(student, prompt),
-                "multi_modal_data": {"image": prompt.image.open()},
-            }
-
-
-def _with_placeholder(student: Student, prompt: Prompt) -> list[int]:
-    """Tokens with one placeholder for the image, which vLLM makes as many as the image takes."""
-    text = render_prompt(prompt, student.processor, parts=True).text
-    bos = student.tokenizer.bos_token
-    has_bos = bos is not None and text.startswith(bos)
-    ids: list[int] = student.tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
-    return ids
+            text = render_prompt(prompt, student.processor, parts=True).text
+            bos = student.tokenizer.bos_token
+            has_bos = bos is not None and text.startswith(bos)
+            ids = student.tokenizer(text, add_special_tokens=not has_bos)["input_ids"]
+            # One placeholder stands for the image; vLLM makes as many of it as the image takes.
+            self.prompt = {"prompt_token_ids": ids, "multi_modal_data": {"image": prompt.image.open()}}
 
 
 def _set_environment(*, offline: bool) -> None:
@@ -266,13 +248,7 @@ def _device(wanted: str) -> str:
         ConfigError: The user wants another device.
         ModelError: vLLM cannot be imported, or has nothing to compute on.
     """
-    try:
-        with _without_warnings():
-            from vllm.platforms import current_platform
-
-            found = str(current_platform.device_type)
-    except Exception as error:
-        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
+    found = str(_imported("vllm.platforms", "current_platform").device_type)
     if not found:
         raise ModelError(f"vLLM finds no GPU here; {_OTHERWISE}, or install a build of vLLM for CPUs.")
     if wanted.startswith("cuda:"):
@@ -283,22 +259,6 @@ def _device(wanted: str) -> str:
     if wanted not in ("auto", found):
         raise ConfigError(f"This vLLM computes on '{found}', not on '{wanted}'; leave --device out.")
     return found
-
-
-def _outline(config: StudentConfig, path: str | None) -> Student:
-    """The student without weights, with the generation config that `load_student` would give it."""
-    from transformers import GenerationConfig
-
-    student = load_outline(config, path)
-    try:
-        student.model.generation_config = GenerationConfig.from_pretrained(
-            student.source, revision=hub_commit(student.source, config.revision)
-        )
-    except OSError:  # it has none: what its config says, counts
-        pass
-    except ValueError as error:
-        raise ModelError(explain_load_failure("student", student.source, error)) from error
-    return student
 
 
 def _adapter_rank(student: Student, adapter: Path) -> int:
@@ -313,45 +273,39 @@ def _adapter_rank(student: Student, adapter: Path) -> int:
 
 def _lora(student: Student, adapter: Path) -> dict[str, Any]:
     """What vLLM's engine must know of an adapter before it starts."""
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        vision = any(in_vision(name) for name in file.keys())  # noqa: SIM118 - no mapping
     return {
         "enable_lora": True,
         "max_loras": 1,
         "max_lora_rank": allowed_rank(_adapter_rank(student, adapter)),
-        "enable_tower_connector_lora": _adapts_vision(adapter),
+        "enable_tower_connector_lora": vision,
     }
 
 
-def _adapts_vision(adapter: Path) -> bool:
-    from safetensors import safe_open
-
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        return any(in_vision(name) for name in file.keys())  # noqa: SIM118 - no mapping
-
-
 def _start(source: str, options: Mapping[str, Any]) -> Any:
-    try:
-        with _without_warnings():
-            from vllm import LLM, EngineArgs
-    except Exception as error:
-        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
+    engine, arguments = _imported("vllm", "LLM"), _imported("vllm", "EngineArgs")
     for key in options:
-        if key not in EngineArgs.__dataclass_fields__:
+        if key not in arguments.__dataclass_fields__:
             raise ConfigError(f"This vLLM's engine has no option '{key}'; `vllm serve --help=all` lists them.")
     try:
-        with _without_warnings():
-            return LLM(**options)
+        with warnings.catch_warnings(action="ignore"):
+            return engine(**options)
     except Exception as error:
         raise ModelError(
             f"vLLM cannot start with the student {source} ({_reason(error)}); set predict.vllm.KEY, or {_OTHERWISE}."
         ) from error
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silences what the code of vLLM itself sets off; nobody here can mend it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _imported(module: str, name: str) -> Any:
+    """Something of vLLM, without the warnings that its own code sets off: nobody here can mend them."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ModelError(f"vLLM is installed, but cannot be imported ({_reason(error)}); install it anew.") from error
 
 
 def _left_out(worker: Any) -> Sequence[str] | None:

@@ -17,6 +17,7 @@ from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
 from mint_core.cli.say import own_terminal, say, say_traceback
 from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
+from mint_core.faults import explained
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -62,13 +63,11 @@ def _main(given: list[str], debug: bool) -> None:
                 cli.main(args=given, prog_name="mint", standalone_mode=False)
             else:
                 from mint_core.cli.progress import hush_libraries
-                from mint_core.runs.workers import follow
+                from mint_core.runs.pipeline import follow
 
                 hush_libraries()
                 follow()
-    except click.exceptions.Abort:
-        _stop("Interrupted. The same command goes on from there.", INTERRUPTED, debug)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _stop("Interrupted. The same command goes on from there.", INTERRUPTED, debug)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -77,11 +76,14 @@ def _main(given: list[str], debug: bool) -> None:
     except MintError as error:
         # a plugin's own kind of error may claim any code, 0 too
         _stop(str(error), error.exit_code if error.exit_code in _FAILED else ContractError.exit_code, debug)
-    except OSError as error:
-        _stop(f"{error.strerror or error}: {error.filename or 'no file named'}", StorageError.exit_code, debug)
     except SystemExit:
         raise
     except BaseException as error:  # the last resort: no traceback, which could show patients' text, without --debug
+        told = explained(error) if isinstance(error, Exception) else None
+        if told is not None:
+            _stop(str(told), told.exit_code, debug)
+        if isinstance(error, OSError):
+            _stop(f"{error.strerror or error}: {error.filename or 'no file named'}", StorageError.exit_code, debug)
         _stop(f"Unexpected {type(error).__name__}; give the same command with --debug and report it.", 1, debug)
 
 

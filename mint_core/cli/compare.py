@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mint_core.cli.run import config_options, gather
+from mint_core.cli.run import config_options, gather, quiet_option
 from mint_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _SEEDS = click.option(
     "--seeds", help="Seeds of the alignment: a count, from --seed on, or a list such as 0,5,7. [default: 3]"
 )
-_QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 
 
 @click.command()
@@ -44,7 +43,7 @@ _QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr
     help="Two rows to test against each other; teacher, retriever and random list are rows too. May be repeated.",
 )
 @_SEEDS
-@_QUIET
+@quiet_option
 @config_options
 def compare(
     *,
@@ -84,7 +83,7 @@ def compare(
 @click.command()
 @click.option("--aor", help="Ratios k/q of chosen to rejected labels, joined by commas: 10/10,10/15,10/20.")
 @_SEEDS
-@_QUIET
+@quiet_option
 @config_options
 def sweep(
     *,
@@ -101,7 +100,7 @@ def sweep(
     mint sweep --teacher plip --aligner orpo --aor 5/5,5/8,5/12 --seeds 3
     """  # noqa: D301 - click wants the backspace
     from mint_core.cli.progress import Terminal
-    from mint_core.comparison.sweep import sweep as make
+    from mint_core.comparison.compare import sweep as make
 
     layer = gather(config_file, overrides, **options)
     with Terminal(quiet=quiet) as terminal:

@@ -10,11 +10,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=_FOLDER)
 @click.option("--to", "target", type=click.Choice(["trl"]), required=True, help="For which trainer.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder for train.parquet."
-)
+@click.option("--out", type=_FOLDER, required=True, help="A folder for train.parquet.")
 def export(*, run: Path, target: str, out: Path) -> None:
     """Write the preferences of RUN, a run folder, as data that another trainer takes as they are.
 

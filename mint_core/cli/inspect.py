@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,14 +27,14 @@ def plugins(as_json: bool) -> None:
 
     found = registry()
     problems = [f"{b.distribution}: {b.reason}" for b in found.broken] + found.duplicates()
-    claimed = {(k, n) for (k, n), count in _count(found.all()).items() if count > 1}
+    claims = Counter((r.component.kind, r.component.name) for r in found.all())
     records = [
         {
             "component": r.component.name,
             "kind": r.component.kind,
             "distribution": r.distribution,
             "version": r.distribution_version,
-            "status": "claimed twice" if (r.component.kind, r.component.name) in claimed else "ok",
+            "status": "claimed twice" if claims[r.component.kind, r.component.name] > 1 else "ok",
             "fields": _fields(r),
         }
         for r in found.all()
@@ -49,14 +50,6 @@ def plugins(as_json: bool) -> None:
         from mint_core.errors import PluginError
 
         raise PluginError("; ".join(problems))
-
-
-def _count(all_registered: list[Any]) -> dict[tuple[str, str], int]:
-    counts: dict[tuple[str, str], int] = {}
-    for registered in all_registered:
-        key = (registered.component.kind, registered.component.name)
-        counts[key] = counts.get(key, 0) + 1
-    return counts
 
 
 def _fields(registered: Registered) -> list[dict[str, Any]]:
@@ -81,15 +74,12 @@ def _print_tables(records: list[dict[str, Any]], broken: list[dict[str, str]]) -
 
     from mint_core.cli.screen import Screen
 
-    console = Screen(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Screen(highlight=False, emoji=False, width=200)
-    table = Table()
-    shown = ("kind", "component", "distribution", "version", "status")
-    for column in shown:
-        table.add_column(column)
+    plain = {"highlight": False, "emoji": False}
+    console = Screen(**plain, width=None if Screen(**plain).is_terminal else 200)
+    columns = ("kind", "component", "distribution", "version", "status")
+    table = Table(*columns)
     for record in records:
-        table.add_row(*(escape(visible(str(record[key]))) for key in shown))
+        table.add_row(*(escape(visible(str(record[column]))) for column in columns))
     for plugin in broken:
         told = (plugin["distribution"], plugin["version"], f"broken: {plugin['status']}")
         table.add_row("-", "-", *(escape(visible(text)) for text in told))

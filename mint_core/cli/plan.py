@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mint_core.cli.run import Finite, config_options, gather
+from mint_core.cli.run import Finite, config_options, gather, quiet_option
 from mint_core.cli.say import say_json
 
 
@@ -16,7 +16,7 @@ from mint_core.cli.say import say_json
 @click.option("--probe", "steps", is_flag=True, help="Train 3 steps for real and keep nothing, to know the time.")
 @click.option("--sample", type=click.IntRange(min=1), help="Count the tokens of that many groups only.")
 @click.option("--memory", "memory_gib", type=Finite(min=0, min_open=True), help="Plan for a GPU with this many GiB.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+@quiet_option
 @config_options
 def plan(
     *,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mint_core.cli.run import Finite, gather
+from mint_core.cli.run import Finite, gather, quiet_option
 from mint_core.errors import ConfigError, PartialError
+from mint_core.files import access
 
 if TYPE_CHECKING:
     from mint_core.answering.formats import Format
@@ -45,6 +46,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--response", is_flag=True, help="Also write what the student wrote.")
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
+@click.option("--allow-changed", is_flag=True, help="Use an adapter whose files are not as its training left them.")
 @click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
 @click.option("--retriever", help="What puts passages into the prompt.")
 @click.option(
@@ -73,17 +75,17 @@ _PATH = click.Path(path_type=Path)
 @click.option("--task", help="Endpoint without an adapter: what to predict.")
 @click.option("--source", help="Endpoint without an adapter: data source that names the labels (task.source).")
 @click.option("--data", type=_PATH, help="Endpoint without an adapter: its file or folder (task.data).")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one key; may be repeated.")
 @click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="A.B=C",
-    help="Override one key; may be repeated.",
+    "--access",
+    type=click.Choice(["private", "group", "umask"]),
+    default="private",
+    help="Who may read the output and the cache: you alone, your group, or as the umask says [private].",
 )
 @click.option(
     "--out", type=_PATH, default=Path("runs"), help="Folder of the runs, in whose cache indexes are kept [runs]."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+@quiet_option
 def predict(**given: Any) -> None:
     """Predict for new samples without labels, line by line; the same command again goes on.
 
@@ -99,7 +101,11 @@ def predict(**given: Any) -> None:
 
     _check(given)
     stdout = sys.stdout  # the progress bar puts a stream of its own in its place
-    with Terminal(quiet=given["quiet"]) as terminal, _closed_pipe(stdout):
+    with (
+        access(given["access"], given["out"] / ".cache"),
+        Terminal(quiet=given["quiet"]) as terminal,
+        _closed_pipe(stdout),
+    ):
         summary = _predict(given, stdout, terminal)
     _conclude(summary, given["output"], terminal)
 
@@ -157,10 +163,11 @@ def _setting(given: dict[str, Any]) -> Setting:
     if given["adapter"] is None:
         options = {key: given[key] for key in ("task", "source", "data", "retriever", "fuse")}
         user = gather(given["config_file"], given["overrides"], **options)
-        return from_config(merge(user, _section(given)), given["out"], given["top"])
+        return from_config(merge(user, _section(given)), given["out"])
     options = {key: given[key] for key in ("student", "device", "retriever")}
     user = gather(None, given["overrides"], **options, fuse=given["fuse"])
-    return from_adapter(given["adapter"], merge(user, _section(given)), given["place"], given["out"], given["top"])
+    where = (given["place"], given["out"], given["top"])
+    return from_adapter(given["adapter"], merge(user, _section(given)), *where, allow_changed=given["allow_changed"])
 
 
 def _check_scored(given: dict[str, Any], setting: Setting) -> None:
@@ -193,6 +200,8 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     _check_scored(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
+    if setting.changed:
+        terminal.message(f"{setting.changed}; its answers are used all the same, as --allow-changed says.")
     if setting.predict.engine == "endpoint":
         notice = check_consent(setting.predict.endpoint, setting.task.modality)
         if notice:
@@ -227,14 +236,10 @@ def _form(given: dict[str, Any], setting: Setting) -> Format:
     from mint_core.answering.formats import Csv, JsonLines
 
     path: Path | None = given["output"]
-    extra = {
-        "response": given["response"],
-        "echo": given["echo_text"],
-        "passages": setting.retriever is not None,
-    }
+    extra = {"response": given["response"], "echo": given["echo_text"], "passages": setting.retriever is not None}
     if path is not None and path.suffix.lower() == ".csv":
         scored = setting.predict.decode == "score" and setting.retrieval.fuse != "rrf"
-        return Csv(width=setting.listed, scored=scored, **extra)
+        return Csv(width=setting.listed, scored=scored, free=setting.predict.decode == "free", **extra)
     return JsonLines(**extra)
 
 
@@ -259,6 +264,8 @@ def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
 
 
 def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None:
+    from mint_core.answering.engine import count_truncated
+
     for fact, count in summary.facts.items():
         if count:
             terminal.message(f"{fact}: {count}")
@@ -266,6 +273,9 @@ def _conclude(summary: Summary, output: Path | None, terminal: Terminal) -> None
     counts = {"there already": summary.already, "abstained": summary.abstained, "failed": summary.failed}
     parts += [f"{count} {what}" for what, count in counts.items() if count]
     terminal.message(", ".join(parts) + (f": {output}" if output else ""))
+    cut = count_truncated(summary.truncated, summary.answered)
+    if cut:
+        terminal.message(cut)
     if summary.failed:
         again = ", and the same command tries them again" if output else ""
         raise PartialError(

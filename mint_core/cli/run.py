@@ -18,6 +18,9 @@ STAGE_HELP = {
 }
 
 
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+
+
 class Finite(click.FloatRange):
     """A number within bounds that is neither NaN nor infinite: NaN is below no bound and above none."""
 
@@ -102,7 +105,7 @@ def _execute(until: str, quiet: bool, config_file: Path | None, overrides: tuple
     show_default=True,
     help="Last stage to run: label, prefer, align, predict, evaluate, report.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+@quiet_option
 @config_options
 def run(until: str, quiet: bool, **options: Any) -> None:
     """Make a whole run: label, prefer, align, predict, evaluate, report.
@@ -115,7 +118,7 @@ def run(until: str, quiet: bool, **options: Any) -> None:
 
 def _stage_command(stage: str) -> click.Command:
     @click.command(name=stage, help=f"{STAGE_HELP[stage]} Runs the stages before it where they are not complete.")
-    @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+    @quiet_option
     @config_options
     def command(quiet: bool, **options: Any) -> None:
         _execute(stage, quiet, **options)

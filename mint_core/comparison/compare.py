@@ -1,4 +1,4 @@
-"""`compare`: several rows on one set of labels and preferences."""
+"""`compare` and `sweep`: several rows on one set of labels and preferences."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from mint_core.comparison.rows import (
     aligner_rows,
     parse_baselines,
     parse_pairs,
+    parse_ratios,
     parse_row,
     read_section,
     section_rows,
 )
-from mint_core.comparison.schedule import PlannedRun, Schedule, refuse_seed_of_one_run, schedule
+from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
-from mint_core.config import merge, parse_override, read_config
+from mint_core.config import merge, parse_override, read_config, refuse_unknown
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
-from mint_core.files import acquire, digest_of, read_json, storage_errors, write_json
+from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.observer import Observer
-from mint_core.plugins import registry
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
@@ -88,7 +88,7 @@ def compare(
     Raises:
         MintError: Something is wrong with rows, seeds, config, data or models; the message says what to do.
     """
-    layer = gather(config, overrides, options)
+    layer = _gather(config, overrides, options)
     section = read_section(layer.pop("compare", None))
     own = [*aligner_rows(aligners, layer), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
     chosen = [*own, *section_rows(section)] if own else section_rows(section)
@@ -96,10 +96,46 @@ def compare(
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
     tested = parse_pairs(pairs or section.get("pairs") or ())
     made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
-    return carry_out(made, observer or Observer())
+    return _carry_out(made, observer or Observer())
 
 
-def gather(
+def sweep(
+    config: Mapping[str, Any] | str | Path | None = None,
+    *,
+    aor: Sequence[str] = (),
+    seeds: str | int | Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+    observer: Observer | None = None,
+    **options: Any,
+) -> Comparison:
+    """Makes one run per ratio and seed, on one set of labels, and draws every metric over q.
+
+    Args:
+        config: As for `mint_core.run`; its `sweep` section may hold `aor` and `seeds`.
+        aor: Ratios k/q as `"10/15"`: k chosen against q rejected labels.
+        seeds: A count (from the config's seed on) or a list of seeds of the alignment; default 3.
+        overrides: `a.b=c` strings, as with --set.
+        observer: Hears of the progress; silent by default.
+        **options: Top-level keys of the config.
+
+    Raises:
+        MintError: Something is wrong with ratios, seeds, config, data or models; the message says what to do.
+    """
+    layer = _gather(config, overrides, options)
+    section = layer.pop("sweep", None) or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError("`sweep` must be a mapping with `aor` and `seeds`.")
+    refuse_unknown(("aor", "seeds"), section, "sweep")
+    wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
+    rows = parse_ratios(aor or section.get("aor"))
+    # The control with shuffled images says nothing about a ratio.
+    made = make_schedule("sweep", merge({"predict": {"shuffled": False}}, layer), rows, wanted)
+    if any(run.aligner is None for run in made.runs):
+        raise ConfigError("A sweep compares alignments; name an aligner with --aligner.")
+    return _carry_out(made, observer or Observer())
+
+
+def _gather(
     config: Mapping[str, Any] | str | Path | None, overrides: Sequence[str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The user's config from a file or mapping, overrides and options."""
@@ -108,47 +144,24 @@ def gather(
     return merge(file, *map(parse_override, overrides), given)
 
 
-def make_schedule(
-    kind: str,
-    layer: Mapping[str, Any],
-    rows: Sequence[Row],
-    seeds: str | int | Sequence[int],
-    *,
-    baselines: Sequence[Row] = (),
-    pairs: Sequence[Pair] = (),
-) -> Schedule:
-    """The runs to make, refused where they make no comparison.
-
-    Raises:
-        ConfigError: There is no row, or a row, a seed or a config is wrong.
-    """
-    refuse_seed_of_one_run(layer)
-    if not rows:
-        raise ConfigError("A comparison needs rows; name them, for example --aligners base,sft,dpo,orpo.")
-    return schedule(kind, layer, rows, seeds=seeds, baselines=baselines, components=registry(), pairs=pairs)
-
-
-def carry_out(made: Schedule, observer: Observer) -> Comparison:
+def _carry_out(made: Schedule, observer: Observer) -> Comparison:
     """Makes all runs, one after the other, and writes what they show beside each other.
 
     Every complete stage of every run is reused, and a stage that several rows share is made by the first of them.
-
-    Args:
-        made: What is to be made.
-        observer: Hears of the progress.
     """
     shared = Shared(made.store)
     for run in (*made.runs, *made.baseline_runs):
         _check(run, shared, observer)
-    with storage_errors(made.path):
-        made.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(made.path / ".lock")
-    acquire(lock)
-    try:
-        results = _run_all(made, shared, observer)
-        return Comparison(made.path, _write(_Results.of(made), shared, observer), tuple(results))
-    finally:
-        lock.release()
+    with access(made.runs[0].resolved.config.access, made.path):
+        with storage_errors(made.path):
+            made.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(made.path / ".lock")
+        acquire(lock)
+        try:
+            results = _run_all(made, shared, observer)
+            return Comparison(made.path, _write(_Results.of(made), shared, observer), tuple(results))
+        finally:
+            lock.release()
 
 
 def _check(run: PlannedRun, shared: Shared, observer: Observer) -> None:
@@ -171,8 +184,7 @@ def _run_all(made: Schedule, shared: Shared, observer: Observer) -> list[RunResu
         seed = "" if run.seed is None else f", seed {run.seed}"
         start = f", from the adapter of {run.starts_from}" if run.starts_from else ""
         observer.message(f"[{number}/{len(work)}] {run.row.name}{seed}{start}")
-        result = run_resolved(run.resolved, until=until, observer=observer, shared=shared)
-        results.append(result)
+        results.append(run_resolved(run.resolved, until=until, observer=observer, shared=shared))
     return results
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mint_core.comparison.table import columns_of
+from mint_core.comparison.table import columns_of, subsets_of
 from mint_core.files import storage_errors
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ _STUDENT, _OTHER, _DOT = "#0072B2", "#BBBBBB", "#D55E00"
 class _Found(NamedTuple):
     row: Mapping[str, Any]
     metric: Mapping[str, Any]
-
-
-class _Dot(NamedTuple):
-    x: float
-    y: float
 
 
 def draw(content: Mapping[str, Any], path: Path) -> list[Path]:
@@ -56,7 +51,7 @@ def _figure(content: Mapping[str, Any]) -> Figure:
     """A grid of panels: subsets downwards, metrics across."""
     from matplotlib.figure import Figure
 
-    subsets = list(dict.fromkeys(part["subset"] for row in content["rows"] for part in row["subsets"]))
+    subsets = subsets_of(content)
     shown = columns_of(content)
     curves = content["kind"] == "sweep"
     height = 2.6 if curves else 0.9 + 0.32 * len(content["rows"])
@@ -91,7 +86,8 @@ def _bars(axes: Axes, found: list[_Found]) -> None:
             continue  # its place stays empty, so that the names of the first panel hold for all
         colour = _STUDENT if row["kind"] == "student" else _OTHER
         axes.barh(position, 100 * metric["mean"], height=0.7, color=colour, xerr=_interval(metric), capsize=2)
-        _dots(axes, [_Dot(100 * value, position) for value in metric["per_seed"].values()])
+        values = [100 * value for value in metric["per_seed"].values()]
+        _dots(axes, values, [position] * len(values))
     axes.set_yticks(range(len(found)), [row["name"] for row, _ in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlim(0, 105)
@@ -107,7 +103,8 @@ def _curve(axes: Axes, found: list[_Found]) -> None:
     errors = [[one[0][0] for one in bounds], [one[1][0] for one in bounds]]
     axes.errorbar(positions, means, yerr=errors, color=_STUDENT, marker="s", markersize=4, capsize=3)
     for position, (_, metric) in enumerate(students):
-        _dots(axes, [_Dot(position, 100 * value) for value in metric["per_seed"].values()])
+        values = [100 * value for value in metric["per_seed"].values()]
+        _dots(axes, [position] * len(values), values)
     for row, metric in found:
         if row["kind"] != "student":
             height, teacher = 100 * metric["mean"], row["kind"] == "teacher"
@@ -129,7 +126,6 @@ def _interval(metric: Mapping[str, Any]) -> list[list[float]]:
     ]
 
 
-def _dots(axes: Axes, points: list[_Dot]) -> None:
-    if len(points) > 1:
-        x, y = zip(*points, strict=True)
+def _dots(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    if len(x) > 1:
         axes.scatter(x, y, s=9, color=_DOT, zorder=3)

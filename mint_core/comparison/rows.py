@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mint_core.config import NO_ALIGNER, RunConfig, merge
+from mint_core.config import NO_ALIGNER, RunConfig, merge, refuse_unknown
 from mint_core.documents import DocumentError, parse_yaml
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.interfaces import MAX_SEED
@@ -46,10 +46,7 @@ class Row:
         for key in self.overlay:
             if key in _SHARED_KEYS:
                 raise ConfigError(f"Row '{self.name}' sets '{key}', which must be the same for all rows; set it once.")
-            if key not in RunConfig.model_fields:
-                raise ConfigError(
-                    f"Unknown key '{key}' in row '{self.name}'{did_you_mean(key, RunConfig.model_fields)}."
-                )
+        refuse_unknown(RunConfig.model_fields, self.overlay, f"row '{self.name}'")
 
     @property
     def folder(self) -> str:
@@ -69,10 +66,6 @@ def aligner_rows(names: Sequence[str], layer: Mapping[str, Any]) -> list[Row]:
 
     `rag` is `base` with the comparison's retriever, `hybrid` the comparison's aligner with it, `hybrid-fused` that with
     both rankings combined. Where one of these is among the names, the others stand without the retriever.
-
-    Args:
-        names: Names of aligners, `base`, `rag`, `hybrid`, `hybrid-fused`.
-        layer: The comparison's config.
 
     Raises:
         ConfigError: A row with retrieval is asked for, and the comparison has no retriever.
@@ -233,12 +226,7 @@ def parse_pairs(given: Any) -> tuple[Pair, ...]:
 
 
 def check_pairs(pairs: Sequence[Pair], rows: Sequence[Row], retrieving: Sequence[Row]) -> None:
-    """Refuses pairs of rows that the comparison will not have.
-
-    Args:
-        pairs: See `parse_pairs`.
-        rows: The rows, baselines among them.
-        retrieving: Rows whose retriever ranks labels.
+    """Refuses pairs of rows that the comparison will not have; `retrieving`: rows whose retriever ranks labels.
 
     Raises:
         ConfigError: A name is that of no row, or a row is paired with itself.
@@ -279,9 +267,7 @@ def read_section(section: Any) -> dict[str, Any]:
     content = {"rows": section} if isinstance(section, list) else section or {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"`compare` must be a list of rows, or a mapping with {', '.join(_SECTION)}.")
-    for key in content:
-        if key not in _SECTION:
-            raise ConfigError(f"Unknown key '{key}' in compare{did_you_mean(str(key), _SECTION)}.")
+    refuse_unknown(_SECTION, content, "compare")
     return dict(content)
 
 
@@ -289,11 +275,8 @@ def check_rows(rows: Sequence[Row]) -> None:
     """Refuses rows that cannot stand in one table.
 
     Raises:
-        ConfigError: There is no row, two have the same name or folder, or one takes the name of a row that is always
-            there.
+        ConfigError: Two have the same name or folder, or one takes the name of a row that is always there.
     """
-    if not rows:
-        raise ConfigError("A comparison needs rows; name them, for example --aligners base,sft,dpo,orpo.")
     seen: dict[str, str] = {}
     for row in rows:
         folder = row.folder.lower()  # some file systems do not tell cases apart

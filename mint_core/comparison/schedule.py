@@ -12,7 +12,7 @@ from mint_core.config import Resolved, merge, resolve
 from mint_core.errors import ConfigError
 from mint_core.files import digest_of
 from mint_core.interfaces import Aligner
-from mint_core.plugins import Registry
+from mint_core.plugins import Registry, registry
 from mint_core.runs.store import Store
 from mint_core.stages.outputs import ADAPTER
 
@@ -70,14 +70,13 @@ class Schedule:
         return sorted(self.runs, key=depth)
 
 
-def schedule(
+def make_schedule(
     kind: str,
     layer: Mapping[str, Any],
     rows: Sequence[Row],
-    *,
     seeds: str | int | Sequence[int],
-    baselines: Sequence[Row],
-    components: Registry,
+    *,
+    baselines: Sequence[Row] = (),
     pairs: Sequence[Pair] = (),
 ) -> Schedule:
     """Resolves every row with every seed.
@@ -88,12 +87,16 @@ def schedule(
         rows: The rows.
         seeds: See `parse_seeds`.
         baselines: Rows whose teacher answers itself.
-        components: What is installed.
         pairs: Names of rows that are tested against each other.
 
     Raises:
-        ConfigError: A row, a seed, a pair or a config is wrong.
+        ConfigError: There is no row, or a row, a seed, a pair or a config is wrong.
     """
+    if layer.get("align_seed") is not None:
+        raise ConfigError("`align_seed` is one run's; a comparison takes --seeds, for example --seeds 0,5,7.")
+    if not rows:
+        raise ConfigError("A comparison needs rows; name them, for example --aligners base,sft,dpo,orpo.")
+    components = registry()
     check_rows([*rows, *baselines])
     first = resolve(merge(layer, rows[0].overlay), components)
     numbers = parse_seeds(seeds, first.config.seed)
@@ -190,15 +193,4 @@ def _passages(dump: Mapping[str, Any]) -> Any:
 def _default_name(kind: str, layer: Mapping[str, Any], first: Resolved) -> str:
     """Kind, task, teacher and a hash of the config without rows and seeds, so that more of them can be added."""
     plain = {key: value for key, value in layer.items() if key not in ("name", "out", "align_seed")}
-    parts = (kind, first.task.name, first.teacher.name)
-    return "-".join([*parts, digest_of(plain)[:8]])
-
-
-def refuse_seed_of_one_run(layer: Mapping[str, Any]) -> None:
-    """Refuses a config that sets the alignment's seed: a comparison has several.
-
-    Raises:
-        ConfigError: It does.
-    """
-    if layer.get("align_seed") is not None:
-        raise ConfigError("`align_seed` is one run's; a comparison takes --seeds, for example --seeds 0,5,7.")
+    return "-".join([kind, first.task.name, first.teacher.name, digest_of(plain)[:8]])

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mint_core.comparison.rows import Pair
-from mint_core.comparison.values import Columns, RowValues
+from mint_core.comparison.values import Columns, RowValues, mean
 from mint_core.evaluation.statistics import PERMUTATIONS, estimate, paired
 from mint_core.evaluation.subsets import subsets
 
@@ -24,10 +24,7 @@ OTHER_SAMPLES, OTHER_LISTS = "other samples", "other lists of the teacher"
 def summarise(rows: Sequence[RowValues], columns: Columns, how: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Plain data per row: every metric on every subset, and the test against the student row before.
 
-    Args:
-        rows: In the order of the table.
-        columns: The metrics.
-        how: `draws`, `confidence` and `seed` of the bootstrap.
+    `how` holds `draws`, `confidence` and `seed` of the bootstrap.
     """
     content = []
     before: RowValues | None = None
@@ -47,13 +44,9 @@ def summarise(rows: Sequence[RowValues], columns: Columns, how: Mapping[str, Any
 def compare_pairs(
     rows: Sequence[RowValues], pairs: Sequence[Pair], columns: Columns, how: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Plain data per pair and subset: the paired test of the first row against the second.
+    """Plain data per pair and subset: the paired test of the first row against the second, `how` as above.
 
-    Args:
-        rows: All rows, whoever answered.
-        pairs: Names of rows; one that no run has brought is left out.
-        columns: The metrics.
-        how: `draws`, `confidence` and `seed` of the bootstrap.
+    A pair with a row that no run has brought is left out.
     """
     named = {row.name: row for row in rows}
     content = []
@@ -73,18 +66,13 @@ def _subset(
     metrics = {}
     for key in columns.titles:
         found = estimate([row.average(key, i) for i in ids], groups, **how)
-        per_seed = {seed: _mean([records[i]["metrics"].get(key) for i in ids]) for seed, records in row.by_seed.items()}
-        means = [mean for mean in per_seed.values() if mean is not None]
+        per_seed = {seed: mean([records[i]["metrics"].get(key) for i in ids]) for seed, records in row.by_seed.items()}
+        means = [value for value in per_seed.values() if value is not None]
         metrics[key] = asdict(found) | {
-            "per_seed": {str(seed): mean for seed, mean in per_seed.items() if seed is not None},
+            "per_seed": {str(seed): value for seed, value in per_seed.items() if seed is not None},
             "sd": statistics.stdev(means) if len(means) > 1 else None,
         }
     return {"subset": subset, "n": len(ids), "metrics": metrics}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    scored = [value for value in values if value is not None]
-    return sum(scored) / len(scored) if scored else None
 
 
 def _against(

@@ -84,7 +84,7 @@ def _results(content: Mapping[str, Any]) -> Grid:
             [name, str(part["n"]), *(_cell(part["metrics"][column.key]) for column in shown)]
             for name, part in _named(content, subset)
         ]
-        for subset in _subsets(content)
+        for subset in subsets_of(content)
     ]
     asked = [(row["name"], how_asked(row["asked"])) for row in content["rows"] if "asked" in row]
     notes = [f"{name}: {how}" for name, how in asked if how]
@@ -98,20 +98,20 @@ def _differences(content: Mapping[str, Any]) -> Grid:
             for name, part in _named(content, subset)
             if "against" in part
         ]
-        for subset in _subsets(content)
+        for subset in subsets_of(content)
     ]
     return _tested("Paired differences", content, tests)
 
 
 def _pairs(content: Mapping[str, Any]) -> Grid:
-    several = len(_subsets(content)) > 1
+    several = len(subsets_of(content)) > 1
     tests = [
         [
             _Tests(f"{subset}: {_name(pair)}" if several else _name(pair), pair["metrics"])
             for pair in content.get("pairs", ())
             if pair["subset"] == subset
         ]
-        for subset in _subsets(content)
+        for subset in subsets_of(content)
     ]
     return _tested("Pairs", content, tests)
 
@@ -142,13 +142,14 @@ def columns_of(content: Mapping[str, Any]) -> list[Column]:
     return columns(content["titles"], (part["metrics"] for row in content["rows"] for part in row["subsets"]))
 
 
-def _subsets(content: Mapping[str, Any]) -> list[str]:
+def subsets_of(content: Mapping[str, Any]) -> list[str]:
+    """The subsets that a comparison reports; arguments as for `grids`."""
     return list(dict.fromkeys(part["subset"] for row in content["rows"] for part in row["subsets"]))
 
 
 def _named(content: Mapping[str, Any], subset: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The rows of one subset; its name stands in front where there are several."""
-    several = len(_subsets(content)) > 1
+    several = len(subsets_of(content)) > 1
     for row in content["rows"]:
         for part in row["subsets"]:
             if part["subset"] == subset:

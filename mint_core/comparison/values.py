@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,9 +46,13 @@ class RowValues:
 
     def average(self, key: str, sample: str) -> float | None:
         """Mean of one metric over the seeds; None where no seed was scored."""
-        values = [records[sample]["metrics"].get(key) for records in self.by_seed.values()]
-        scored = [value for value in values if value is not None]
-        return sum(scored) / len(scored) if scored else None
+        return mean(records[sample]["metrics"].get(key) for records in self.by_seed.values())
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that were scored; None where none was."""
+    scored = [value for value in values if value is not None]
+    return sum(scored) / len(scored) if scored else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,7 @@ class Columns:
 
     @classmethod
     def of(cls, metrics: Sequence[Mapping[str, Any]]) -> Columns:
-        """The metrics of all runs; where one key has several titles (Top-5 and Top-10), each of them has a column.
-
-        Args:
-            metrics: Content of every run's metrics.json.
-        """
+        """The metrics of every run's metrics.json; a key with several titles (Top-5 and Top-10) has several columns."""
         several = {(key, title) for one in metrics for key, title in one["titles"].items()}
         keys = [key for key, _ in several]
         titles, rules, reads = {}, {}, set()
@@ -81,12 +81,7 @@ class Columns:
         return cls(titles, rules, frozenset(reads))
 
     def keyed(self, records: Mapping[str, Record], titles: Mapping[str, str]) -> dict[str, Record]:
-        """A run's records with the comparison's keys.
-
-        Args:
-            records: By sample id.
-            titles: The run's titles by its own keys.
-        """
+        """A run's records by sample id with the comparison's keys; `titles` are the run's, by its own keys."""
         keys = {key: key if key in self.titles else f"{key} ({title})" for key, title in titles.items()}
         return {
             i: {**record, "metrics": {keys[key]: value for key, value in record["metrics"].items()}}

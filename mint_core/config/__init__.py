@@ -8,6 +8,7 @@ from mint_core.config.resolve import (
     check_retrieval,
     configured,
     decisive,
+    refuse_unknown,
     resolve,
     validated,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "merge",
     "parse_override",
     "read_config",
+    "refuse_unknown",
     "resolve",
     "validated",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -50,11 +50,7 @@ class Configured:
         return issubclass(component, Retriever) and component.label_scores is not Retriever.label_scores
 
     def make(self, context: Context | None = None) -> Any:
-        """The component.
-
-        Args:
-            context: Labels, seed, device and the like.
-        """
+        """The component; `context` holds labels, seed, device and the like."""
         return self.registered.make(self.config, context)
 
     def identity(self) -> dict[str, Any]:
@@ -124,20 +120,21 @@ class Resolved:
 
     def decisive(self) -> dict[str, Any]:
         """The config without what changes no result: name, place, device, batch sizes and the like."""
-        plain = {key: value for key, value in decisive(self.config).items() if key not in ("name", "out")}
-        for key in _COMPONENTS:
-            one = getattr(self, key)
-            plain[key] = None if one is None else {"name": one.name, **decisive(one.config)}
-        return {**plain, "metrics": [{"name": m.name, **decisive(m.config)} for m in self.metrics.values()]}
+        return decisive(self.config) | self._components(decisive)
 
     def dump(self) -> dict[str, Any]:
         """The whole config as plain data: `mint run --config` accepts it and makes the same run again."""
         plain: dict[str, Any] = self.config.model_dump(mode="json")
-        for key in _COMPONENTS:
-            one = getattr(self, key)
-            plain[key] = None if one is None else {"name": one.name, **one.record["config"]}
-        plain["metrics"] = [{"name": m.name, **m.record["config"]} for m in self.metrics.values()]
-        return plain
+        return plain | self._components(lambda config: config.model_dump(mode="json"))
+
+    def _components(self, options: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Every component as the user writes it, with those of its options that are asked for."""
+
+        def written(one: Configured) -> dict[str, Any]:
+            return {"name": one.name, **options(one.config)}
+
+        named = {key: written(one) if (one := getattr(self, key)) else None for key in _COMPONENTS}
+        return {**named, "metrics": [written(metric) for metric in self.metrics.values()]}
 
 
 def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
@@ -158,7 +155,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     for command in ("compare", "sweep"):
         if command in user:
             raise ConfigError(f"The config has a `{command}` section; give it to `mint {command}`, or take that out.")
-    _refuse_unknown(RunConfig, user, "the config")
+    refuse_unknown(RunConfig.model_fields, user, "the config")
     for key in (key for key in (*_COMPONENTS, "student") if key in user):
         if not isinstance(user[key], Mapping) and not (key in _MAY_BE_NULL and user[key] is None):
             raise ConfigError(f"`{key}` must be a name or a mapping; leave the key out for the default.")
@@ -206,9 +203,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
 
 
 def _by_key(metrics: Sequence[Configured]) -> dict[str, Configured]:
-    """The metrics by what files call them: the name, or where it occurs several times `name:option=value`.
-
-    Only options that differ from their defaults stand in a key.
+    """The metrics by key, see `Resolved.metrics`.
 
     Raises:
         ConfigError: A metric stands there twice with the same options.
@@ -228,13 +223,8 @@ def _by_key(metrics: Sequence[Configured]) -> dict[str, Configured]:
 def check_retrieval(wanted: RetrievalConfig, predict: PredictConfig, retriever: Configured | None) -> None:
     """Refuses uses of a retriever that is not there, or that cannot do it.
 
-    Args:
-        wanted: How it is to be used.
-        predict: How answers are made.
-        retriever: The retriever.
-
     Raises:
-        ConfigError: It cannot be.
+        ConfigError: It is not, or it cannot.
     """
     if retriever is None:
         for key, used in (("fuse", wanted.fuse != "none"), ("train", wanted.train)):
@@ -251,11 +241,7 @@ def check_retrieval(wanted: RetrievalConfig, predict: PredictConfig, retriever: 
 
 
 def check_engine(predict: PredictConfig, *, aligned: bool) -> None:
-    """Refuses what an engine cannot do.
-
-    Args:
-        predict: Who answers, and how.
-        aligned: Whether an adapter is trained.
+    """Refuses what an engine cannot do; `aligned`: whether an adapter is trained.
 
     Raises:
         ConfigError: It cannot.
@@ -328,11 +314,15 @@ def configured(kind: str, choice: Mapping[str, Any], components: Registry, other
     return Configured(registered, config)
 
 
-def _refuse_unknown(model: type[BaseModel], data: Mapping[str, Any], where: str, otherwise: str = "") -> None:
+def refuse_unknown(known: Collection[str], data: Mapping[str, Any], where: str, otherwise: str = "") -> None:
+    """Refuses keys that are not known; `where` and `otherwise` as for `validated`.
+
+    Raises:
+        ConfigError: There is one.
+    """
     for key in data:
-        if key not in model.model_fields:
-            hint = f"{did_you_mean(str(key), model.model_fields)}{otherwise}"
-            raise ConfigError(f"Unknown key '{key}' in {where}{hint}.")
+        if key not in known:
+            raise ConfigError(f"Unknown key '{key}' in {where}{did_you_mean(str(key), known)}{otherwise}.")
 
 
 def validated(model: type[M], data: Any, where: str, otherwise: str = "") -> M:
@@ -349,7 +339,7 @@ def validated(model: type[M], data: Any, where: str, otherwise: str = "") -> M:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} must be a mapping of keys to values.")
-    _refuse_unknown(model, data, where, otherwise)
+    refuse_unknown(model.model_fields, data, where, otherwise)
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:

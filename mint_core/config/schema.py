@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from mint_core.files import Access
 from mint_core.interfaces import MAX_SEED, ComponentConfig
 
 Choice = dict[str, Any]
@@ -19,7 +21,7 @@ class StudentConfig(ComponentConfig):
     """The model that is aligned."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
-    of_one_model: ClassVar[frozenset[str]] = frozenset({"revision", "trust_remote_code"})
+    of_one_model: ClassVar[frozenset[str]] = frozenset({"revision", "trust_remote_code", "chat_template_kwargs"})
 
     model: str = Field(
         EMBEDDED, description="Hugging Face id, local folder, or `embedded`: the small student that the task brings."
@@ -34,6 +36,12 @@ class StudentConfig(ComponentConfig):
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Off for good reason."
+    )
+    chat_date: date = Field(
+        date(2024, 7, 26), description="What a chat template that writes today's date takes for today."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="Variables of the chat template, for example {enable_thinking: false}."
     )
 
 
@@ -136,12 +144,19 @@ class RetrievalConfig(ComponentConfig):
 class RunConfig(ComponentConfig):
     """Everything that decides a run's result, and where it goes."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"name", "out", "access"})
+
     name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the run folder; null = task, teacher, aligner and a hash of the config.",
     )
     out: Path = Field(Path("runs"), description="Folder that holds the run folders and their cache.")
+    access: Access = Field(
+        "private",
+        description="Who may read the run folder and the cache: private = you alone, group = your group too, umask = "
+        "as your system's umask says.",
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything that is drawn.")
     align_seed: int | None = Field(
         None,

@@ -29,7 +29,7 @@ class Result:
     subset: str
     n: int
     """Samples of the subset, unscored ones included."""
-    estimates: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """By key of the metric."""
 
 
@@ -46,11 +46,10 @@ class Scores:
     def plain(self) -> dict[str, Any]:
         """Rows and differences as plain data."""
         return {
-            "rows": [
-                {"variant": row.variant, "subset": row.subset, "n": row.n, "metrics": _plain(row.estimates)}
-                for row in self.rows
-            ],
-            "aligned_minus_base": {subset: _plain(by_key) for subset, by_key in self.differences.items()},
+            "rows": [asdict(row) for row in self.rows],
+            "aligned_minus_base": {
+                subset: {key: asdict(one) for key, one in by_key.items()} for subset, by_key in self.differences.items()
+            },
         }
 
 
@@ -63,15 +62,7 @@ def evaluate(
     confidence: float,
     seed: int,
 ) -> Scores:
-    """Scores every sample of every variant, and every variant on every subset.
-
-    Args:
-        samples: Predictions with what metrics need beside them.
-        members: Group, cohort and whether the label was seen, of each sample id.
-        metrics: The metrics by key.
-        draws: Bootstrap draws.
-        confidence: Level of the intervals.
-        seed: Seed of the draws.
+    """Scores every sample of every variant, and every variant on every subset, with intervals as in `estimate`.
 
     Raises:
         ContractError: A metric returned something outside [0, 1].
@@ -105,7 +96,13 @@ def score_samples(
     for sample in samples:
         prediction = sample.prediction
         member = members[prediction.sample_id]
-        values = {key: _checked(key, one.score(sample), prediction.sample_id) for key, one in metrics.items()}
+        values = {key: metric.score(sample) for key, metric in metrics.items()}
+        for key, value in values.items():
+            if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
+                raise ContractError(
+                    f"Metric '{key}' returned {value} for sample {prediction.sample_id}; it must lie in [0, 1] or be "
+                    "None."
+                )
         records.append(
             {
                 "sample": prediction.sample_id,
@@ -127,10 +124,6 @@ def _estimates(records: Sequence[Record], keys: Iterable[str], how: dict[str, An
     return {key: estimate([record["metrics"][key] for record in records], groups, **how) for key in keys}
 
 
-def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {key: asdict(value) for key, value in estimates.items()}
-
-
 def _paired(first: Mapping[str, Record], second: Mapping[str, Record], ids: Sequence[str]) -> list[Record]:
     """First minus second on the samples that both answered; None where one of them is unscored."""
     return [
@@ -144,11 +137,3 @@ def _paired(first: Mapping[str, Record], second: Mapping[str, Record], ids: Sequ
         for i in ids
         if i in first and i in second
     ]
-
-
-def _checked(key: str, value: float | None, sample_id: str) -> float | None:
-    if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
-        raise ContractError(
-            f"Metric '{key}' returned {value} for sample {sample_id}; it must lie in [0, 1] or be None."
-        )
-    return value

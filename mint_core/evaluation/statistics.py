@@ -62,11 +62,8 @@ def _per_cluster(scored: Sequence[tuple[float, str | None]]) -> tuple[NDArray[np
 def _bootstrap(sums: NDArray[np.float64], sizes: NDArray[np.float64], draws: int, seed: int) -> NDArray[np.float64]:
     """The mean of each draw; groups are drawn with replacement."""
     rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    for draw in range(draws):
-        rows = rng.integers(0, len(sums), len(sums))
-        means[draw] = sums[rows].sum() / sizes[rows].sum()
-    return means
+    drawn = (rng.integers(0, len(sums), len(sums)) for _ in range(draws))
+    return np.array([sums[rows].sum() / sizes[rows].sum() for rows in drawn])
 
 
 PERMUTATIONS = 10_000
@@ -95,16 +92,7 @@ def paired(
     confidence: float,
     seed: int,
 ) -> Paired:
-    """Compares two rows sample by sample.
-
-    Args:
-        first: One value per sample; None = unscored.
-        second: The same samples.
-        groups: The group of each sample; None = a group of its own.
-        draws: Bootstrap draws of the interval.
-        confidence: Level of the interval.
-        seed: Seed of the draws and of the sign flips.
-    """
+    """Compares two rows sample by sample; the arguments are those of `estimate`, and `seed` flips the signs too."""
     both = zip(first, second, strict=True)
     differences = [None if a is None or b is None else a - b for a, b in both]
     scored = [(value, group) for value, group in zip(differences, groups, strict=True) if value is not None]

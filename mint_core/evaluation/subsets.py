@@ -26,14 +26,10 @@ class Member:
 
 
 def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> list[Sample]:
-    """The samples that are judged, in order.
+    """Those of all samples that are judged, in order.
 
     `auto` decides for the task's own data and for each external cohort alone: the test split where there is one, else
     val.
-
-    Args:
-        samples: All samples.
-        wanted: A split, or `auto`.
 
     Raises:
         DataError: The split has no samples.
@@ -48,41 +44,32 @@ def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> list
 
 
 def members(samples: Sequence[Sample], train: Sequence[Sample]) -> dict[str, Member]:
-    """The evaluated samples by id.
-
-    Args:
-        samples: The reported split.
-        train: The training split; samples without a label make no label seen.
-    """
+    """The evaluated samples by id; training samples without a label make no label seen."""
     known = {sample.label for sample in train if sample.label is not None}
-    return {s.id: Member(s.group, s.cohort, s.label in known, _content(s)) for s in samples}
-
-
-def _content(sample: Sample) -> str:
-    return digest_of([sample.text, sample.image.key if sample.image else None, sample.label, sample.group])
+    found = {}
+    for s in samples:
+        content = digest_of([s.text, s.image.key if s.image else None, s.label, s.group])
+        found[s.id] = Member(s.group, s.cohort, s.label in known, content)
+    return found
 
 
 def subsets(of: Mapping[str, Member]) -> dict[str, list[str]]:
-    """Sample ids by subset, in the order in which a table shows them; no subset is empty.
+    """Ids of the evaluated samples by subset, in the order in which a table shows them; no subset is empty.
 
     `all` holds the task's own samples; `seen` and `unseen` stand beside it where one of their labels is unseen. Every
     external cohort has a subset of its name, and `<cohort>: seen` and `<cohort>: unseen`.
 
-    Args:
-        of: The evaluated samples by id.
-
     Raises:
         DataError: A cohort is called all, seen or unseen.
     """
-    own = [i for i, member in of.items() if member.cohort is None]
-    parts = {ALL: own}
-    if not all(of[i].seen for i in own):
-        parts |= {SEEN: [i for i in own if of[i].seen], UNSEEN: [i for i in own if not of[i].seen]}
-    for cohort in dict.fromkeys(member.cohort for member in of.values() if member.cohort is not None):
+    parts: dict[str, list[str]] = {}
+    for cohort in dict.fromkeys([None, *(member.cohort for member in of.values())]):
         if cohort in (ALL, SEEN, UNSEEN):
             raise DataError(f"An external data set cannot be called '{cohort}'; give it another cohort name.")
-        external = [i for i, member in of.items() if member.cohort == cohort]
-        parts[cohort] = external
-        parts[f"{cohort}: {SEEN}"] = [i for i in external if of[i].seen]
-        parts[f"{cohort}: {UNSEEN}"] = [i for i in external if not of[i].seen]
+        ids = [i for i, member in of.items() if member.cohort == cohort]
+        parts[ALL if cohort is None else cohort] = ids
+        if cohort is not None or not all(of[i].seen for i in ids):
+            before = "" if cohort is None else f"{cohort}: "
+            parts[before + SEEN] = [i for i in ids if of[i].seen]
+            parts[before + UNSEEN] = [i for i in ids if not of[i].seen]
     return {name: ids for name, ids in parts.items() if ids}

@@ -1,8 +1,7 @@
 """One abstract base class per seam, torch-free."""
 
 from mint_core.interfaces.aligner import AdapterShape, Aligner, AlignmentJob, AlignmentResult, Layout, TrainingPhase
-from mint_core.interfaces.component import MAX_SEED, Component, ComponentConfig
-from mint_core.interfaces.context import Context
+from mint_core.interfaces.component import MAX_SEED, Component, ComponentConfig, Context
 from mint_core.interfaces.metric import EvaluationSample, Metric
 from mint_core.interfaces.retriever import Passage, Retriever
 from mint_core.interfaces.strategy import PreferenceStrategy

@@ -87,20 +87,12 @@ class TrainingPhase:
         return sum(len(group.chosen) * (len(group.rejected) if self.rejected else 1) for group in groups)
 
     def steps(self, units: int, processes: int = 1) -> int:
-        """Optimiser steps.
-
-        Args:
-            units: See `units`.
-            processes: How many share a step.
-        """
+        """Optimiser steps for so many `units`, where so many processes share a step."""
         batches = math.ceil(units / (self.batch_size * processes))
         return math.ceil(math.ceil(batches / self.accumulation) * self.epochs)
 
     def warmup_steps(self, steps: int) -> int:
         """Warm-up in steps.
-
-        Args:
-            steps: All steps of the phase.
 
         Raises:
             ConfigError: It is as long as the phase, so that the learning rate would never be reached.
@@ -172,9 +164,6 @@ class Aligner(Component[ComponentConfig]):
     def shape(self, parameters: int) -> AdapterShape | None:
         """The adapter that it will train; None = it does not say, and the plan leaves its memory out.
 
-        Args:
-            parameters: Size of the student.
-
         Raises:
             MintError: The config names an adapter to begin from that cannot be read, or that has another shape.
         """
@@ -184,9 +173,6 @@ class Aligner(Component[ComponentConfig]):
         """The same with so many epochs in every phase, and without warm-up, checkpoints or trackers.
 
         `mint plan --probe` trains it for a few steps and throws the result away. None = it cannot be shortened.
-
-        Args:
-            epochs: Of each phase.
         """
         return None
 

@@ -1,14 +1,16 @@
-"""What all components share: a name, a typed config, a version."""
+"""What all components share: a name, a typed config, a version, and what they are given to work with."""
 
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from mint_core.errors import ContractError
-from mint_core.interfaces.context import Context
 from mint_core.types import LabelSpace
 
 MAX_SEED = 2**32 - 1
@@ -30,6 +32,27 @@ class ComponentConfig(BaseModel):
 
 
 C = TypeVar("C", bound=ComponentConfig)
+
+
+def _silent(count: int) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One for all six seams; a task is made before its labels are known."""
+
+    labels: LabelSpace | None = None
+    """The label space; None for a task."""
+    n: int = 1
+    """How many labels the student lists at inference (N)."""
+    seed: int = 0
+    device: str = "cpu"
+    """A torch device string: `cpu`, `cuda`, `mps`."""
+    cache: Path = Path("runs", ".cache")
+    """A folder that lives longer than the run; what lies there must be named by content."""
+    advance: Callable[[int], None] = _silent
+    """Call it with the number of samples or passages just done."""
 
 
 class Component(ABC, Generic[C]):

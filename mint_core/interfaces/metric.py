@@ -45,11 +45,7 @@ class Metric(Component[ComponentConfig]):
         """The value of one sample, or None where it cannot be scored."""
 
     def title(self, n: int) -> str:
-        """Column heading, for example `Top-5`.
-
-        Args:
-            n: How many labels were asked for (N).
-        """
+        """Column heading where N labels were asked for, for example `Top-5`."""
         return self.name
 
     def rule(self) -> str:

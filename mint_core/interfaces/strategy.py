@@ -42,12 +42,7 @@ class PreferenceStrategy(Component[ComponentConfig]):
 
     @abstractmethod
     def groups(self, ranking: Ranking, truth: str | None) -> list[PreferenceGroup]:
-        """The preference groups of one training sample; without `fit`, what its ranking alone tells.
-
-        Args:
-            ranking: The teacher's order of all labels.
-            truth: The true label, or None where it is unknown.
-        """
+        """The preference groups of one training sample; without `fit`, what its ranking alone tells."""
 
     @abstractmethod
     def top(self, ranking: Ranking, truth: str | None) -> tuple[str, ...]:

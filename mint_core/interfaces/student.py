@@ -11,20 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Student:
-    """A loaded student.
-
-    Attributes:
-        model: The transformers model, on its device.
-        processor: The processor of an image-text student; the tokenizer of a text student.
-        tokenizer: The tokenizer.
-        reads_images: Whether it is an image-text model.
-        device: Where it is.
-        source: The id or folder that it came from.
-    """
+    """A loaded student."""
 
     model: Any
+    """The transformers model, on its device."""
     processor: Any
+    """The processor of an image-text student; the tokenizer of a text student."""
     tokenizer: Any
     reads_images: bool
+    """Whether it is an image-text model."""
     device: torch.device
     source: str
+    """The id or folder that it came from."""

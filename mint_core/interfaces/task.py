@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from mint_core.errors import ConfigError, did_you_mean
-from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.interfaces.context import Context
+from mint_core.interfaces.component import Component, ComponentConfig, Context
 from mint_core.types import Modality, Prompt, Sample, TaskData
 
 
@@ -92,18 +91,10 @@ class Task(Component[TaskConfig]):
 
     @abstractmethod
     def list_length(self, n_labels: int) -> int:
-        """How many labels the student lists (N) where the config does not say.
-
-        Args:
-            n_labels: Size of the label space.
-        """
+        """How many labels the student lists (N) where the config does not say."""
 
     def n_listed(self, n_labels: int, default: int | None = None) -> int:
         """How many labels the student lists (N): what the config says, else the default.
-
-        Args:
-            n_labels: Size of the label space.
-            default: In place of `list_length`.
 
         Raises:
             ConfigError: It is larger than the label space.

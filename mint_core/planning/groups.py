@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -49,6 +50,14 @@ def planned_groups(run: Run, store: Store) -> PlannedGroups:
             return PlannedGroups(tuple(read_preferences(other.path / PREFERENCES)), "preferences", other.path)
         return PlannedGroups(tuple(run.groups_of(rankings)), "rankings", folder.path)
     return PlannedGroups(tuple(run.groups_of(_draw(run))), "drawn", None)
+
+
+def some(groups: Sequence[PreferenceGroup], count: int | None, seed: Sequence[int]) -> Sequence[PreferenceGroup]:
+    """That many groups, drawn at random, in their own order; all of them for None."""
+    if count is None or count >= len(groups):
+        return groups
+    order = np.random.default_rng(seed).permutation(len(groups))[:count]
+    return [groups[place] for place in sorted(order)]
 
 
 def _draw(run: Run) -> dict[str, Ranking]:

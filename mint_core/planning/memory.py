@@ -14,7 +14,7 @@ import torch
 from mint_core.aligners.batches import GroupCollator
 from mint_core.aligners.rows import TrainingRows
 from mint_core.interfaces import AdapterShape, Student, TrainingPhase
-from mint_core.planning.activations import count_activations
+from mint_core.planning.activations import Activations, count_activations
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.types import PreferenceGroup
 
@@ -90,7 +90,8 @@ def estimate(
         on_cpu: Whether it is a CPU, whose memory the libraries share.
     """
     student = rows.job.student
-    weights = _bytes(student.model)
+    tensors = [*student.model.parameters(), *student.model.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     parameters = sum(parameter.numel() for parameter in student.model.parameters())
     how: Any = {"rejected": phase.rejected, "shared": phase.layout == "shared"}
     collator = GroupCollator(rows, budget=phase.token_budget, **how)
@@ -99,7 +100,10 @@ def estimate(
     model = student.model if shape is None else _adapted(student, shape)
     trainable = 0 if shape is None else sum(p.numel() for p in model.parameters() if p.requires_grad)
     if shape and not on_cpu and student.model.dtype == torch.bfloat16:
-        _as_autocast_does(model)
+        # On a GPU the adapter of a bf16 student computes in bf16, though its weights are fp32.
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
     activations = count_activations(student, model, batch)
     vision = _vision(student, batch["model"], shape, counted=activations.whole)
     kept, checkpointed = activations.kept + vision.kept, activations.checkpointed + vision.checkpointed
@@ -127,18 +131,6 @@ def _adapted(student: Student, shape: AdapterShape) -> Any:
         return add_lora(student.model, names, shape.rank, shape.alpha, shape.dropout)
 
 
-def _bytes(model: Any) -> int:
-    tensors = [*model.parameters(), *model.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _as_autocast_does(model: Any) -> None:
-    """On a GPU the adapter of a bf16 student computes in bf16, though its weights are fp32."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
-
-
 def _logits(student: Student, batch: Mapping[str, Any], *, whole: bool) -> int:
     """Logits and their gradient in the student's precision, log-softmax and its gradient in fp32."""
     rows, length = batch["model"]["input_ids"].shape
@@ -152,13 +144,7 @@ def _logits(student: Student, batch: Mapping[str, Any], *, whole: bool) -> int:
     return int(vocabulary * (rows * columns * student.model.dtype.itemsize * 2 + targets * 2 * _FP32))
 
 
-@dataclass(frozen=True, slots=True)
-class _Vision:
-    kept: int
-    checkpointed: int
-
-
-def _vision(student: Student, inputs: Mapping[str, Any], shape: AdapterShape | None, *, counted: bool) -> _Vision:
+def _vision(student: Student, inputs: Mapping[str, Any], shape: AdapterShape | None, *, counted: bool) -> Activations:
     """What the vision tower takes where the count did not see it.
 
     A rule of thumb: eight hidden states and two wide ones per patch and layer. A frozen tower holds one layer at
@@ -167,7 +153,7 @@ def _vision(student: Student, inputs: Mapping[str, Any], shape: AdapterShape | N
     vision = getattr(student.model.config, "vision_config", None)
     pixels = inputs.get("pixel_values")
     if vision is None or pixels is None:
-        return _Vision(0, 0)
+        return Activations(0, 0, whole=counted)
     hidden = int(vision.hidden_size)
     wide = int(getattr(vision, "intermediate_size", 0) or 4 * hidden)
     layers = int(getattr(vision, "num_hidden_layers", 0) or getattr(vision, "depth", 1))
@@ -175,8 +161,9 @@ def _vision(student: Student, inputs: Mapping[str, Any], shape: AdapterShape | N
     tokens = len(pixels) if pixels.dim() == 2 else math.ceil(pixels.numel() / (3 * patch**2))
     layer = int(tokens * (8 * hidden + 2 * wide) * pixels.element_size())
     if counted or not (shape and shape.vision):
-        return _Vision(layer, layer)
-    return _Vision(layers * layer, int(layers * tokens * hidden * pixels.element_size()) + layer)
+        return Activations(layer, layer, whole=counted)
+    kept_inputs = int(layers * tokens * hidden * pixels.element_size())
+    return Activations(layers * layer, kept_inputs + layer, whole=counted)
 
 
 def device_memory(device: torch.device) -> int:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-import numpy as np
-
 from mint_core import processes
 from mint_core.aligners.rows import TrainingRows
 from mint_core.config import Resolved
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentJob, Layout, Student, TrainingPhase
 from mint_core.observer import Observer
-from mint_core.planning.groups import PlannedGroups, planned_groups
+from mint_core.planning.groups import PlannedGroups, planned_groups, some
 from mint_core.planning.lengths import GroupLengths, Lengths, Spread, measure, prompt_lengths, spread
 from mint_core.planning.memory import Memory, device_memory, estimate
 from mint_core.planning.probe import Probe, probe
@@ -27,8 +25,7 @@ from mint_core.stages.predict import asking_of
 from mint_core.stages.prompts import training_prompts
 from mint_core.stages.run import Run
 from mint_core.students.encoding import StudentCounter, check_length, context_length, encode_prompt, encode_response
-from mint_core.students.load import load_student
-from mint_core.students.outline import load_outline
+from mint_core.students.load import load_outline, load_student
 from mint_core.students.prompts import write_response
 from mint_core.types import PreferenceGroup
 
@@ -120,8 +117,7 @@ class Plan:
         plain["groups_per_step"] = max(phase.groups_per_step for phase in self.phases)
         plain["groups_from"] = self.groups_from.basis
         plain["run"] = str(self.groups_from.run) if self.groups_from.run else None
-        memory = self.memory
-        plain["memory"] = {**asdict(memory), "lower_bound": memory.lower_bound, "total": memory.total}
+        plain["memory"] = asdict(self.memory) | {"lower_bound": self.memory.lower_bound, "total": self.memory.total}
         plain["seconds"] = self.seconds
         return plain
 
@@ -163,7 +159,7 @@ def make_plan(
     parameters = sum(parameter.numel() for parameter in student.model.parameters())
     training = aligner.phases(parameters)
     rejected = any(phase.rejected for phase in training)
-    counted = _some(found.groups, sample, config.seed)
+    counted = some(found.groups, sample, [config.seed, 19])
     job = _job(run, student, found.groups)
     aligner.check(job)
     observer.stage("count", reused=False)
@@ -243,13 +239,6 @@ def _job(run: Run, student: Student, groups: Sequence[PreferenceGroup]) -> Align
         advance=lambda *_: None,
         cache=run.cache,
     )
-
-
-def _some(groups: Sequence[PreferenceGroup], count: int | None, seed: int) -> Sequence[PreferenceGroup]:
-    if count is None or count >= len(groups):
-        return groups
-    order = np.random.default_rng([seed, 19]).permutation(len(groups))[:count]
-    return [groups[place] for place in sorted(order)]
 
 
 def _layout(phase: TrainingPhase, groups: Sequence[GroupLengths]) -> Layout:

@@ -14,14 +14,14 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
+import torch
 
 from mint_core import processes
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Aligner, AlignmentJob, Student
 from mint_core.observer import Observer
+from mint_core.planning.groups import some
 from mint_core.runs.record import peak_memory
-from mint_core.types import PreferenceGroup
 
 STEPS = 3
 
@@ -37,21 +37,14 @@ class Probe:
 
 
 def probe(aligner: Aligner, job: AlignmentJob, student: Student, *, seed: int, observer: Observer) -> Probe:
-    """Trains for STEPS steps per phase with the run's own aligner and throws the result away.
-
-    Args:
-        aligner: The run's aligner; it says its phases.
-        job: Groups and prompts.
-        student: With weights.
-        seed: Draws the groups.
-        observer: Hears of the progress.
+    """Trains the student, with weights, for STEPS steps per phase with the run's aligner; throws the result away.
 
     Raises:
         ConfigError: The aligner cannot be shortened.
         TrainingError: The loss or a gradient is not finite; the run itself would stop too.
     """
     per_step = max(phase.per_step for phase in aligner.phases(0))
-    groups = _some(job.groups, STEPS * per_step, seed)
+    groups = some(job.groups, STEPS * per_step, [seed, 17])
     short = aligner.shortened(float(math.ceil(STEPS / math.ceil(len(groups) / per_step))))
     if short is None:
         raise ConfigError(f"The aligner '{aligner.name}' cannot be shortened to a few steps; leave --probe out.")
@@ -62,45 +55,23 @@ def probe(aligner: Aligner, job: AlignmentJob, student: Student, *, seed: int, o
         times.append((step, time.perf_counter()))
         observer.progress(step, total, "steps", figures)
 
-    _reset_peak(student)
+    on_gpu = student.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(student.device)
     with TemporaryDirectory(prefix="mint-probe-") as folder:
         work = Path(folder)
         places: Any = {"work": work / "work", "adapter": work / "adapter", "cache": work / "cache"}
         short.align(replace(job, student=student, groups=groups, advance=advance, **places))
     gc.collect()
-    return Probe(_per_phase(times, ends), _peak(student))
-
-
-def _some(groups: Sequence[PreferenceGroup], count: int, seed: int) -> list[PreferenceGroup]:
-    order = np.random.default_rng([seed, 17]).permutation(len(groups))
-    return [groups[place] for place in order[:count]]
+    peak = int(torch.cuda.max_memory_allocated(student.device)) if on_gpu else peak_memory()
+    return Probe(_per_phase(times, ends), peak)
 
 
 def _per_phase(times: Sequence[tuple[int, float]], ends: Sequence[int]) -> tuple[float, ...]:
-    """Median time between two steps of one phase.
-
-    Args:
-        times: Number and time of every step.
-        ends: Number of the last step of each phase.
-    """
+    """Median time between two steps of one phase; `times` by step, and the last step of each phase."""
     gaps: list[list[float]] = [[] for _ in ends]
     for (before, begin), (step, end) in pairwise(times):
         phase = bisect_left(ends, step)
         if phase < len(gaps) and bisect_left(ends, before) == phase:
             gaps[phase].append(end - begin)
     return tuple(median(gap) if gap else math.nan for gap in gaps)
-
-
-def _reset_peak(student: Student) -> None:
-    import torch
-
-    if student.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(student.device)
-
-
-def _peak(student: Student) -> int:
-    import torch
-
-    if student.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(student.device))
-    return peak_memory()

@@ -26,7 +26,7 @@ class Tokens:
 
     def of(self, layout: Layout) -> float:
         """Tokens of one layout."""
-        return {"shared": self.shared, "distinct": self.distinct, "expanded": self.expanded}[layout]
+        return float(getattr(self, layout))
 
     def times(self, factor: float) -> Tokens:
         """The same for another number of groups."""

@@ -26,6 +26,7 @@ from mint_core.folds import classifier_log_probs, group_folds, log_softmax
 from mint_core.hookspecs import hookimpl
 from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
+from mint_core.images import UNREAD_SUFFIXES as UNREAD_IMAGE_SUFFIXES
 from mint_core.interfaces import (
     MAX_SEED,
     AdapterShape,
@@ -48,12 +49,12 @@ from mint_core.interfaces import (
     Unreadable,
 )
 from mint_core.names import KNOWN, RECOGNISED, best_matches, ratio, recognise
-from mint_core.ontology import hpo
+from mint_core.ontology import hpo, hpo_ids, hpo_in_force
 from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
 from mint_core.students.prompts import render_prompt, write_response
-from mint_core.tables import file_below, first_row, ragged, read_text, split_rows
+from mint_core.tables import file_below, first_row, present, ragged, read_text, split_rows, warn_of_words
 from mint_core.types import (
     SPLITS,
     ImageRef,
@@ -66,6 +67,7 @@ from mint_core.types import (
     Sample,
     Split,
     TaskData,
+    identity_of,
     normalise_name,
     squeezed,
 )
@@ -78,6 +80,7 @@ __all__ = [
     "PIXEL_CEILING",
     "RECOGNISED",
     "SPLITS",
+    "UNREAD_IMAGE_SUFFIXES",
     "AdapterShape",
     "Aligner",
     "AlignmentJob",
@@ -145,12 +148,16 @@ __all__ = [
     "group_folds",
     "hookimpl",
     "hpo",
+    "hpo_ids",
+    "hpo_in_force",
     "hub_commit",
+    "identity_of",
     "log_softmax",
     "merge",
     "normalise_name",
     "parse_json",
     "parse_override",
+    "present",
     "ragged",
     "ratio",
     "read_text",
@@ -160,5 +167,6 @@ __all__ = [
     "split_rows",
     "squeezed",
     "storage_errors",
+    "warn_of_words",
     "write_response",
 ]

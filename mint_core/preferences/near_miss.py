@@ -9,8 +9,7 @@ from pydantic import Field
 
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Context
-from mint_core.preferences.pairwise import WeightedConfig, single_labels
-from mint_core.preferences.topk import TopK, others
+from mint_core.preferences.topk import TopK, WeightedConfig, others, single_labels
 from mint_core.types import PreferenceGroup, Ranking
 
 if TYPE_CHECKING:
@@ -84,13 +83,7 @@ class NearMiss(TopK):
         return PreferenceGroup(ranking.sample_id, (chosen,), (self.near(ranking, truth, chosen),))
 
     def near(self, ranking: Ranking, truth: str | None, chosen: tuple[str, ...]) -> tuple[str, ...]:
-        """The q near misses, nearest first.
-
-        Args:
-            ranking: The teacher's.
-            truth: The true label, or None.
-            chosen: What cannot be rejected.
-        """
+        """The q near misses among the labels that are not chosen, nearest first."""
         below = others(ranking.labels, chosen)
         if self.confusion is None:
             return below[: self.q]

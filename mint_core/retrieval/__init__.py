@@ -1,1 +1,1 @@
-"""Retrieval in a run: passages in prompts, and rankings combined."""
+"""Retrieval in a run: the rankings of a student and a retriever combined."""

@@ -25,12 +25,7 @@ WEIGHTS: tuple[float, ...] = (0.0, *(2.0 ** (step / 2) for step in range(-8, 17)
 
 
 def mask(taught: Collection[str], labels: LabelSpace) -> Mask:
-    """The labels that a student votes on, as (n_labels,).
-
-    Args:
-        taught: Their names.
-        labels: The label space.
-    """
+    """The labels that a student votes on, as (n_labels,)."""
     return np.array([name in taught for name in labels.names])
 
 
@@ -70,7 +65,7 @@ def weighted(student: Scores, retriever: Scores, weight: float, taught: Mask) ->
 
     Args:
         student: Log-likelihoods of all labels, finite.
-        retriever: Scores of the retriever; -inf = not known.
+        retriever: -inf = not known.
         weight: Nats per standard deviation of the retriever's scores.
         taught: Labels that the student votes on.
     """
@@ -84,11 +79,7 @@ def student_votes(scores: Scores, taught: Mask) -> Scores:
     a label that it abstains from stands among those that it finds neither likely nor unlikely. Among taught labels a
     student that is sure counts for more. Over the others its best label leads by log p + entropy, which is largest
     where p is about a third and falls to 0 with p at 1: against what it was never taught its certainty is no evidence,
-    since it is as sure of samples that have such a label.
-
-    Args:
-        scores: Log-likelihoods of all labels, finite.
-        taught: Labels that the student votes on.
+    since it is as sure of samples that have such a label. The scores are finite log-likelihoods of all labels.
     """
     top = np.where(taught, scores, -np.inf).max(axis=1, keepdims=True)
     shifted = np.where(taught, scores - np.where(np.isfinite(top), top, 0.0), 0.0).astype(np.float64)
@@ -99,11 +90,7 @@ def student_votes(scores: Scores, taught: Mask) -> Scores:
 
 
 def standardised(scores: Scores) -> Scores:
-    """Every row with mean 0 and standard deviation 1 over its finite scores; 0 for the others, and without a spread.
-
-    Args:
-        scores: -inf = not known.
-    """
+    """Every row with mean 0 and standard deviation 1 over its finite scores; 0 for the others, and without a spread."""
     known = np.isfinite(scores)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)
     filled = np.where(known, scores, 0.0).astype(np.float64)
@@ -115,14 +102,8 @@ def standardised(scores: Scores) -> Scores:
 def fit_weight(student: Scores, retriever: Scores, truths: Sequence[int], taught: Mask) -> float:
     """The weight of `WEIGHTS` with which the true labels stand highest: the best mean reciprocal rank.
 
-    Args:
-        student: See `weighted`.
-        retriever: See `weighted`.
-        truths: Column of each row's true label; at least one.
-        taught: Labels that the student votes on.
-
-    Returns:
-        The smallest of the best weights: where retrieval does not help, it gets none.
+    `truths` holds the column of each row's true label, at least one; the rest is as in `weighted`. Of the best weights
+    it is the smallest: where retrieval does not help, it gets none.
     """
     rows = np.arange(len(truths))
     places = [ranks(weighted(student, retriever, weight, taught))[rows, list(truths)] for weight in WEIGHTS]
@@ -132,14 +113,7 @@ def fit_weight(student: Scores, retriever: Scores, truths: Sequence[int], taught
 
 
 def combine(student: Scores, retriever: Scores, taught: Mask, weight: float | None) -> Scores:
-    """Both rankings together.
-
-    Args:
-        student: Scores of the student.
-        retriever: Scores of the retriever.
-        taught: Labels that the student votes on.
-        weight: For `weighted`; None = `reciprocal_rank`.
-    """
+    """Both rankings together: `weighted`, or `reciprocal_rank` where there is no weight."""
     if weight is None:
         return reciprocal_rank(student, retriever, taught)
     return weighted(student, retriever, weight, taught)

@@ -21,9 +21,6 @@ from mint_core.types import Ranking
 def check_sizes(run: Run) -> None:
     """Refuses what the data cannot give: sizes of the strategy, steps of a warm-up, samples to fit a weight on.
 
-    Args:
-        run: The run, before its first stage.
-
     Raises:
         ConfigError: One of them does not fit.
     """

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mint_core.config import read_config, resolve
 from mint_core.errors import ConfigError, DataError, StorageError
-from mint_core.files import read_json, storage_errors
+from mint_core.files import read_json, replaced, storage_errors
 from mint_core.interfaces import Student
 from mint_core.observer import Observer
 from mint_core.plugins import registry
@@ -22,7 +22,7 @@ from mint_core.runs.record import RECORD
 from mint_core.stages.outputs import PREFERENCES
 from mint_core.stages.prompts import training_prompts
 from mint_core.stages.run import Run
-from mint_core.students.outline import load_outline
+from mint_core.students.load import load_outline
 from mint_core.students.prompts import render_messages, write_response
 from mint_core.types import PreferenceGroup, Prompt, Response
 
@@ -72,13 +72,8 @@ def export_to_trl(folder: Path, out: Path, observer: Observer | None = None) -> 
     images = run.task.modality == "image"
     rows = _rows(student, groups, prompts, run.task.header)
     with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        try:
+        with replaced(file) as temporary:
             pairs = _write(temporary, rows, images=images)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
         (out / "README.md").write_text(_card(run), encoding="utf-8")
     weighted = sum(bool(group.chosen_weights or group.rejected_weights) for group in groups)
     return Export(file, len(prompts), pairs, weighted, images)

@@ -16,9 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import TypeAdapter
 
-from mint_core.files import acquire, digest_of, digest_of_path, read_json, storage_errors, write_json, write_line
+from mint_core.files import (
+    acquire,
+    contents,
+    digest_of,
+    intact,
+    read_bytes,
+    remove_leftovers,
+    storage_errors,
+    sync,
+    sync_names,
+    write_json,
+    write_line,
+)
 from mint_core.stages.stage import Manifest
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 class RunFolder:
@@ -36,53 +51,80 @@ class RunFolder:
         with storage_errors(self.path):
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
         acquire(self._lock)
+        remove_leftovers(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
     def manifest(self, stage: str) -> Manifest | None:
-        """The manifest of a stage that was completed, whatever its key; None where it is missing or unreadable."""
+        """The manifest of a stage that was completed, whatever its key; None where it is missing or damaged."""
         try:
-            return Manifest(**read_json(self.path / "stages" / f"{stage}.json"))
-        except (OSError, ValueError, TypeError):
+            manifest = _MANIFEST.validate_json(read_bytes(self.path / "stages" / f"{stage}.json"), strict=True)
+        except (OSError, ValueError):  # pydantic's errors are ValueErrors
             return None
+        outside = [name for name in manifest.files if Path(name).is_absolute() or ".." in Path(name).parts]
+        return None if outside or manifest.stage != stage else manifest
 
     def complete(self, stage: str, key: str) -> Manifest | None:
         """The manifest of a stage whose key fits and whose outputs are all as they were written; else None."""
         manifest = self.manifest(stage)
-        if manifest is None or manifest.key != key:
+        if manifest is None or manifest.key != key or manifest.outputs != _outputs(manifest.files):
             return None
-        for name, digest in manifest.outputs.items():
-            if not (self.path / name).exists() or digest_of_path(self.path / name) != digest:
-                return None
-        return manifest
+        return manifest if intact(self.path, manifest.files) else None
+
+    def why_again(self, stage: str, key: str, inputs: Mapping[str, Any]) -> str:
+        """Why a stage that is not complete runs, where it ran before; empty where it did not."""
+        manifest = self.manifest(stage)
+        if manifest is None:
+            return "its manifest is damaged" if (self.path / "stages" / f"{stage}.json").exists() else ""
+        if manifest.key == key:
+            return "its files are damaged or were changed"
+        changed = describe_change(manifest, inputs)
+        return f"changed: {', '.join(changed)}" if changed else ""
 
     def workspace(self, stage: str, key: str) -> Path:
-        """The working folder of a stage; it survives an interruption. Those of other keys are removed."""
-        work = self.path / ".work"
-        with storage_errors(work):
-            for other in work.glob(f"{stage}-*"):
-                if other.name != f"{stage}-{key[:16]}":
-                    shutil.rmtree(other)
-            (work / f"{stage}-{key[:16]}" / "out").mkdir(parents=True, exist_ok=True)
-        return work / f"{stage}-{key[:16]}"
+        """The working folder of a stage; it survives an interruption, but for `out` in it, which is empty.
+
+        Those of other keys are removed.
+        """
+        mine = self._workspace(stage, key)
+        with storage_errors(mine):
+            for other in mine.parent.glob(f"{stage}-*"):
+                if other != mine:
+                    self._remove(other)
+            self._remove(mine / "out")
+            (mine / "out").mkdir(parents=True)
+        return mine
+
+    def clear(self, stage: str) -> None:
+        """Removes the working folders of a stage that is complete; a process may have ended before it did so."""
+        with storage_errors(self.path):
+            for old in (self.path / ".work").glob(f"{stage}-*"):
+                self._remove(old)
+
+    def _workspace(self, stage: str, key: str) -> Path:
+        return self.path / ".work" / f"{stage}-{key[:16]}"
 
     def commit(
         self, stage: str, key: str, inputs: Mapping[str, Any], *, seconds: float, peak: int, facts: Mapping[str, Any]
     ) -> Manifest:
         """Makes the outputs in `<workspace>/out` visible; the manifest comes last."""
-        workspace = self.workspace(stage, key)
+        workspace = self._workspace(stage, key)
         earlier = self.manifest(stage)
         outputs = sorted((workspace / "out").iterdir())
         with storage_errors(self.path):
-            digests = {path.name: digest_of_path(path) for path in outputs}
+            files = contents(workspace / "out")
+            digests = _outputs(files)
+            sync(workspace / "out")
             (self.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
+            sync(self.path / "stages")
             for path in outputs:
                 self._replace(path, self.path / path.name)
             for name in set(earlier.outputs if earlier else ()) - set(digests):
                 self._remove(self.path / Path(name).name)
-            manifest = Manifest(stage, key, dict(inputs), digests, round(seconds, 3), peak, dict(facts))
+            sync_names(self.path)
+            manifest = Manifest(stage, key, dict(inputs), digests, round(seconds, 3), peak, files, dict(facts))
             write_json(self.path / "stages" / f"{stage}.json", asdict(manifest))
             shutil.rmtree(workspace)
         return manifest
@@ -113,13 +155,11 @@ class RunFolder:
             return None
         out = self.workspace(stage, key) / "out"
         with storage_errors(self.path):
-            shutil.rmtree(out)  # an interrupted attempt may have left something
-            out.mkdir()
-            for name, digest in found.outputs.items():
+            for name in found.outputs:
                 source = other.path / name
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, out / name)
-                if digest_of_path(out / name) != digest:  # the other run is at work, and replaces it
-                    return None
+            if not intact(out, found.files):  # the other run is at work, and replaces it
+                return None
         return self.commit(
             stage, key, found.inputs, seconds=found.seconds, peak=found.peak_memory_bytes, facts=found.facts
         )
@@ -128,6 +168,12 @@ class RunFolder:
         """Appends to log.jsonl. Facts are counts, names and times, never patients' text."""
         with storage_errors(self.path), (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
             write_line(stream, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
+
+
+def _outputs(files: Mapping[str, str]) -> dict[str, str]:
+    """Digest of each output, from those of its files by their path in the run folder."""
+    names = sorted({name.partition("/")[0] for name in files})
+    return {name: digest_of({f: d for f, d in files.items() if f.partition("/")[0] == name}) for name in names}
 
 
 def describe_change(old: Manifest | None, inputs: Mapping[str, Any]) -> Sequence[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +14,17 @@ from mint_core import processes
 from mint_core.answering.endpoint import check_consent
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
-from mint_core.files import digest_of, read_json
+from mint_core.faults import explained
+from mint_core.files import access, digest_of, read_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
-from mint_core.runs import workers
 from mint_core.runs.checks import check_sizes
-from mint_core.runs.folder import RunFolder, describe_change
+from mint_core.runs.folder import RunFolder
 from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
 from mint_core.stages.outputs import METRICS
+from mint_core.stages.probe import probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
 from mint_core.types import TaskData
@@ -79,16 +81,14 @@ class Shared:
     store: Store
     data: dict[str, TaskData] = field(default_factory=dict)
     """See `Run.loaded`."""
+    probed: set[str] = field(default_factory=set)
+    """Students that were tried, by digest of what they will have to do."""
     told: list[Path] = field(default_factory=list)
     """Runs that were made already: data and student are introduced once."""
 
 
 def stages_of(resolved: Resolved, until: str = NAMES[-1]) -> tuple[Stage, ...]:
     """The stages of a run, in order; without an aligner nothing is preferred and nothing aligned.
-
-    Args:
-        resolved: The config.
-        until: Last stage.
 
     Raises:
         ConfigError: There is no such stage, or this run has none of that name.
@@ -108,29 +108,23 @@ def run_folder(resolved: Resolved) -> Path:
 
 
 def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None) -> RunResult:
-    """Makes a run from a resolved config.
-
-    Args:
-        resolved: The config.
-        until: Last stage.
-        observer: Hears of the progress.
-        shared: What it has in common with other runs; a run of its own has nothing.
-    """
+    """Makes a run from a resolved config; `shared` is what it has in common with other runs."""
     planned = stages_of(resolved, until)
     processes.check()
     begin = time.monotonic()
     shared = shared or Shared(Store(resolved.config.out))
     reused = []
-    with RunFolder(run_folder(resolved)) as folder:
+    path = run_folder(resolved)
+    with access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
         shared.store.prepare()
         run = Run(resolved, folder.path, observer, shared.store.cache, shared.data)
         check_sizes(run)
         write_record(run, folder, "running")
         if not shared.told:
             _introduce(run)
-        for stage in planned:
+        for place, stage in enumerate(planned):
             with _recorded(run, folder, stage):
-                was_complete = _run_stage(run, folder, stage, shared.store)
+                was_complete = _run_stage(run, folder, planned[place:], shared)
             reused += [stage.name] if was_complete else []
         write_record(run, folder, "complete" if until == NAMES[-1] else f"complete until {until}")
         shared.told.append(folder.path)
@@ -149,10 +143,8 @@ def _introduce(run: Run) -> None:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
     predict = run.resolved.config.predict
-    if predict.engine == "endpoint":
-        notice = check_consent(predict.endpoint, run.task.modality)
-        if notice:
-            observer.message(notice)
+    if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
+        observer.message(notice)
     if run.embedded:
         observer.message(f"Student: {run.embedded.description}")
 
@@ -167,30 +159,64 @@ def _recorded(run: Run, folder: RunFolder, stage: Stage) -> Iterator[None]:
         with suppress(OSError, StorageError):
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {stage.name}"
             write_record(run, folder, status)
-        raise
+        told = explained(error, folder.path, stage.lower) if isinstance(error, Exception) else None
+        if told is None:
+            raise
+        raise told from error
 
 
-def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
+def _probe(run: Run, left: Sequence[Stage], shared: Shared) -> None:
+    """Tries the student before the first stage that has to be made, where a later one needs it and none did so far.
+
+    A stage that answers finds out by itself, within its first batch.
+
+    Args:
+        run: The run.
+        left: The stages from the one that has to be made on.
+        shared: Knows which students were tried.
+    """
+    names = [stage.name for stage in left]
+    engine = run.resolved.config.predict.engine
+    trains, answers = "align" in names, "predict" in names[1:] and engine == "transformers"
+    if engine == "endpoint" or not (trains or answers):
+        return
+    aligner = run.resolved.aligner.identity() if run.resolved.aligner else None
+    decode = run.resolved.config.predict.decode
+    key = digest_of([run.student_identity(), run.task_identity(), aligner, decode, trains, answers])
+    if key not in shared.probed:
+        probe(run, trains=trains, answers=answers)
+        shared.probed.add(key)
+
+
+def _run_stage(run: Run, folder: RunFolder, left: Sequence[Stage], shared: Shared) -> bool:
     """Runs a stage unless it is complete for these inputs, here or in another run of the store.
+
+    Args:
+        run: The run.
+        folder: Its folder.
+        left: The stage, and those that come behind it.
+        shared: What the run has in common with others.
 
     Returns:
         Whether it was complete.
     """
+    stage = left[0]
     inputs = stage.all_inputs(run)
     key = digest_of(inputs)
-    found = folder.complete(stage.name, key) or store.adopt(folder, stage.name, key)
+    found = folder.complete(stage.name, key) or shared.store.adopt(folder, stage.name, key)
     if found is not None:
+        folder.clear(stage.name)
         run.observer.stage(stage.name, reused=True)
         run.made[stage.name] = found
         return True
-    changed = describe_change(folder.manifest(stage.name), inputs)
-    reason = f"changed: {', '.join(changed)}" if changed else ""
+    _probe(run, left, shared)
+    reason = folder.why_again(stage.name, key, inputs)
     run.observer.stage(stage.name, reused=False, reason=reason)
     folder.log("stage begins", stage=stage.name, key=key, reason=reason)
     begin = time.monotonic()
     workspace = folder.workspace(stage.name, key)
     if stage.joined:
-        workers.call(run, stage, workspace)
+        _call_workers(run, stage, workspace)
     try:
         facts = stage.make(run, workspace, workspace / "out")
     except BaseException as error:
@@ -203,8 +229,23 @@ def _run_stage(run: Run, folder: RunFolder, stage: Stage, store: Store) -> bool:
     return False
 
 
+def _call_workers(run: Run, stage: Stage, work: Path) -> None:
+    """Has the further processes of torchrun, where there are any, join a stage; they read its checkpoints in `work`."""
+    if processes.count() > 1 and processes.is_first():
+        places = {"path": str(run.path), "cache": str(run.cache), "work": str(work)}
+        processes.tell({"stage": stage.name, "config": run.resolved.dump(), **places})
+
+
+def follow() -> None:
+    """What the further processes do: they join stages until the first one is done, which alone writes results."""
+    while (task := processes.listen()) is not None:
+        run = Run(resolve(task["config"], registry()), Path(task["path"]), Observer(), Path(task["cache"]))
+        stage = next(stage for stage in STAGES if stage.name == task["stage"])
+        with access(run.resolved.config.access), tempfile.TemporaryDirectory() as own:
+            stage.make(run, Path(task["work"]), Path(own))
+
+
 def default_name(resolved: Resolved) -> str:
     """Task, teacher, aligner and a hash of the config, without what changes no result."""
-    aligner = resolved.aligner.registered.component.name if resolved.aligner else "base"
-    parts = [resolved.task.registered.component.name, resolved.teacher.registered.component.name, aligner]
-    return "-".join([*parts, digest_of(resolved.decisive())[:8]])
+    aligner = resolved.aligner.name if resolved.aligner else "base"
+    return "-".join([resolved.task.name, resolved.teacher.name, aligner, digest_of(resolved.decisive())[:8]])

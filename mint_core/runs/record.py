@@ -12,7 +12,7 @@ from mint_core.stages import NAMES
 from mint_core.stages.run import Run
 
 RECORD = "run.json"
-_LIBRARIES = (
+_LIBRARIES = [
     "torch",
     "torchvision",
     "transformers",
@@ -22,7 +22,7 @@ _LIBRARIES = (
     "datasets",
     "numpy",
     "pillow",
-)
+]
 
 
 def write_record(run: Run, folder: RunFolder, status: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.files import storage_errors
+from mint_core.files import remove_leftovers, storage_errors
 from mint_core.runs.folder import RunFolder
 from mint_core.stages.stage import Manifest
 
@@ -26,21 +26,13 @@ class Store:
         return self.out / ".cache"
 
     def prepare(self) -> None:
-        """Makes the folders.
-
-        Raises:
-            StorageError: They cannot be written.
-        """
+        """Makes the folders, or raises StorageError."""
         with storage_errors(self.cache):
             self.cache.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.cache)
 
     def find(self, stage: str, key: str) -> Iterator[RunFolder]:
-        """The runs in which a stage of this key is complete.
-
-        Args:
-            stage: Name of the stage.
-            key: See `Stage.key`.
-        """
+        """The runs in which a stage of this key (see `Stage.key`) is complete."""
         for depth in _DEPTHS:
             for path in sorted(self.out.glob(f"{depth}/stages/{stage}.json")):
                 folder = RunFolder(path.parent.parent)
@@ -48,13 +40,7 @@ class Store:
                     yield folder
 
     def adopt(self, into: RunFolder, stage: str, key: str) -> Manifest | None:
-        """Copies a stage that is complete in another run; None where there is none.
-
-        Args:
-            into: The run that needs it.
-            stage: Name of the stage.
-            key: See `Stage.key`.
-        """
+        """Copies a stage that is complete in another run; None where there is none."""
         for other in self.find(stage, key):
             if other.path.resolve() != into.path.resolve():
                 adopted = into.adopt(stage, key, other)

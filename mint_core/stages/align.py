@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -25,19 +24,18 @@ class Align(Stage):
     """The adapter, its card, and the history of its training."""
 
     name = "align"
+    lower = "lower aligner.batch_size or aligner.token_budget, or set aligner.gradient_checkpointing=true"
     reads = {"prefer": ("preferences",)}  # noqa: RUF012 - never changed
     aligns = True
     joined = True
 
     def inputs(self, run: Run) -> dict[str, Any]:
         """Data, task, student, aligner, seed, and the retriever where its passages stand in the training prompts."""
-        aligner = cast(Configured, run.resolved.aligner)
-        passages = {"passages": passages_identity(run)} if run.resolved.config.retrieval.train else {}
         return {
             **run.task_identity(),
             **run.student_identity(),
-            "aligner": aligner.identity(),
-            **passages,
+            "aligner": cast(Configured, run.resolved.aligner).identity(),
+            **({"passages": passages_identity(run)} if run.resolved.config.retrieval.train else {}),
             "seed": run.resolved.config.alignment_seed,
         }
 
@@ -49,10 +47,6 @@ class Align(Stage):
         check_labels(run.data.labels, student.processor)
         asked = training_prompts(run, student, groups)
         aligner = cast(Aligner, cast(Configured, run.resolved.aligner).make(run.context()))
-
-        def advance(step: int, total: int, figures: Mapping[str, float]) -> None:
-            run.observer.progress(step, total, "steps", figures)
-
         with storage_errors(out):
             job = AlignmentJob(
                 student=student,
@@ -62,12 +56,11 @@ class Align(Stage):
                 seed=run.resolved.config.alignment_seed,
                 work=work / "checkpoints",
                 adapter=out / ADAPTER,
-                advance=advance,
+                advance=lambda step, total, figures: run.observer.progress(step, total, "steps", figures),
                 cache=run.cache,
             )
             result = aligner.align(job)
             processes.wait()  # nobody still writes into the working folder
-            (out / HISTORY).parent.mkdir(exist_ok=True)
             write_json(out / HISTORY, asdict(result))
             write_card(out / ADAPTER, run)
         del student, job

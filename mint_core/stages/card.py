@@ -5,19 +5,14 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from mint_core.answering.record import FORMAT, NAME, AdapterRecord, StudentRecord, TaskRecord
-from mint_core.files import write_json
+from mint_core.answering.record import FORMAT, AdapterRecord, FileRecord, StudentRecord, TaskRecord, write_record
 from mint_core.stages.run import Run
+from mint_core.students.adapter_files import describe_files, put_in_order
 from mint_core.students.load import fingerprint, hub_commit
 
 
 def write_card(adapter: Path, run: Run) -> None:
-    """Replaces the card that peft writes, and writes `mint.json`.
-
-    Args:
-        adapter: The adapter's folder.
-        run: The run.
-    """
+    """Replaces the card that peft writes, and writes `mint.json`, which seals what lies beside it."""
     resolved, data = run.resolved, run.data
     student = run.embedded.description if run.embedded else resolved.config.student.model
     lines = [
@@ -27,12 +22,12 @@ def write_card(adapter: Path, run: Run) -> None:
         "tags: [mint, lora]",
         "---",
         "",
-        f"# {resolved.task.registered.component.name}: adapter trained with mint",
+        f"# {resolved.task.name}: adapter trained with mint",
         "",
         *(["**Trained on simulated data. It knows nothing about patients.**", ""] if data.simulated else []),
         f"- Student: {student}",
-        f"- Teacher: {resolved.teacher.registered.component.name}",
-        f"- Strategy: {resolved.strategy.registered.component.name}",
+        f"- Teacher: {resolved.teacher.name}",
+        f"- Strategy: {resolved.strategy.name}",
         f"- Aligner: {resolved.dump()['aligner']['name']}, seed {resolved.config.alignment_seed}",
         *(["- Training prompts: with retrieved passages"] if resolved.config.retrieval.train else []),
         f"- Data: {data.source}",
@@ -43,10 +38,11 @@ def write_card(adapter: Path, run: Run) -> None:
         "",
     ]
     (adapter / "README.md").write_text("\n".join(lines), encoding="utf-8")
-    write_json(adapter / NAME, _record(run).model_dump(mode="json"))
+    put_in_order(adapter)
+    write_record(adapter, _record(run, adapter))
 
 
-def _record(run: Run) -> AdapterRecord:
+def _record(run: Run, adapter: Path) -> AdapterRecord:
     """What the adapter needs to predict alone."""
     task, student, labels = run.resolved.task, run.resolved.config.student, run.data.labels
     paths = {name for name, value in task.config if isinstance(value, Path)}
@@ -56,7 +52,7 @@ def _record(run: Run) -> AdapterRecord:
         format=FORMAT,
         mint=version("mint-core"),
         task=TaskRecord(
-            name=task.registered.component.name,
+            name=task.name,
             version=task.registered.component.version,
             distribution=task.registered.distribution,
             config={name: value for name, value in task.record["config"].items() if name not in paths},
@@ -67,6 +63,8 @@ def _record(run: Run) -> AdapterRecord:
             dtype=student.dtype,
             attention=student.attention,
             fingerprint=fingerprint(weights, student.revision),
+            chat_date=student.chat_date,
+            chat_template_kwargs=student.chat_template_kwargs,
         ),
         header=run.task.header,
         modality=run.task.modality,
@@ -75,4 +73,5 @@ def _record(run: Run) -> AdapterRecord:
         labels=labels.names,
         aliases=labels.aliases,
         taught=tuple(name for name in labels.names if name in run.taught),
+        files={name: FileRecord(**about) for name, about in describe_files(adapter).items()},
     )

@@ -94,13 +94,7 @@ class Evaluate(Stage):
 def evaluation_samples(
     run: Run, predictions: Sequence[Prediction], rankings: Mapping[str, Ranking]
 ) -> list[EvaluationSample]:
-    """Predictions beside what metrics need.
-
-    Args:
-        run: The run: its samples, labels and strategy.
-        predictions: Of samples of the reported split.
-        rankings: The teacher's rankings, from which T_i and B_i are taken.
-    """
+    """Predictions for reported samples beside what metrics need, with T_i and B_i from the teacher's rankings."""
     samples = {sample.id: sample for sample in run.reported}
     judged = []
     for prediction in predictions:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from mint_core.answering.scores import Rows, ScoreTable, scores_of
+from mint_core.answering.scores import ScoreTable, scores_of
 from mint_core.errors import ConfigError
 from mint_core.retrieval import fusion
 from mint_core.stages.outputs import SCORES
@@ -28,9 +28,6 @@ class RetrievalRows:
 
 def check_fusion(run: Run) -> None:
     """Refuses a weight that there is nothing to fit on.
-
-    Args:
-        run: The run, before its first stage.
 
     Raises:
         ConfigError: There is no validation split, or it is the one that is reported.
@@ -59,10 +56,6 @@ def fusion_identity(run: Run) -> dict[str, Any]:
 def retrieval_rows(run: Run, predictions: Sequence[Prediction]) -> RetrievalRows:
     """The retriever's own N best labels, and the fused lists where the config asks for them.
 
-    Args:
-        run: The run, complete up to the predictions.
-        predictions: The students' answers for the reported samples.
-
     Raises:
         ConfigError: Rankings are to be combined, and the retriever ranked no labels.
     """
@@ -88,20 +81,15 @@ def retrieval_rows(run: Run, predictions: Sequence[Prediction]) -> RetrievalRows
         taught = fusion.mask(known, run.data.labels)
         if fuse == "weighted":
             weights[variant.name] = _weight(run, table, variant, taught)
-        combined = fusion.combine(
-            _students(run, table, variant, answered), table.rows(RETRIEVER.name, ids), taught, weights.get(variant.name)
-        )
+        # Scores of all labels where they were kept, else the places in the student's lists.
+        kept = variant.name in table.variants
+        students = table.rows(variant.name, ids) if kept else scores_of(answered, run.data.labels)
+        retrieved = table.rows(RETRIEVER.name, ids)
+        combined = fusion.combine(students, retrieved, taught, weights.get(variant.name))
         abstains[variant.name] = int((~taught).sum())
         fused += _lists(run, replace(variant, fused=True), ids, combined)
     facts = {"method": fuse, "weights": weights, "fitted_on": len(run.validation), "abstains": abstains}
     return RetrievalRows([*fused, *own], {"fusion": facts})
-
-
-def _students(run: Run, table: ScoreTable, variant: Variant, answered: Sequence[Prediction]) -> Rows:
-    """Scores of all labels where they were kept, else the places in the student's lists."""
-    if variant.name in table.variants:
-        return table.rows(variant.name, [prediction.sample_id for prediction in answered])
-    return scores_of(answered, run.data.labels)
 
 
 def _lists(run: Run, variant: Variant, ids: Iterable[str], scores: fusion.Scores) -> list[Prediction]:

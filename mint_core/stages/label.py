@@ -14,21 +14,19 @@ from mint_core.interfaces import Teacher
 from mint_core.stages.outputs import RANKINGS, TEACHER, write_rankings
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
-from mint_core.types import TaskData
+from mint_core.types import SPLITS, TaskData
 
 
 class Label(Stage):
     """Rankings of all samples. Neither the prompts nor the reported split change what a teacher says."""
 
     name = "label"
+    lower = "lower the teacher's batch size (teacher.batch_size)"
 
     def inputs(self, run: Run) -> dict[str, Any]:
         """Data, teacher and seed."""
-        return {
-            "data": run.data_fingerprint,
-            "teacher": run.resolved.teacher.identity(),
-            "seed": run.resolved.config.seed,
-        }
+        teacher, seed = run.resolved.teacher.identity(), run.resolved.config.seed
+        return {"data": run.data_fingerprint, "teacher": teacher, "seed": seed}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
@@ -48,10 +46,9 @@ class Label(Stage):
 
 
 def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -> None:
-    if getattr(log_probs, "shape", None) != shape:
-        raise ContractError(
-            f"Teacher '{teacher.name}' returned shape {getattr(log_probs, 'shape', None)}, not {shape}."
-        )
+    found = getattr(log_probs, "shape", None)
+    if found != shape:
+        raise ContractError(f"Teacher '{teacher.name}' returned shape {found}, not {shape}.")
     if np.isnan(log_probs).any() or np.isposinf(log_probs).any():
         raise ContractError(f"Teacher '{teacher.name}' returned log-probabilities that are not finite.")
     worst = float(np.abs(np.exp(log_probs.astype(np.float64)).sum(axis=1) - 1).max())
@@ -62,8 +59,8 @@ def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -
 def _teacher_top_1(data: TaskData, log_probs: Any) -> dict[str, dict[str, float]]:
     """Top-1 of the teacher per split of the task's own data."""
     best = log_probs.argmax(axis=1)
-    result = {}
-    for split in ("train", "val", "test"):
+    result: dict[str, dict[str, float]] = {}
+    for split in SPLITS:
         hits = [
             data.labels.names[b] == s.label
             for b, s in zip(best, data.samples, strict=True)

@@ -72,17 +72,12 @@ def write_preferences(path: Path, groups: Sequence[PreferenceGroup]) -> None:
 
 def read_preferences(path: Path) -> list[PreferenceGroup]:
     """The preference groups, in order."""
-    rows = pq.read_table(path).to_pylist()
-    return [
-        PreferenceGroup(
-            row["sample"],
-            tuple(map(tuple, row["chosen"])),
-            tuple(map(tuple, row["rejected"])),
-            tuple(row["chosen_weights"]),
-            tuple(row["rejected_weights"]),
-        )
-        for row in rows
-    ]
+    groups = []
+    for row in pq.read_table(path).to_pylist():
+        chosen, rejected = (tuple(map(tuple, row[side])) for side in ("chosen", "rejected"))
+        weights = (tuple(row[side]) for side in ("chosen_weights", "rejected_weights"))
+        groups.append(PreferenceGroup(row["sample"], chosen, rejected, *weights))
+    return groups
 
 
 def write_per_sample(path: Path, records: Sequence[dict[str, object]]) -> None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import gc
-import json
+import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
+from mint_core.answering.asker import open_engine
 from mint_core.answering.asking import Passages, Wording, questions
-from mint_core.answering.engine import Answered, Asking, Engine
-from mint_core.answering.engines import Who, open_engine
+from mint_core.answering.engine import Answered, Asking, Engine, count_truncated
 from mint_core.answering.scores import ScoreTable, ScoreWriter, retriever_scores
 from mint_core.config import decisive
 from mint_core.errors import DataError
-from mint_core.files import digest_of, read_lines, storage_errors, write_line
+from mint_core.files import digest_of, read_lines, replaced, storage_errors, write_line
 from mint_core.interfaces import Unreadable
 from mint_core.stages.outputs import ADAPTER, PREDICTIONS, SCORES
 from mint_core.stages.prompts import example, passages_identity
@@ -31,6 +32,10 @@ _KEPT = tuple(field.name for field in fields(Prediction) if field.name != "score
 """What a line says of an answer; the scores of all labels lie in an array of their own."""
 
 
+_SCORES_CHECK = "scores_crc32"
+"""In a line of an answer that is not published yet: checksum of the scores that belong to it."""
+
+
 class Predict(Stage):
     """Answers of the base student, the aligned one, and the aligned one with shuffled images.
 
@@ -39,6 +44,7 @@ class Predict(Stage):
     """
 
     name = "predict"
+    lower = "lower predict.batch_size"
     reads = {"align": ("adapter",)}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:
@@ -63,13 +69,16 @@ class Predict(Stage):
         samples = [*run.reported, *run.validation]
         resolved = run.resolved
         aligned = resolved.aligner is not None
-        who = Who(resolved.config.student, run.student_path, run.path / ADAPTER if aligned else None, run.task.modality)
+        student, adapter = resolved.config.student, run.path / ADAPTER if aligned else None
         with storage_errors(partial):
-            done = _resume(partial)
-            with open_engine(asking, who, run.observer.message) as engine:
-                asked = questions(run.task, samples, run.n, _wording(run), _passages(run, engine))
+            with open_engine(
+                asking, run.task.modality, student, run.student_path, adapter, tell=run.observer.message
+            ) as engine:
+                wording = Wording(example(run), resolved.config.predict.reason)
+                asked = questions(run.task, samples, run.n, wording, _passages(run, engine))
                 variants = variants_of(run, asked.prompts)
                 table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)
+                done = _resume(partial, table)
                 total = sum(map(len, variants.values()))
                 advance = run.advance(total, "responses")
                 advance(len(done))
@@ -90,20 +99,20 @@ class Predict(Stage):
                 owner = getattr(getattr(engine, "student", None), "processor", None)
                 replaced = count_control_tokens(asked.prompts.values(), owner)
             names = [variant.name for variant in variants]
+            cut = _truncated(partial, [v.name for v in variants if v.free or resolved.config.predict.decode == "free"])
+            if cut.sentence:
+                run.observer.message(cut.sentence)
             _publish_answers(run, partial, names, out)
             _publish_scores(run, table, samples, out)
         retriever = {"retriever": run.retriever.describe()} if run.retriever is not None else {}
-        told = {"control_tokens_replaced": replaced} if replaced else {}
+        told: dict[str, Any] = {"control_tokens_replaced": replaced} if replaced else {}
+        told |= {"truncated": cut.by_variant} if cut.by_variant else {}
         return {"responses": total, "resumed": len(done), "variants": names, **facts, **told, **retriever}
 
 
 def asking_of(run: Run) -> Asking:
     """What is the same for all questions of a run."""
     return Asking(run.data.labels, run.task.header, run.n, run.n, run.resolved.config.predict)
-
-
-def _wording(run: Run) -> Wording:
-    return Wording(example(run), run.resolved.config.predict.reason)
 
 
 def _passages(run: Run, engine: Engine) -> Passages | None:
@@ -114,12 +123,7 @@ def _passages(run: Run, engine: Engine) -> Passages | None:
 
 
 def variants_of(run: Run, prompts: Mapping[str, Prompt]) -> dict[Variant, Mapping[str, Prompt]]:
-    """Who answers, and what is asked.
-
-    Args:
-        run: The run.
-        prompts: By id of the reported samples and those that a weight is fitted on.
-    """
+    """Who answers, and what is asked."""
     config = run.resolved.config.predict
     aligned = run.resolved.aligner is not None
     students = [Variant("base")] if config.base or not aligned else []
@@ -140,10 +144,30 @@ def _keep(
     for answer in answers:
         if isinstance(answer, Unreadable):
             raise DataError(answer.reason)
+        scored = {}
         if writer is not None and answer.scores is not None:
-            writer.put(answer.sample_id, answer.scores)
+            scored = {_SCORES_CHECK: writer.put(answer.sample_id, answer.scores)}
         line = {name: getattr(answer, name) for name in _KEPT}
-        write_line(stream, {**line, "passages": sources[answer.sample_id]})
+        write_line(stream, {**line, "passages": sources[answer.sample_id], **scored}, checked=True)
+
+
+class _Truncated(NamedTuple):
+    by_variant: dict[str, int]
+    """Answers that reached the limit on their length; variants without one are left out."""
+    sentence: str
+    """For the person who waits; empty where there is nothing to say."""
+
+
+def _truncated(partial: Path, free: Sequence[str]) -> _Truncated:
+    """Counts the free answers that were cut.
+
+    Args:
+        partial: The answers of all variants.
+        free: The variants that write freely.
+    """
+    lines = [line for line in read_lines(partial) if line["variant"] in free]
+    found = Counter(line["variant"] for line in lines if line.get("truncated"))
+    return _Truncated(dict(found), count_truncated(found.total(), len(lines)))
 
 
 def _publish_answers(run: Run, partial: Path, variants: Sequence[str], out: Path) -> None:
@@ -153,6 +177,7 @@ def _publish_answers(run: Run, partial: Path, variants: Sequence[str], out: Path
     lines.sort(key=lambda line: (variants.index(line["variant"]), position[line["sample_id"]]))
     with (out / PREDICTIONS).open("w", encoding="utf-8") as stream:
         for line in lines:
+            line.pop(_SCORES_CHECK, None)
             write_line(stream, line)
 
 
@@ -166,7 +191,8 @@ def _publish_scores(run: Run, table: ScoreTable, samples: Sequence[Sample], out:
                 for sample, row in zip(samples, found, strict=True):
                     writer.put(sample.id, row)
     if table.variants:
-        table.folder.replace(out / SCORES)
+        # A copy: what an interruption leaves of the stage's end must not take the scores from its beginning.
+        shutil.copytree(table.folder, out / SCORES)
 
 
 def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Prompt]:
@@ -179,19 +205,22 @@ def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Promp
     return shuffled
 
 
-def _resume(partial: Path) -> set[tuple[str, str]]:
-    """What an interrupted stage answered; a half-written last line is cut off."""
-    records = read_lines(partial)
-    partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+def _resume(partial: Path, table: ScoreTable) -> set[tuple[str, str]]:
+    """What an interrupted stage answered; answers that are cut off or damaged, or whose scores are, are left out."""
+
+    def whole(record: Mapping[str, Any]) -> bool:
+        check = record.get(_SCORES_CHECK)
+        return check is None or check == table.checksum(record["variant"], record["sample_id"])
+
+    records = [record for record in read_lines(partial, drop=True) if whole(record)]
+    with replaced(partial) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for record in records:
+            write_line(stream, record, checked=True)
     return {(record["variant"], record["sample_id"]) for record in records}
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The answers that the stage left.
-
-    Args:
-        path: The run folder.
-    """
+    """The answers that the stage left."""
     lists = ("labels", "log_probs", "passages")
     lines = read_lines(path / PREDICTIONS)
     return [Prediction(**{**line, **{key: tuple(line[key]) for key in lists}}) for line in lines]

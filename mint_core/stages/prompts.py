@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mint_core.answering.asking import Example, Passages, example_of, with_retrieved
+from mint_core.answering.asking import Augmented, Example, Passages, example_of, with_retrieved
 from mint_core.config import Configured
 from mint_core.errors import ConfigError
-from mint_core.retrieval.passages import Augmented
 from mint_core.stages.run import Run
 from mint_core.students.encoding import StudentCounter, encode_response, response_budget
 from mint_core.students.prompts import render_prompt, write_response
@@ -21,13 +20,7 @@ if TYPE_CHECKING:
 
 
 def training_prompts(run: Run, student: Student, groups: Sequence[PreferenceGroup]) -> Augmented:
-    """The training prompt of every sample that the groups name, with passages where the run puts them in.
-
-    Args:
-        run: The run.
-        student: Its tokenizer counts the passages.
-        groups: What it is trained on.
-    """
+    """The training prompt of every sample that the groups name, with passages where the run puts them in."""
     samples = {sample.id: sample.for_student(run.task.modality) for sample in run.data.split("train")}
     prompts = {g.sample_id: run.task.training_prompt(samples[g.sample_id], len(g.chosen[0])) for g in groups}
     retrieval = run.resolved.config.retrieval
@@ -64,9 +57,6 @@ def passages_identity(run: Run) -> dict[str, Any]:
 
 def check_example(run: Run) -> None:
     """Refuses `predict.shots: 1` where no example can be shown.
-
-    Args:
-        run: The run, before its first stage.
 
     Raises:
         ConfigError: The student reads images, of which a prompt holds one, or no training sample has a label.

@@ -28,8 +28,9 @@ class Report(Stage):
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
         config = run.resolved.dump()
-        if config["predict"]["endpoint"]["url"]:
-            config["predict"]["endpoint"]["url"] = shown(config["predict"]["endpoint"]["url"])
+        endpoint = config["predict"]["endpoint"]
+        if endpoint["url"]:
+            endpoint["url"] = shown(endpoint["url"])
         page = Page(
             title=run.path.name,
             metrics=read_json(run.path / METRICS),

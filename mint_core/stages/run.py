@@ -12,14 +12,7 @@ from mint_core.config import EMBEDDED, Resolved, decisive
 from mint_core.errors import ContractError
 from mint_core.evaluation.subsets import Member, members, reported
 from mint_core.files import digest_of, storage_errors
-from mint_core.interfaces import (
-    Context,
-    EmbeddedStudent,
-    Metric,
-    PreferenceStrategy,
-    Retriever,
-    Task,
-)
+from mint_core.interfaces import Context, EmbeddedStudent, Metric, PreferenceStrategy, Retriever, Task
 from mint_core.observer import Observer
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
@@ -76,11 +69,7 @@ class Run:
         return ", ".join(parts or external)
 
     def context(self, advance: Callable[[int], None] | None = None) -> Context:
-        """What the run's components are given to work with.
-
-        Args:
-            advance: Hears of their progress.
-        """
+        """What the run's components are given to work with."""
         config = self.resolved.config
         listens = {} if advance is None else {"advance": advance}
         return Context(self.data.labels, self.n, config.seed, self.device, self.cache, **listens)
@@ -143,10 +132,9 @@ class Run:
     def student_identity(self) -> dict[str, Any]:
         """What decides the student: its weights by content, its settings without the device, its precision."""
         config = self.resolved.config.student
-        dtype = resolve_dtype(config.dtype, self.device)
-        settings = decisive(config)
+        dtype = str(resolve_dtype(config.dtype, self.device)).removeprefix("torch.")
         weights = fingerprint(self.student_path or config.model, config.revision)
-        return {"student": {**settings, "dtype": str(dtype).removeprefix("torch.")}, "student_weights": weights}
+        return {"student": {**decisive(config), "dtype": dtype}, "student_weights": weights}
 
     @cached_property
     def data_fingerprint(self) -> str:
@@ -165,9 +153,6 @@ class Run:
 
     def groups_of(self, rankings: Mapping[str, Ranking]) -> list[PreferenceGroup]:
         """The preference groups of the training split.
-
-        Args:
-            rankings: The teacher's, by sample id.
 
         Raises:
             ContractError: The strategy's groups of one sample ask for lists of different lengths.

@@ -30,6 +30,8 @@ class Manifest:
     """Digest of every output, a file or a folder."""
     seconds: float
     peak_memory_bytes: int
+    files: Mapping[str, str]
+    """Digest of every file of the outputs that matters, by its path in the run folder; see `mint_core.files.NOTES`."""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -42,15 +44,13 @@ class Stage(ABC):
     """Outputs of earlier stages, by the name of the stage."""
     aligns: ClassVar[bool] = False
     """It belongs to the alignment: a run without an aligner leaves it out."""
+    lower: ClassVar[str] = ""
+    """What the user can lower where the memory does not suffice: half a sentence with a verb."""
     joined: ClassVar[bool] = False
     """All processes that torchrun started work on it, and the first one alone on the others."""
 
     def belongs_to(self, resolved: Resolved) -> bool:
-        """Whether a run has this stage.
-
-        Args:
-            resolved: The run's config.
-        """
+        """Whether a run has this stage."""
         return resolved.aligner is not None or not self.aligns
 
     @abstractmethod
@@ -58,11 +58,7 @@ class Stage(ABC):
         """What decides the result beside the outputs that it reads: configs, versions, seeds, digests of the data."""
 
     def all_inputs(self, run: Run) -> dict[str, Any]:
-        """Everything that decides the result.
-
-        Args:
-            run: The run; the stages that this one reads are complete in it.
-        """
+        """Everything that decides the result; the stages that this one reads are complete in the run."""
         read = {}
         for stage, names in self.reads.items():
             outputs = run.made[stage].outputs if stage in run.made else {}

@@ -7,7 +7,7 @@ inside a prompt's text loses its brackets before the prompt is rendered, so that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,8 +16,21 @@ from mint_core.errors import DataError
 from mint_core.types import LabelSpace, Prompt
 
 _ROUND = str.maketrans("<>[]", "()()")
-_LOOKS_LIKE_ONE = re.compile(r"<\|[^<>|\s]{1,60}\|>|</?[A-Za-z_][\w:.-]{0,40}>|\[/?[A-Z_]{2,20}\]")
-"""Marks of the usual chat formats, for a model whose tokenizer is not known here."""
+_NAMES = (
+    "s bos eos pad unk cls sep mask start end user assistant system human bot think tool tools sys inst "
+    "image img video audio boi eoi global-img"
+)
+_LOOKS_LIKE_ONE = re.compile(
+    r"<[|\uff5c][^<>|\uff5c]{1,60}[|\uff5c]>"
+    rf"|</?(?:{'|'.join(_NAMES.split())})>"
+    r"|</?(?:[\w.:-]{1,40}[_:-])?(?:turn|token|image|img|utterance|calls?|response|prefix|suffix|middle|start|end)>"
+    r"|<(?:unused|reserved_)\d+>|<row_\d+_col_\d+>|<fake_token_around_image>|<</?SYS>>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|IMG|IMG_BREAK|IMG_END|PREFIX|SUFFIX"
+    r"|MIDDLE|THINK|ARGS|CALL_ID|CLS|SEP|PAD|MASK|UNK|BOS|EOS|gMASK)\]",
+    re.IGNORECASE,
+)
+"""Marks of the usual chat formats, for a model whose tokenizer is not known here. No word in brackets counts that a
+task writes itself (`1. <disease>`, `<passages>`) or that a note uses for what was taken out of it (`[NAME]`)."""
 _KNOWN: WeakKeyDictionary[Any, re.Pattern[str]] = WeakKeyDictionary()
 
 
@@ -60,10 +73,6 @@ def count_control_tokens(prompts: Iterable[Prompt], template_owner: Any = None) 
 def check_labels(labels: LabelSpace, template_owner: Any) -> None:
     """Refuses a label that would be read as a control token: it could not be written and read back as it is.
 
-    Args:
-        labels: The label space.
-        template_owner: The student's processor or tokenizer.
-
     Raises:
         DataError: A label holds one.
     """
@@ -87,7 +96,7 @@ def _marks(template_owner: Any) -> re.Pattern[str]:
 def _control_tokens(template_owner: Any) -> set[str]:
     """The strings that the tokenizer takes for one token wherever they stand, and the processor's image marks."""
     tokenizer = getattr(template_owner, "tokenizer", template_owner)
-    found = {str(token) for token in _all_special(tokenizer)}
+    found = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
         text = token.content.strip()
         # Added words that are no control tokens (runs of spaces, units) stay; those in brackets belong to the format.
@@ -97,10 +106,6 @@ def _control_tokens(template_owner: Any) -> set[str]:
         mark = getattr(template_owner, name, None)
         found.add(str(getattr(mark, "content", mark) or ""))
     return {text for text in found if text.strip()}
-
-
-def _all_special(tokenizer: Any) -> Sequence[Any]:
-    return list(getattr(tokenizer, "all_special_tokens", ()))
 
 
 def _plain(found: re.Match[str]) -> str:

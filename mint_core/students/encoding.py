@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from mint_core.errors import DataError, ModelError
 from mint_core.students.prompts import render_prompt, write_response
+from mint_core.students.settle import check_ids
 from mint_core.types import LabelSpace, Prompt
 
 if TYPE_CHECKING:
@@ -44,11 +45,6 @@ class EncodedPrompt:
 def encode_prompt(student: Student, sample_id: str, prompt: Prompt) -> EncodedPrompt:
     """Encodes one prompt with the student's own chat template and processor.
 
-    Args:
-        student: The student.
-        sample_id: For error messages.
-        prompt: What it reads.
-
     Raises:
         ModelError: The task hands over an image and the student cannot read images, or its processor refuses
             the prompt.
@@ -69,15 +65,17 @@ def encode_prompt(student: Student, sample_id: str, prompt: Prompt) -> EncodedPr
             f"The processor of {student.source} refuses the prompt of sample {sample_id}: its chat template leaves the "
             "image out, or the text itself holds an image token of the student."
         ) from error
-    tensors = {key: _in_precision(value, student) for key, value in encoded.items() if hasattr(value, "shape")}
+    tensors = {key: value for key, value in encoded.items() if hasattr(value, "shape")}
+    for key, value in tensors.items():  # processors give pixels in fp32 whatever the student, and few towers cast them
+        tensors[key] = value.to(student.model.dtype) if value.is_floating_point() else value
+    if rendered.opening:
+        ids = student.tokenizer(rendered.opening, add_special_tokens=False)["input_ids"]
+        tensors = append_response(EncodedPrompt(sample_id, tensors, rendered.end_of_turn), ids)
+    if not student.reads_images:  # placeholders of images may lie outside the embedding
+        check_ids(student, tensors["input_ids"][0].tolist(), "a prompt")
     if image is not None and not set(tensors).difference(PER_TOKEN):
         raise ModelError(f"The processor of {student.source} gave no pixels for the image of sample {sample_id}.")
     return EncodedPrompt(sample_id, tensors, rendered.end_of_turn)
-
-
-def _in_precision(tensor: torch.Tensor, student: Student) -> torch.Tensor:
-    """Pixels in the precision of the student: processors always give fp32, and few vision towers cast it."""
-    return tensor.to(student.model.dtype) if tensor.is_floating_point() else tensor
 
 
 def encode_response(student: Student, text: str, end_of_turn: str) -> list[int]:
@@ -92,6 +90,7 @@ def encode_response(student: Student, text: str, end_of_turn: str) -> list[int]:
     ids: list[int] = student.tokenizer(text + end_of_turn, add_special_tokens=False)["input_ids"]
     if end_token(student, end_of_turn) is None and student.tokenizer.eos_token_id is not None:
         ids = [*ids, student.tokenizer.eos_token_id]
+    check_ids(student, ids, "an answer")
     return ids
 
 
@@ -109,8 +108,7 @@ def end_token(student: Student, end_of_turn: str) -> int | None:
 
 def context_length(student: Student) -> int | None:
     """The longest row that the student's position encoding was made for, or None where its config does not say."""
-    text_config = student.model.config.get_text_config()
-    limit = getattr(text_config, "max_position_embeddings", None)
+    limit = getattr(student.model.config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None
 
 
@@ -212,17 +210,13 @@ def stack(rows: Sequence[Mapping[str, torch.Tensor]], pad_id: int, side: Literal
         tensors = [row[key] for row in rows]
         size = [max(t.shape[d] for t in tensors) for d in range(1, tensors[0].dim())]
         fill = pad_id if key == "input_ids" else 0
-        padded = []
+        whole = torch.full((sum(map(len, tensors)), *size), fill, dtype=tensors[0].dtype)
+        begin = 0
         for tensor in tensors:
-            if list(tensor.shape[1:]) == size:
-                padded.append(tensor)
-                continue
-            whole = torch.full((tensor.shape[0], *size), fill, dtype=tensor.dtype)
-            left = key in PER_TOKEN and side == "left"
-            where = [slice(None)] + [slice(0, n) for n in tensor.shape[1:]]
-            if left:
+            where = [slice(begin, begin + len(tensor)), *(slice(n) for n in tensor.shape[1:])]
+            if key in PER_TOKEN and side == "left":
                 where[1] = slice(size[0] - tensor.shape[1], None)
             whole[tuple(where)] = tensor
-            padded.append(whole)
-        batch[key] = torch.cat(padded, dim=0)
+            begin += len(tensor)
+        batch[key] = whole
     return batch

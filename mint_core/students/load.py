@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.config import StudentConfig
 from mint_core.documents import parse_json
-from mint_core.errors import ConfigError, ModelError
+from mint_core.errors import ConfigError, MintError, ModelError
 from mint_core.files import check_regular, read_bytes
 from mint_core.interfaces import Student
+from mint_core.students.folder import check_config, check_size, check_weights
+from mint_core.students.settle import settle
+from mint_core.students.template import pin
 
 if TYPE_CHECKING:
     import torch
@@ -66,29 +72,99 @@ def load_student(config: StudentConfig, path: str | None = None) -> Student:
         ModelError: It cannot be found or loaded.
         ConfigError: The device cannot be used.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+    student = _load(config, path or config.model, weights=True)
+    student.model.to(student.device).eval()
+    return student
 
-    source = path or config.model
+
+def load_outline(config: StudentConfig, path: str | None = None) -> Student:
+    """As `load_student`, but no weight is read: a folder with config and processor is enough.
+
+    Returns:
+        A student whose model has shapes and no numbers, and whose device is the one that training would use.
+    """
+    return _load(config, path or config.model, weights=False)
+
+
+def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+        GenerationConfig,
+    )
+
     device = resolve_device(config.device)
     hub = {"revision": hub_commit(source, config.revision), "trust_remote_code": config.trust_remote_code}
-    options: dict[str, Any] = {**hub, "dtype": resolve_dtype(config.dtype, device)}
-    if config.attention != "auto":
+    options: dict[str, Any] = {"dtype": resolve_dtype(config.dtype, device)}
+    # A fused kernel is planned like sdpa, and may not be installed where only the outline is asked for.
+    if config.attention != "auto" if weights else config.attention in ("sdpa", "eager"):
         options["attn_implementation"] = config.attention
-    check_folder("student", source)
-    try:
+    with load_failures(source):
+        check_folder("student", source)
+        held = check_weights(Path(source)) if Path(source).is_dir() else 0
+        check_config(Path(source))
         model_config = AutoConfig.from_pretrained(source, **hub)
         reads_images = is_image_text(model_config)
         factory = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
-        model = factory.from_pretrained(source, **options)
+        if held or not weights:
+            with torch.device("meta"):
+                model = factory.from_config(model_config, trust_remote_code=config.trust_remote_code, **options)
+        if held:
+            check_size(source, model, held)
+        if weights:
+            read = {**hub, **options, "use_safetensors": True, "output_loading_info": True}
+            model, told = factory.from_pretrained(source, **read)
+            if told["missing_keys"]:
+                missing = sorted(told["missing_keys"])
+                raise ModelError(
+                    f"The student {source} lacks {len(missing)} of its weights, {missing[0]} among them; copy it again."
+                )
+        else:
+            with suppress(OSError):  # it has none: what its config says, counts
+                revision = hub["revision"]
+                model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
         processor = (AutoProcessor if reads_images else AutoTokenizer).from_pretrained(source, **hub)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        tokenizer = processor.tokenizer if reads_images else processor
+        return finished(Student(model, processor, tokenizer, reads_images, torch.device(device), source), config)
+
+
+def finished(student: Student, config: StudentConfig) -> Student:
+    """The student with a chat template that no clock changes, and without settings of its own for answers.
+
+    Args:
+        student: With weights or without.
+        config: The date of the template, and what the user sets in it.
+
+    Raises:
+        ModelError: It has no token that ends an answer.
+        ConfigError: Its template does not read what the user sets.
+    """
+    pin(student.processor, config.chat_date, config.chat_template_kwargs, student.source)
+    if student.tokenizer is not student.processor:
+        pin(student.tokenizer, config.chat_date, {}, student.source)
+    settle(student)
+    return student
+
+
+@contextmanager
+def load_failures(source: str) -> Iterator[None]:
+    """Tells as one sentence whatever a library raises over files that it cannot use; a memory that is full is none.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    import torch
+
+    try:
+        yield
+    except (MintError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         raise ModelError(explain_load_failure("student", source, error)) from error
-    tokenizer = processor.tokenizer if reads_images else processor
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.to(torch.device(device)).eval()
-    return Student(model, processor, tokenizer, reads_images, torch.device(device), source)
 
 
 def check_folder(role: str, source: str) -> None:
@@ -124,11 +200,8 @@ def is_image_text(model_config: Any) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
     has_vision = any(getattr(model_config, key, None) is not None for key in ("vision_config", "vq_config", "vision"))
-    return has_vision and (model_config.model_type in KNOWN or "AutoModelForImageTextToText" in _auto_map(model_config))
-
-
-def _auto_map(model_config: Any) -> dict[str, str]:
-    return getattr(model_config, "auto_map", None) or {}
+    own_code = getattr(model_config, "auto_map", None) or {}
+    return has_vision and (model_config.model_type in KNOWN or "AutoModelForImageTextToText" in own_code)
 
 
 def explain_load_failure(role: str, source: str, error: Exception) -> str:
@@ -136,6 +209,7 @@ def explain_load_failure(role: str, source: str, error: Exception) -> str:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = textwrap.shorten(reason, 240, placeholder=" …")
     if isinstance(error, ImportError):
         return f"The {role} {source} needs a package that is not installed here ({reason})."
     if Path(source).exists():
@@ -164,10 +238,6 @@ def hub_commit(source: str, revision: str | None) -> str | None:
 
     A run is keyed and loaded by this commit, so that what the hub publishes later changes neither.
 
-    Args:
-        source: Folder, file or Hugging Face id.
-        revision: Commit, tag or branch.
-
     Returns:
         The commit; `revision` where there is none to be found, and for what lies on this machine.
     """
@@ -189,10 +259,6 @@ def fingerprint(source: str, revision: str | None = None) -> str:
 
     Local files count by content up to 64 MiB, beyond that by size and modification time (hashing 22 GB at every start
     would take longer than many a run). A hub id counts by its commit.
-
-    Args:
-        source: Folder, file or Hugging Face id.
-        revision: Revision of a Hugging Face id.
     """
     path = Path(source)
     if path.exists():

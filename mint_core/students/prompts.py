@@ -77,15 +77,24 @@ class RenderedPrompt:
     """A prompt in the student's own chat format."""
 
     text: str
-    """Up to and including the tokens that open the student's turn."""
+    """Up to and including all that stands before the student's answer."""
     end_of_turn: str
     """What the chat format writes after the student's turn."""
     turns: list[dict[str, Any]]
     """The turns in the form that the chat template takes."""
+    opening: str = ""
+    """The last part of `text`, which the template writes before an answer and not when it asks for one."""
 
 
-_ENDS: WeakKeyDictionary[Any, dict[tuple[str, bool], str]] = WeakKeyDictionary()
-"""Ends of a turn by the owner of the template, the template, and whether turns are written as parts."""
+class _Around(NamedTuple):
+    """What a chat format writes around an answer."""
+
+    opening: str
+    end: str
+
+
+_AROUND: WeakKeyDictionary[Any, dict[tuple[str, bool], _Around]] = WeakKeyDictionary()
+"""By the owner of the template, the template, and whether turns are written as parts."""
 
 
 def render_prompt(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any = None) -> RenderedPrompt:
@@ -104,15 +113,33 @@ def render_prompt(prompt: Prompt, template_owner: Any, *, parts: bool, image: An
         ModelError: The student has no chat template, or the template fails.
     """
     turns, text = _render(prompt, template_owner, parts=parts, image=image)
-    known = _ENDS.setdefault(template_owner, {})
+    known = _AROUND.setdefault(template_owner, {})
     template = (str(template_owner.chat_template), parts)
     if template not in known:
-        probe = "\u2983response\u2984"
-        answer = {"role": "assistant", "content": [{"type": "text", "text": probe}] if parts else probe}
-        whole = str(template_owner.apply_chat_template([*turns, answer], tokenize=False))
-        _, found, end = whole.partition(probe)
-        known[template] = end.strip() if found else ""
-    return RenderedPrompt(text, known[template], turns)
+        again = _render(prompt, template_owner, parts=parts, image=image).text
+        if again != text:
+            raise ModelError(
+                "The student's chat template writes another prompt each time, so that no run could be made again; save "
+                "a chat_template.jinja without chance in it beside its weights."
+            )
+        known[template] = _around(turns, text, template_owner, parts=parts)
+    opening = known[template].opening
+    return RenderedPrompt(text + opening, known[template].end, turns, opening)
+
+
+def _around(turns: list[dict[str, Any]], text: str, template_owner: Any, *, parts: bool) -> _Around:
+    """What the template writes around an answer, beyond what it writes where it asks for one.
+
+    Some write an empty thought before every answer (Qwen 3): a student that is asked with less would write it itself.
+    """
+    probe = "\u2983response\u2984"
+    answer = {"role": "assistant", "content": [{"type": "text", "text": probe}] if parts else probe}
+    head, found, end = str(template_owner.apply_chat_template([*turns, answer], tokenize=False)).partition(probe)
+    if not found:
+        return _Around("", "")
+    more = head[len(text) :] if head.startswith(text) else ""
+    # White space alone is no part of the format: it belongs to the answer's first token (LLaVA).
+    return _Around(more if more.strip() else "", end.strip())
 
 
 def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: Any = None) -> list[dict[str, Any]]:
@@ -120,12 +147,7 @@ def render_messages(prompt: Prompt, template_owner: Any, *, parts: bool, image: 
 
     Templates without a system role (Gemma 2, Llama 3.2 Vision beside an image), and those that would drop the system
     line in silence, get it in front of the first user turn. Control tokens in the text become plain words.
-
-    Args:
-        prompt: System and user turns.
-        template_owner: The student's processor or tokenizer.
-        parts: Write each turn as a list of parts.
-        image: The decoded image to hand over; a placeholder stands in where it is None and the prompt has one.
+    A placeholder stands in for an image that is not handed over.
 
     Raises:
         ModelError: The student has no chat template, or the template fails or drops a part of the prompt.
@@ -210,18 +232,9 @@ def fence_passages(passages: Sequence[str], header: str) -> str:
     No passage can close the fence or look like a turn, a list or the header of a response: it becomes one line, angle
     and square brackets become round ones (`< 5` becomes `less than 5`), `1.` and `1)` lose their point, and the header
     loses its colon.
-
-    Args:
-        passages: Retrieved texts, best first.
-        header: First line of a response.
     """
-    lines = [passage_line(number, passage, header) for number, passage in enumerate(passages, 1)]
+    lines = [f"[{number}] {_defused(passage, header)}" for number, passage in enumerate(passages, 1)]
     return "\n".join([_NOTICE, _OPEN, *lines, _CLOSE])
-
-
-def passage_line(number: int, passage: str, header: str) -> str:
-    """One passage as it stands in the fence; see `fence_passages`."""
-    return f"[{number}] {_defused(passage, header)}"
 
 
 def _defused(passage: str, header: str) -> str:
@@ -237,13 +250,7 @@ def _defused(passage: str, header: str) -> str:
 
 
 def with_passages(prompt: Prompt, passages: Sequence[str], header: str) -> Prompt:
-    """The prompt with retrieved passages in front of the first user turn, see `fence_passages`.
-
-    Args:
-        prompt: What the task asks.
-        passages: Retrieved texts, best first; none leaves the prompt as it is.
-        header: First line of a response.
-    """
+    """The prompt with retrieved passages in front of the first user turn, see `fence_passages`."""
     if not passages:
         return prompt
     turns = list(prompt.messages)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
-    from mint_core.interfaces import Student
+from mint_core.interfaces import Student
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -25,8 +24,6 @@ def prompt_positions(student: Student, prompts: Mapping[str, Tensor], real: Tens
     Returns:
         (rows, width), or (3, rows, width) for students that place image patches in time, height and width.
     """
-    import torch
-
     index = getattr(getattr(student.model, "model", None), "get_rope_index", None)
     if index is None:
         return (real.long().cumsum(1) - 1).clamp(min=0)
@@ -67,8 +64,6 @@ def in_form(student: Student, mask: Tensor) -> Tensor:
     Returns:
         (rows, 1, queries, keys).
     """
-    import torch
-
     if student.model.config._attn_implementation != "eager":
         return mask[:, None]
     lowest = torch.finfo(student.model.dtype).min

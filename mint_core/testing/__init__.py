@@ -10,8 +10,16 @@ Parametrise a test with the checks of a seam; each is named after the clause of 
         check(MyTask())
 """
 
-from mint_core.testing.checks import METRIC_CHECKS, RETRIEVER_CHECKS, STRATEGY_CHECKS, TASK_CHECKS, TEACHER_CHECKS
-from mint_core.testing.toys import metric_sample, ranking, teacher_context
+from mint_core.testing.checks import (
+    METRIC_CHECKS,
+    RETRIEVER_CHECKS,
+    STRATEGY_CHECKS,
+    TASK_CHECKS,
+    TEACHER_CHECKS,
+    metric_sample,
+    ranking,
+    teacher_context,
+)
 
 __all__ = [
     "METRIC_CHECKS",

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mint_core.errors import ConfigError
-from mint_core.interfaces import Context, Metric, PreferenceStrategy, Retriever, Task, Teacher
+from mint_core.interfaces import Context, EvaluationSample, Metric, PreferenceStrategy, Retriever, Task, Teacher
 from mint_core.splits import check_samples
-from mint_core.testing.toys import metric_sample, ranking
-from mint_core.types import LabelSpace, Sample
+from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Ranking, Sample
 
 _LABELS = LabelSpace(("Colon", "Liver", "Lung", "Skin", "Testis", "Thyroid"))
+
+
+def teacher_context(labels: LabelSpace, cache: Path, seed: int = 0) -> Context:
+    """A context on the CPU that ignores progress."""
+    return Context(labels=labels, seed=seed, cache=cache)
+
+
+def ranking(labels: LabelSpace, seed: int = 0, sample_id: str = "sample") -> Ranking:
+    """A ranking drawn at random."""
+    rng = np.random.default_rng(seed)
+    scores = np.sort(rng.normal(0, 2, len(labels)))[::-1]
+    log_probs = (scores - np.log(np.exp(scores).sum())).astype(np.float32)
+    return Ranking(sample_id, tuple(str(name) for name in rng.permutation(labels.names)), log_probs)
+
+
+def metric_sample(
+    labels: LabelSpace, response: tuple[str, ...], truth: str, n: int, *, well_formed: bool = True
+) -> EvaluationSample:
+    """One answered sample whose teacher ranked the labels in their own order, the truth promoted."""
+    order = (truth, *(name for name in labels.names if name != truth))
+    half = max(1, min(n, len(labels) // 2))
+    prediction = Prediction("sample", "aligned", "", tuple(dict.fromkeys(response)), len(response), well_formed)
+    return EvaluationSample(prediction, truth, order[:half], order[-half:], n, labels)
 
 
 def _require(condition: bool, clause: str, sentence: str) -> None:
@@ -83,18 +106,23 @@ def _strategy(component: type[PreferenceStrategy], labels: LabelSpace = _LABELS,
     return component(component.Config(**options), Context(labels=labels, n=n))
 
 
-def strategy_1_2_groups(component: type[PreferenceStrategy]) -> None:
-    """Clauses 1 and 2: non-empty responses, and no label on both sides."""
+def _groups(component: type[PreferenceStrategy]) -> Iterator[list[PreferenceGroup]]:
+    """Groups of single samples: 20 rankings, each with every truth and with none."""
     for seed in range(20):
         for truth in (None, *_LABELS.names):
-            groups = _strategy(component).groups(ranking(_LABELS, seed), truth)
-            _require(bool(groups), "strategy 1", "no group")
-            for group in groups:
-                _require(bool(group.chosen and group.rejected), "strategy 1", "a side is empty")
-                _require(all((*group.chosen, *group.rejected)), "strategy 1", "a response is empty")
-                chosen = {label for response in group.chosen for label in response}
-                rejected = {label for response in group.rejected for label in response}
-                _require(not chosen & rejected, "strategy 2", f"{chosen & rejected} chosen and rejected")
+            yield _strategy(component).groups(ranking(_LABELS, seed), truth)
+
+
+def strategy_1_2_groups(component: type[PreferenceStrategy]) -> None:
+    """Clauses 1 and 2: non-empty responses, and no label on both sides."""
+    for groups in _groups(component):
+        _require(bool(groups), "strategy 1", "no group")
+        for group in groups:
+            _require(bool(group.chosen and group.rejected), "strategy 1", "a side is empty")
+            _require(all((*group.chosen, *group.rejected)), "strategy 1", "a response is empty")
+            chosen = {label for response in group.chosen for label in response}
+            rejected = {label for response in group.rejected for label in response}
+            _require(not chosen & rejected, "strategy 2", f"{chosen & rejected} chosen and rejected")
 
 
 def strategy_3_4_truth(component: type[PreferenceStrategy]) -> None:
@@ -125,23 +153,18 @@ def strategy_5_sizes(component: type[PreferenceStrategy]) -> None:
 
 def strategy_6_weights(component: type[PreferenceStrategy]) -> None:
     """Clause 6: weights fit the responses and sum to 1."""
-    for seed in range(20):
-        for truth in (None, *_LABELS.names):
-            for group in _strategy(component).groups(ranking(_LABELS, seed), truth):
-                sides = ((group.chosen, group.chosen_weights), (group.rejected, group.rejected_weights))
-                for responses, weights in sides:
-                    _require(len(weights) in (0, len(responses)), "strategy 6", "not one weight per response")
-                    _require(all(weight >= 0 for weight in weights), "strategy 6", "a weight is below 0")
-                    _require(not weights or abs(sum(weights) - 1) < 1e-4, "strategy 6", "weights do not sum to 1")
+    for group in (group for groups in _groups(component) for group in groups):
+        for responses, weights in ((group.chosen, group.chosen_weights), (group.rejected, group.rejected_weights)):
+            _require(len(weights) in (0, len(responses)), "strategy 6", "not one weight per response")
+            _require(all(weight >= 0 for weight in weights), "strategy 6", "a weight is below 0")
+            _require(not weights or abs(sum(weights) - 1) < 1e-4, "strategy 6", "weights do not sum to 1")
 
 
 def strategy_7_one_length(component: type[PreferenceStrategy]) -> None:
     """Clause 7: the groups of one sample ask for lists of one length."""
-    for seed in range(20):
-        for truth in (None, *_LABELS.names):
-            groups = _strategy(component).groups(ranking(_LABELS, seed), truth)
-            lengths = {len(group.chosen[0]) for group in groups}
-            _require(len(lengths) < 2, "strategy 7", f"first chosen responses of {sorted(lengths)} labels")
+    for groups in _groups(component):
+        lengths = {len(group.chosen[0]) for group in groups}
+        _require(len(lengths) < 2, "strategy 7", f"first chosen responses of {sorted(lengths)} labels")
 
 
 _RESPONSES: tuple[tuple[str, ...], ...] = ((), ("Colon",), ("Colon", "Liver"), ("Liver", "Colon"), ("Nothing", "Else"))

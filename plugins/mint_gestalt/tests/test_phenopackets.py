@@ -2,11 +2,13 @@
 
 import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mint_core.errors import DataError, MintError
+from mint_core.plugin import Unreadable
 from mint_core.testing import TASK_CHECKS
 from mint_gestalt.sources import phenopackets
 from mint_gestalt.sources.ages import from_duration
@@ -455,3 +457,178 @@ def replaced(value, odd):
             copy = value.copy()
             copy[key] = changed
             yield copy
+
+
+# --- ids, names and spellings
+
+
+def features(*written):
+    return [{"type": {"id": one, **({"label": label} if label else {})}} for one, label in written]
+
+
+def test_merged_ids_and_other_spellings_are_told(write, packet):
+    ids = ("HP:0001303", "HP_0001166", "hp:0000322", " HP:0000637 ", "http://purl.obolibrary.org/obo/HP_0001263")
+    reading = read(write(packet(phenotypicFeatures=features(*((one, "x") for one in ids)))))
+    told = "Seizure, Arachnodactyly, Short philtrum, Long palpebral fissure, Global developmental delay."
+    assert reading.cases[0].text.endswith(f"Phenotypes: {told}")
+    assert not [fact for fact in reading.facts if "left out" in fact]
+
+
+def test_an_unknown_id_is_told_by_its_own_label(write, packet):
+    store = write(packet(phenotypicFeatures=features(("HP:9999999", "Striped\nhair"), ("HP:9999998", "SEIZURE"))))
+    reading = read(store)
+    assert reading.cases[0].text.endswith("Phenotypes: Striped hair, Seizure.")
+    assert reading.facts["HPO ids that the ontology does not know, told by their own label"] == 2
+    assert "'HP:9999999' is no term of HPO" in refusal(store, unknown_terms="refuse")
+
+
+def test_a_label_of_its_own_does_not_name_the_disease(write, packet):
+    named = features(("HP:9999999", "Alphan syndrome habitus"))
+    packets = [packet(f"PMID_{i}_a", phenotypicFeatures=named) for i in range(4)]
+    packets += [packet(f"PMID_{i}_b", "OMIM:900002") for i in range(4)]
+    data = RareDisease(RareDisease.Config(source="phenopackets", data=write(*packets))).load()
+    texts = [sample.text for sample in data.samples if sample.label == "Alphan syndrome"]
+    assert len(texts) == 4
+    assert all("[disease] habitus" in text for text in texts)
+
+
+@pytest.mark.parametrize("term", ["HP:0000006", "HP:0003593", "HP:0040283", "HP:0012825", "HP:0031797"])
+def test_inheritance_onset_and_modifiers_are_no_phenotypes(write, packet, term):
+    reading = read(write(packet(phenotypicFeatures=features((term, "x"), ("HP:0001250", "")))))
+    assert reading.cases[0].text.endswith("Phenotypes: Seizure.")
+    assert reading.facts["terms left out, they are no phenotypes (inheritance, onset and the like)"] == 1
+
+
+@pytest.mark.parametrize("unknown_terms", ["label", "drop"])
+def test_a_patient_who_lost_all_terms_is_named_and_not_answered(write, packet, unknown_terms):
+    lost = packet("PMID_2_lost", phenotypicFeatures=features(("HP:9999999", "x"), ("HP:9999998", "")))
+    store = write(packet("PMID_1_good"), lost)
+    assert "PMID_2_lost.json: HPO" in refusal(store, unknown_terms=unknown_terms)
+    assert "knows none of the patient's 2 phenotypes" in refusal(store, unknown_terms=unknown_terms)
+    facts = read(store, unknown_terms=unknown_terms, on_error="skip").facts
+    assert facts["skipped: cohort/PMID_2_lost.json"] == 1
+    task = RareDisease(RareDisease.Config(source="phenopackets", data=store, unknown_terms=unknown_terms))
+    good, bad = task.read_inputs(store, Counter())
+    assert good.text.endswith("Phenotypes: Short philtrum, Seizure.")
+    assert isinstance(bad, Unreadable)
+    assert "knows none of the patient's 2 phenotypes" in bad.reason
+
+
+def disease(*terms):
+    return [{"term": {"id": one, "label": label}} for one, label in terms]
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        [("OMIM:154700", "Marfan syndrome"), ("ORPHA:558", "Marfan syndrome")],
+        [
+            ("MONDO:0007947", "marfan syndrome"),
+            ("OMIM:154700", "Marfan syndrome"),
+            ("ORPHA:558", "Marfan\u2019s syndrome"),
+        ],
+        [("Orphanet:558", ""), ("omim:154700", "Marfan syndrome")],
+        [("OMIM:154700", ""), ("OMIM_154700", "Marfan syndrome")],
+    ],
+)
+def test_one_disease_under_several_ids_is_one(write, packet, terms):
+    case = case_of(write, packet(diseases=disease(*terms)))
+    assert case.disease_ids[0] == "OMIM:154700"
+    assert case.disease_names == ("Marfan syndrome",)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        [("OMIM:154700", "Marfan syndrome"), ("ORPHA:1", "Another syndrome")],
+        [("OMIM:1", "Same"), ("OMIM:2", "Same")],
+        [("OMIM:154700", "Marfan syndrome"), ("MONDO:0000001", "")],
+    ],
+)
+def test_two_diseases_stay_two(write, packet, terms):
+    assert "2 diseases" in refusal(write(packet(diseases=disease(*terms))))
+
+
+def test_ids_that_a_packet_ties_together_are_one_disease_everywhere(write, packet):
+    both = disease(("OMIM:900001", "Alphan syndrome"), ("ORPHA:9000001", "Alphan syndrome"))
+    packets = [packet("PMID_1_a", diseases=both)]
+    packets += [packet(f"PMID_{i}_a", diseases=disease(("ORPHA:9000001", "Alphan disease"))) for i in range(2, 6)]
+    packets += [packet(f"PMID_{i}_b", "OMIM:900002") for i in range(6, 9)]
+    data = RareDisease(RareDisease.Config(source="phenopackets", data=write(*packets))).load()
+    assert data.labels.names == ("Alphan disease", "Betan syndrome")
+    assert sum(sample.label == "Alphan disease" for sample in data.samples) == 5
+
+
+@pytest.mark.parametrize("label", ["", "OMIM:154700", "omim:154700"])
+def test_an_id_without_a_label_gets_the_name_that_omim_gives_it(write, packet, label):
+    assert case_of(write, packet(diseases=disease(("OMIM:154700", label)))).disease_names == ("Marfan syndrome",)
+
+
+def test_an_id_that_nobody_names_stands_for_the_name_and_is_counted(write, packet):
+    reading = read(write(packet(diseases=disease(("OMIM:900009", "")))))
+    assert reading.cases[0].disease_names == ("OMIM:900009",)
+    assert reading.facts["diseases named by nobody, their id stands for them"] == 1
+
+
+# --- messages and fields that mint does not understand
+
+
+@pytest.mark.parametrize("key", ["proband", "relatives", "pedigree", "members"])
+def test_families_and_cohorts_are_refused_though_they_have_an_id(write, packet, key):
+    store = write({"id": "FAM-1", key: [packet()], "metaData": {"phenopacketSchemaVersion": "2.0"}})
+    assert "FAM-1.json is a family or a cohort, not one patient" in refusal(store)
+    (one,) = RareDisease(RareDisease.Config(source="phenopackets", data=store)).read_inputs(store, Counter())
+    assert isinstance(one, Unreadable)
+    assert "split it into phenopackets of single patients" in one.reason
+
+
+def test_a_list_of_packets_is_refused(tmp_path, packet):
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps([packet("PMID_1_a"), packet("PMID_2_b")]))
+    assert "all.json is a family or a cohort" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [
+        (("phenotypicFeatures", 0), "negated"), (("phenotypicFeatures", 0), "absent"),
+        (("phenotypicFeatures", 0), "Excluded"), (("phenotypicFeatures", 0, "type"), "negated"),
+        (("diseases", 0), "negated"), (("diseases", 0, "term"), "status"), (("subject",), "ageAtCollection"),
+        ((), "genes"), ((), "phenotypicfeatures"), (("interpretations", 0), "resolutionStatus"),
+        (("interpretations", 0, "diagnosis"), "excluded"),
+        (("interpretations", 0, "diagnosis", "genomicInterpretations", 0), "status"),
+    ],
+)  # fmt: skip
+def test_an_unknown_field_is_refused_with_file_and_place(write, packet, place, field):
+    one = packet()
+    part = one
+    for step in place:
+        part = part[step]
+    part[field] = True
+    said = refusal(write(packet("PMID_2_good"), one))
+    path = ".".join(map(str, (*place, field)))
+    assert f"cohort/PMID_1_a.json: the field {path} is not one of phenopackets of version 2" in said
+
+
+def test_all_fields_of_the_schema_are_accepted(write, packet):
+    one = packet(measurements=[{}], biosamples=[], medical_actions=[], files=[])
+    one["subject"] |= {"alternateIds": ["x"], "dateOfBirth": "2020-01-01T00:00:00Z", "vitalStatus": {}, "gender": {}}
+    one["subject"] |= {"karyotypic_sex": "XX", "taxonomy": {"id": "NCBITaxon:9606"}}
+    one["phenotypicFeatures"][0] |= {"description": "", "severity": {}, "modifiers": [], "onset": {}, "evidence": []}
+    one["phenotypicFeatures"][0] |= {"resolution": {}, "excluded": None}
+    one["diseases"][0] |= {"onset": {}, "diseaseStage": [], "primarySite": {}, "laterality": {}, "resolution": {}}
+    one["diseases"][0] |= {"clinicalTnmFinding": []}
+    assert case_of(write, one).text.endswith("Phenotypes: Short philtrum, Seizure.")
+
+
+def test_a_field_that_stands_twice_is_refused(write, packet):
+    store = write(packet())
+    path = store / "cohort" / "PMID_1_a.json"
+    begins = '{"type": {"id": "HP:0000322"'
+    path.write_text(path.read_text().replace(begins, '{"excluded": true, "excluded": false, ' + begins[1:]))
+    assert "PMID_1_a.json: the field 'excluded' stands twice in one place" in refusal(store)
+
+
+def test_one_field_in_both_spellings_of_protobuf_stands_twice(write, packet):
+    store = write(packet(phenotypic_features=[]))
+    assert "the field 'phenotypicFeatures' stands twice in one place" in refusal(store)

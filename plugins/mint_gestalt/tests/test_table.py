@@ -1,6 +1,7 @@
 """Sources `csv` and `jsonl`: clinical notes, their columns, and the sentences for what is not as it must be."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -233,10 +234,10 @@ def test_every_gene_of_a_cell_is_masked_in_any_case(write, gene, text, read):
         ("ALPHA DISEASE, TYPE 2A", "an alpha disease", "an [disease]"),
         ("Alpha disease type IV; AD4", "an Alpha disease, AD4", "an [disease], [disease]"),
         ("Haemophilia A", "with haemophilia", "with [disease]"),
-        ("Alpha disease with tics", "Alpha disease", "Alpha disease"),
+        ("Alpha disease with tics", "Alpha disease", "[disease]"),
     ],
 )
-def test_the_name_of_a_disease_is_masked_without_its_number_too(write, label, text, read):
+def test_the_name_of_a_disease_is_masked_without_its_number_or_kind_too(write, label, text, read):
     assert texts_of(write, text, label, "GENX1")[0] == {read}
 
 
@@ -403,9 +404,123 @@ def test_the_published_notes():
         "publication": "pmid",
     }
     options = {"columns": columns, "min_patients": 1, "min_groups": 1}
-    data = RareDisease(RareDisease.Config(source="jsonl", data=NOTES, **options)).load()
+    with pytest.warns(UserWarning, match="of 153 texts that were looked at hold something like the name"):
+        data = RareDisease(RareDisease.Config(source="jsonl", data=NOTES, **options)).load()
     assert len(data.samples) == 609
     assert len({case.publication for case in read(NOTES, columns=columns).cases}) < 609
     assert not [s.id for s in data.samples for gene in s.privileged.values() if f" {gene} " in s.text]
     assert data.facts["texts that held a privileged value"] == 40
-    assert data.facts["texts that named the disease"] == 82
+    assert data.facts["texts that named the disease"] == 147
+    assert data.facts["names of the disease in them"] == 197
+
+
+# --- labels that are nearly one
+
+
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("HER2+ cancer", "HER2- cancer"), ("del 5q-", "del 5q"), ("T <5", "T >5"), ("HER2\u2212", "HER2+")],
+)
+def test_labels_that_differ_in_a_sign_are_refused_with_both_names(write, one, other, ids):
+    rows = [f"{i},note {i},{(one, other, 'Else')[i % 3]},{f'X:{i % 3}' if ids else ''}" for i in range(12)]
+    path = write("id,text,label,disease_id\n" + "\n".join(rows))
+    with pytest.raises(DataError, match="differ in punctuation only") as caught:
+        load(path)
+    assert f"'{one}'" in str(caught.value) and f"'{other}'" in str(caught.value)
+
+
+def test_names_of_one_id_that_differ_in_a_sign_are_refused(write):
+    rows = [f"{i},note {i},{('HER2+', 'HER2-', 'Else')[i % 3]},X:{i % 3 // 2}" for i in range(12)]
+    with pytest.raises(DataError, match=r"'HER2.' and 'HER2.' differ in punctuation only"):
+        load(write("id,text,label,disease_id\n" + "\n".join(rows)))
+
+
+def test_a_label_is_not_found_under_a_name_with_another_sign(write):
+    path = write("id,text,label\n" + "\n".join(f"{i},note {i},{('HER2+', 'Else')[i % 2]}" for i in range(12)))
+    with pytest.raises(DataError, match=r"notes.csv, row 2. The diseases 'HER2\+' and 'HER2-' differ"):
+        load(path, labels=("HER2-", "Else"))
+    other = write("id,text,label\nz,another note,HER2-\n", name="other.csv")
+    with pytest.raises(DataError, match="'HER2-' and 'HER2\\+' differ in punctuation only"):
+        load(path, external=other)
+
+
+def test_composed_and_decomposed_spellings_are_one_label(write):
+    names = ("M\u00e9ni\u00e8re disease", "Me\u0301nie\u0300re disease", "Usher syndrome")
+    data = load(write("id,text,label\n" + "\n".join(f"{i},note {i},{names[i % 3]}" for i in range(12))))
+    assert data.labels.names == ("M\u00e9ni\u00e8re disease", "Usher syndrome")
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r\n", "\t", "\x0b", "\x1b", "\x85", "\u2028"])
+def test_a_label_with_a_break_is_squeezed(write, mark):
+    names = (f"Alpha{mark}disease", "Beta disease")
+    lines = [json.dumps({"id": str(i), "text": f"note {i}", "label": names[i % 2]}) for i in range(12)]
+    assert load(write("\n".join(lines), name="notes.jsonl")).labels.names == ("Alpha disease", "Beta disease")
+    inside = " " if "\n" in mark else mark
+    listed = write(f"Alpha{inside}disease\r\nBeta disease\n", name="names.txt")
+    data = load(write("\n".join(lines), name="notes.jsonl"), labels=listed)
+    assert data.labels.names == ("Alpha disease", "Beta disease")
+
+
+# --- cells where nothing is known
+
+
+@pytest.mark.parametrize("nothing", ["NaN", "null", '"nan"', '"NaN"', '"<NA>"', '""', "Infinity", '"#N/A"'])
+def test_nothing_in_json_lines_becomes_no_gene_no_patient_and_no_disease(write, nothing):
+    lines = [
+        f'{{"id": "n{i}", "text": "note {i}", "label": {label}, "gene": {nothing}, "patient": {nothing}}}'
+        for i, label in enumerate([*['"Alpha"'] * 6, *['"Beta"'] * 6, nothing, nothing])
+    ]
+    data = load(write("\n".join(lines), name="notes.jsonl"))
+    assert data.labels.names == ("Alpha", "Beta")
+    assert data.facts["without a disease, for training only"] == 2
+    assert data.facts["without gene"] == 14
+    assert data.facts["patients read"] == 14
+    text = write(f'{{"id": "a", "text": {nothing}, "label": "Alpha"}}\n', name="text.jsonl")
+    assert "text" in refusal(text)
+
+
+def r_table(nothing: str) -> str:
+    rows = [f"{i},n{i},note {i},{label},{nothing}" for i, label in enumerate([*"ABABABAB", nothing, nothing], 1)]
+    return '"","id","text","label","gene"\n' + "\n".join(rows)
+
+
+@pytest.mark.parametrize("nothing", ["NA", "N/A", "NULL", "None", "-", "."])
+def test_the_words_for_nothing_are_missing_where_the_user_says_so(write, nothing):
+    path = write(r_table(nothing))
+    data = load(path, missing=(nothing,))
+    assert data.labels.names == ("A", "B")
+    assert {key for sample in data.samples for key in sample.privileged} == set()
+    with pytest.warns(UserWarning, match="10 cells of 'gene'") as caught:
+        data = load(path)
+    assert len(caught) == 1
+    assert "--set task.missing=" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("nothing", ["NaN", "nan", "<NA>", "#N/A"])
+def test_what_programs_write_for_nothing_is_missing_in_csv(write, nothing):
+    assert load(write(r_table(nothing))).labels.names == ("A", "B")
+
+
+def test_row_names_of_r_are_passed_over(write):
+    path = write('"id","text","label"\n"1","a","tall","A"\n"2","b","short","B"\n')
+    assert [(case.id, case.text, case.disease_names) for case in read(path).cases] == [
+        ("a", "tall", ("A",)),
+        ("b", "short", ("B",)),
+    ]
+
+
+def test_nothing_in_a_file_of_names_is_no_alias(write, ward):
+    names = write("name,aliases,id\nAlpha disease,NaN,nan\nBeta disease,NaN,\n,x,\nnan,y,\n", name="names.csv")
+    data = load(ward, labels=names)
+    assert data.labels.names == ("Alpha disease", "Beta disease")
+    assert not any(data.labels.aliases)
+    words = write("name,aliases,id\nAlpha disease,NA,NA\nBeta disease,NA,NA\n", name="r.csv")
+    assert not any(load(ward, labels=words, missing=("NA",)).labels.aliases)
+
+
+def test_new_notes_without_a_text_are_named_and_not_answered(write):
+    path = write('{"id": "a", "text": NaN}\n{"id": "b", "text": "tall"}\n', name="new.jsonl")
+    bad, good = RareDisease(RareDisease.Config(source="jsonl", data=path)).read_inputs(path, Counter())
+    assert "line 1: the text is empty" in bad.reason
+    assert good.text == "tall"

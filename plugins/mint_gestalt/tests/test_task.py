@@ -9,7 +9,7 @@ from mint_core.config import resolve
 from mint_core.errors import ConfigError
 from mint_core.interfaces import Context
 from mint_core.plugins import registry
-from mint_core.preferences.listwise import Listwise, ListwiseConfig
+from mint_core.preferences.topk import Listwise, ListwiseConfig
 from mint_core.types import LabelSpace
 from mint_gestalt.clinical import Patient, describe
 from mint_gestalt.task import RareDisease

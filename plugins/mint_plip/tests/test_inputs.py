@@ -82,3 +82,17 @@ def test_one_image_and_what_is_none(patches: Path, tmp_path: Path) -> None:
     letter = patches / "letter.docx"
     letter.write_text("x")
     assert "no folder, image, or table" in refusal(letter)
+
+
+@pytest.mark.parametrize("suffix", ["svs", "heic", "avif"])
+def test_images_that_mint_does_not_read_are_named(patches: Path, suffix: str) -> None:
+    (patches / f"slide.{suffix}").write_bytes(b"x")
+    facts: Counter[str] = Counter()
+    (bad,) = [one for one in read(patches, facts) if isinstance(one, Unreadable)]
+    assert (bad.id, facts["files of other kinds, not read"]) == (f"slide.{suffix}", 2)
+    assert "convert it to PNG or TIFF" in bad.reason
+
+
+def test_less_usual_suffixes_are_read(patches: Path) -> None:
+    Image.new("RGB", (8, 8)).save(patches / "d.jfif", "JPEG")
+    assert read(patches)[-2].id == "d.jfif"

@@ -1,5 +1,6 @@
 """Source `folder`: class folders, manifests, and the sentences for what is not as it must be."""
 
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -349,3 +350,167 @@ def test_real_patches():
     assert max(map(len, sides.values())) == 1
     assert Counter(s.split for s in data.samples) == {"train": 1697, "val": 239}
     assert data.samples[0].image.open().size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("HER2- x", "HER2 x"), ("5q-", "5q+"), ("T<5", "T>5"), ("Grade -1", "Grade 1"), ("A?", "A")]
+)
+def test_every_sign_tells_labels_apart(root, one, other):
+    write(root, GOOD.replace("Colon", one).replace("Lung", other))
+    with pytest.raises(DataError, match="differ only in punctuation") as caught:
+        load(root)
+    assert f"'{one}'" in str(caught.value) and f"'{other}'" in str(caught.value)
+
+
+def test_composed_and_decomposed_spellings_are_one_label(root):
+    names = ("M\u00e9lanome", "Me\u0301lanome")
+    rows = [f"{i}.png,{names[i % 2] if i % 4 < 2 else 'Naevus'},{'test' if i > 3 else 'train'}" for i in range(8)]
+    write(root, "image,label,split\n" + "\n".join(rows))
+    assert load(root).labels.names == ("M\u00e9lanome", "Naevus")
+
+
+@pytest.mark.parametrize("mark", ["\n", "\t", "\x0b", "\x85", "\u2028", "\x1b"])
+def test_a_label_with_a_break_is_squeezed(root, mark):
+    write(root, GOOD.replace("Colon", f'"Squamous{mark}cell"'))
+    assert load(root).labels.names == ("Lung", "Squamous cell")
+    inside = " " if mark == "\n" else mark
+    assert load(root, labels=write(root, f"Lung\r\nSquamous{inside}cell\n", "l.txt")).labels.names[1] == "Squamous cell"
+
+
+# --- cells where nothing is known
+
+
+def rows_with(nothing: str) -> str:
+    rows = [f"{i}.png,{'ab'[i % 2] if i < 6 else nothing},{nothing if i % 2 else f'p{i}'}" for i in range(8)]
+    return "image,label,group\n" + "\n".join(rows)
+
+
+@pytest.mark.parametrize("nothing", ["", "NaN", "nan", "<NA>", "#N/A"])
+def test_what_programs_write_for_nothing_is_no_label_and_no_group(root, nothing):
+    write(root, rows_with(nothing))
+    data = load(root, test_fraction=0.4)
+    assert data.labels.names == ("a", "b")
+    assert sum(sample.label is None for sample in data.samples) == 2
+    assert nothing not in {sample.group for sample in data.samples}
+
+
+def test_a_word_for_nothing_is_one_where_the_user_says_so(root):
+    write(root, rows_with("NA"))
+    assert load(root, test_fraction=0.4, missing=("NA",)).labels.names == ("a", "b")
+    with pytest.warns(UserWarning, match="'NA' in 2 cells of 'label', 'NA' in 4 cells of 'group'"):
+        assert "NA" in load(root, test_fraction=0.4).labels.names
+
+
+def test_nan_in_parquet_is_no_label(root):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    labels = pa.array([["a", "b", "NaN", None][i % 4] for i in range(8)])
+    groups = pa.array([float("nan") if i % 2 else float(i) for i in range(8)])
+    pq.write_table(
+        pa.table({"image": [f"{i}.png" for i in range(8)], "label": labels, "group": groups}), root / "m.parquet"
+    )
+    data = load(root / "m.parquet", test_fraction=0.4)
+    assert data.labels.names == ("a", "b")
+    assert {sample.group for sample in data.samples} == {None, "0.0", "2.0", "4.0", "6.0"}
+
+
+# --- class folders with more than images in them
+
+
+def slides(root: Path, patients: int = 4, images: int = 2) -> Path:
+    for place, label in enumerate(("Colon", "Lung")):
+        for patient in range(patients):
+            for i in range(images):
+                seed = 10_000 * len(str(root)) + 1000 * place + 100 * patient + i
+                draw(root / label / f"p{patient}" / f"{i}.png", seed)
+    return root
+
+
+def test_images_in_folders_below_class_folders_are_read_and_those_folders_are_groups(tmp_path):
+    data = load(slides(tmp_path, patients=8), test_fraction=0.25)
+    assert len(data.samples) == 32
+    assert data.facts["images in folders below the class folders"] == 32
+    assert data.facts["folders below the class folders, taken for patients or slides"] == 8
+    sides = defaultdict(set)
+    for sample in data.samples:
+        sides[sample.group].add(sample.split)
+    assert {group: len(split) for group, split in sides.items()} == {f"p{i}": 1 for i in range(8)}
+    assert "no groups given" not in data.source
+
+
+def test_folders_that_are_too_few_to_be_split_are_said(tmp_path):
+    data = load(slides(tmp_path, patients=2))
+    assert Counter(sample.split for sample in data.samples)["test"] > 0
+    assert data.facts["folders below the class folders, too few to be kept apart by the split"] == 2
+    assert "no groups given, so patients are not kept apart" in data.source
+
+
+def test_a_single_folder_below_a_class_is_no_patient(tmp_path):
+    data = load(slides(tmp_path, patients=1, images=8))
+    assert len(data.samples) == 16
+    assert {sample.group for sample in data.samples} == {None}
+    assert "no groups given" in data.source
+    draw(tmp_path / "Colon" / "loose.png")
+    assert len(load(slides(tmp_path, patients=3)).samples) == 25
+
+
+def test_folders_below_the_classes_of_splits_are_read(tmp_path):
+    for split in ("train", "test"):
+        slides(tmp_path / split)
+    data = load(tmp_path)
+    assert Counter(sample.split for sample in data.samples) == {"train": 16, "test": 16}
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "j2k", "jpf", "JFIF", "ppm"])
+def test_less_usual_suffixes_are_read(tmp_path, suffix):
+    kind = "JPEG" if suffix.lower() in ("jfif", "jpe") else "PPM" if suffix == "ppm" else "JPEG2000"
+    for label in ("Colon", "Lung"):
+        for i in range(4):
+            draw(tmp_path / label / f"{i}.png")
+            Image.new("RGB", (6, 6), (i, 9 * i, len(label))).save(tmp_path / label / f"x{i}.{suffix}", kind)
+    assert len(load(tmp_path).samples) == 16
+
+
+def leftover(path: Path, kind: str) -> None:
+    if kind == "dangling":
+        path.symlink_to(path.parent / "gone.png")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.with_suffix(kind).write_bytes(b"x")
+
+
+@pytest.mark.parametrize("kind", ["dangling", "fifo", ".svs", ".heic", ".avif", ".dcm"])
+def test_what_cannot_be_read_is_counted_and_named_and_refused_where_it_is_most(tmp_path, kind):
+    for label in ("Colon", "Lung"):
+        for i in range(4):
+            draw(tmp_path / label / f"{i}.png")
+    (tmp_path / "Colon" / "notes.txt").write_text("x")
+    leftover(tmp_path / "Colon" / "bad.png", kind)
+    facts = load(tmp_path).facts
+    name = "Colon/bad.png" if kind in ("dangling", "fifo") else f"Colon/bad{kind}"
+    assert facts["images left out, not in a class folder or not readable as images"] == 1
+    assert facts[f"left out: {name}"] == 1
+    assert facts["files of other kinds, not read"] == 1
+    for i in range(5):
+        leftover(tmp_path / "Colon" / f"b{i}.png", kind)
+    with pytest.raises(DataError, match=r"6 images of .* would be left out, more than are read, 'Colon/b0\.") as caught:
+        load(tmp_path)
+    assert ".jfif" in str(caught.value)
+
+
+def test_images_beside_the_class_folders_are_counted_and_refused_where_they_are_most(tmp_path):
+    slides(tmp_path)
+    draw(tmp_path / "loose.png")
+    assert load(tmp_path).facts["left out: loose.png"] == 1
+    for i in range(20):
+        draw(tmp_path / f"{i}.png")
+    with pytest.raises(DataError, match=r"21 images of .* would be left out"):
+        load(tmp_path)
+
+
+def test_a_linked_folder_below_a_class_is_refused(tmp_path):
+    slides(tmp_path / "data")
+    draw(tmp_path / "other" / "a.png")
+    (tmp_path / "data" / "Colon" / "link").symlink_to(tmp_path / "other")
+    with pytest.raises(DataError, match="link is a linked folder, which mint does not follow"):
+        load(tmp_path / "data")

@@ -24,7 +24,7 @@ from mint_rag.similarity import phenotype_scores
 from mint_rag.store import cached
 
 DEFAULT_MODEL = "NeuML/pubmedbert-base-embeddings"
-FORMAT = 1
+FORMAT = 2
 """Raise it when the knowledge, or the text of a passage, is made in another way: indexes are built again."""
 SingleMethod = Literal["phenotype", "bm25", "embeddings"]
 

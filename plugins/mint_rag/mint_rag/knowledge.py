@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.plugin import hpo, parse_json, read_utf8
+from mint_core.plugin import hpo, hpo_in_force, parse_json, read_utf8
 from mint_rag.annotations import Annotated, read_annotations
 
 PHENOTYPE = 118
@@ -178,17 +177,10 @@ def _resolved(disease: Annotated, position: Mapping[int, int]) -> dict[int, floa
     return found
 
 
-@lru_cache(maxsize=65536)
 def _in_force(term_id: str) -> int:
     """Number of a term, or of the one that replaced it; -1 where the ontology knows neither."""
-    try:
-        term = hpo().get_hpo_object(term_id)
-    except (RuntimeError, KeyError, ValueError, TypeError):
-        return -1
-    if not term.is_obsolete:
-        return _number(str(term.id))
-    target = term.replaced_by
-    return _number(str(getattr(target, "id", target))) if target else -1
+    known = hpo_in_force(term_id)
+    return _number(known) if known else -1
 
 
 def _closure(shares: Mapping[int, float], above: Sequence[NDArray[np.int32]]) -> dict[int, float]:

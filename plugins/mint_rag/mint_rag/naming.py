@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mint_core.plugin import LabelSpace, normalise_name
+from mint_core.plugin import LabelSpace, identity_of, normalise_name
 
 _RENAMED = {
     "mental retardation": "intellectual disability",
@@ -55,10 +55,16 @@ class DiseaseNames:
             name: `Kabuki syndrome 1`, `WILLIAMS-BEUREN SYNDROME; WBS`.
         """
         parts = [part.strip() for part in name.split(";") if part.strip()]
-        named = next((label for form in (name, *parts) if (label := self._labels.find(form))), None)
+        named = next((label for form in (name, *parts) if (label := self._equal(form))), None)
         if named is not None or not parts:
             return named
         return self._by_spelling(parts[0]) or self._as_first(parts[0]) or self._as_series(parts[0])
+
+    def _equal(self, name: str) -> str | None:
+        """The label of that name; one whose names all differ from it in a sign (HER2+, HER2-) is another disease."""
+        label = self._labels.find(name)
+        signs = _signs(name)
+        return label if label and any(_signs(other) == signs for other in self._labels.all_names(label)) else None
 
     def _by_spelling(self, name: str) -> str | None:
         """The one label that is written another way; a label that the knowledge base itself names stays with that."""
@@ -73,7 +79,7 @@ class DiseaseNames:
         series = _NUMBER.sub("", name)
         if series == name or normalise_name(series) in self._taken:
             return None
-        return self._labels.find(series) or self._by_spelling(series)
+        return self._equal(series) or self._by_spelling(series)
 
     def _named_by_another(self, label: str, name: str) -> bool:
         return any(
@@ -85,5 +91,10 @@ class DiseaseNames:
 def _key(name: str) -> str:
     """Equal for two names that are one disease written two ways: the words in any order, numbers in Arabic."""
     renamed = _OLD.sub(lambda match: _RENAMED[match[0]], name.lower().replace("'s", "").replace("\u2019s", ""))
-    words = normalise_name(renamed).split()
+    words = [*normalise_name(renamed).split(), *_signs(renamed)]
     return " ".join(sorted(str(_ROMAN.get(word, word)) for word in words if word not in _EMPTY))
+
+
+def _signs(name: str) -> list[str]:
+    """What tells names apart beside their words, in order."""
+    return [word for word in identity_of(name).split() if not normalise_name(word)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mint_core.plugin import ConfigError, DataError, parse_json, read_utf8
+from mint_core.plugin import ConfigError, DataError, parse_json, present, read_utf8, squeezed
 
 DOCSTORE = "docstore.json"
 """What LlamaIndex calls the file of its passages."""
@@ -192,6 +192,7 @@ def _of_record(record: Any, default_id: str, where: str, key: str | None = None)
     """One object with `text`, and perhaps `id`, `label`, `title`, `name`."""
     if not isinstance(record, Mapping):
         return _Broken(where, "the passage is no object with a `text`; mend it")
+    record = {key: value for key, value in record.items() if not _not_there(value)}
     text = record.get("text")
     if not isinstance(text, str) or not text.strip():
         return _Broken(where, "the passage has no `text`; fill it")
@@ -202,7 +203,19 @@ def _of_record(record: Any, default_id: str, where: str, key: str | None = None)
     if not all(isinstance(one, str) for one in names):
         return _Broken(where, "`label`, `title` and `name` must be text; mend them")
     names += [] if key is None else [key]
+    names = [squeezed(one) for one in names]
     return Document(str(given), where, text.strip(), tuple(names), names[0] if names else None)
+
+
+def _not_there(value: Any) -> bool:
+    """Whether there is none, or pandas wrote one where there was none."""
+    if value is None:
+        return True
+    return not present(value) if isinstance(value, float) else isinstance(value, str) and _is_filler(value)
+
+
+def _is_filler(text: str) -> bool:
+    return bool(text.strip()) and not present(text)
 
 
 # --- LlamaIndex

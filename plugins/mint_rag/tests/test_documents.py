@@ -294,3 +294,13 @@ def test_the_summaries_of_gestaltmml(tmp_path) -> None:
     assert scores[0].argmax() == 0
     assert np.isfinite(scores).tolist() == [[True, True, False]]
     assert retriever.retrieve(asked)[0][0].label == labels.names[0]
+
+
+@pytest.mark.parametrize("nothing", ["NaN", '"nan"', '"<NA>"', "null"])
+def test_nothing_in_a_record_is_no_name_and_no_text(tmp_path, nothing):
+    lines = [f'{{"text": "Tall.", "label": {nothing}, "title": {nothing}, "id": {nothing}}}', f'{{"text": {nothing}}}']
+    path = tmp_path / "passages.jsonl"
+    path.write_text("\n".join(lines))
+    reading = read(path, None, "skip")
+    assert [(one.id, one.names, one.title) for one in reading.documents] == [("passages.jsonl:1", (), None)]
+    assert reading.skipped == ("passages.jsonl:2",)

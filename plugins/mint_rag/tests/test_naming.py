@@ -55,3 +55,13 @@ def test_a_label_that_the_knowledge_base_names_is_given_to_no_other_disease() ->
     known = ("Alphan syndrome 1", "Alphan syndrome, type 1", "Betan syndrome")
     assert DiseaseNames(labels, known).find("Alphan syndrome 1") is None
     assert DiseaseNames(labels, known).find("Alphan syndrome, type 1") == "Alphan syndrome, type 1"
+
+
+def test_names_that_differ_in_a_sign_are_two_diseases():
+    names = DiseaseNames(LabelSpace(("HER2+ breast cancer", "MDS with 5q-", "Other")))
+    assert names.find("HER2-positive breast cancer") is None
+    assert names.find("HER2- breast cancer") is None
+    assert names.find("breast cancer, HER2-") is None
+    assert names.find("breast cancer, HER2+") == "HER2+ breast cancer"
+    assert names.find("MDS with 5q\u2212") == "MDS with 5q-"
+    assert names.find("MDS with 5q") is None

@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from mint_core.plugin import DataError, ImageRef, Split
+from mint_core.plugin import DataError, ImageRef, Split, hpo_ids, squeezed
 from mint_gestalt import ontology
 from mint_gestalt.clinical import Patient, describe
 from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions
@@ -19,6 +19,8 @@ PATIENTS_READ = "patients read"
 SKIPPED = "files or rows skipped as malformed"
 NAMED = 16
 """How many of them are named."""
+_SHORTEST_LABEL, _LONGEST_LABEL = 3, 150
+"""A finding is named in so many characters; anything longer may be a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,35 +104,110 @@ def read_each(
     return list(cases.values())
 
 
-def present_terms(where: str, term_ids: Iterable[str], options: RareDiseaseOptions, facts: Counter[str]) -> list[str]:
-    """Names of HPO terms: obsolete ids replaced, unknown ones counted or refused, each term once.
+class Feature(NamedTuple):
+    """A finding as a source writes it."""
+
+    id: str
+    label: str = ""
+    """What the source calls it."""
+
+
+class Findings(NamedTuple):
+    """The findings of a patient in words."""
+
+    names: list[str]
+    """Each once."""
+    own_words: bool = False
+    """Some are told in the source's own words, which may name what they should not."""
+
+
+def present_terms(
+    where: str, features: Iterable[Feature], options: RareDiseaseOptions, facts: Counter[str]
+) -> Findings:
+    """Names of HPO terms: obsolete and merged ids replaced, unknown ones told by their label, counted or refused.
 
     Args:
         where: For messages.
-        term_ids: `HP:0000322`.
-        options: `unknown_terms` counts.
+        features: The findings that are present.
+        options: `unknown_terms` counts, and whether phenotypes are told at all.
         facts: Gets the counts.
 
     Raises:
-        DataError: An id is unknown and `unknown_terms` is `refuse`.
+        DataError: An id is unknown and `unknown_terms` is `refuse`; or there are ids, and every one of them is lost.
     """
     found: dict[str, None] = {}
-    for term_id in term_ids:
-        known = ontology.resolve(term_id)
+    lost, own_words = 0, False
+    for feature in features:
+        known = ontology.resolve(feature.id)
         if known is None:
             if options.unknown_terms == "refuse":
-                # What does not look like an id may be words about the patient.
-                shown = f"'{term_id}'" if re.fullmatch(r"[A-Za-z]{1,10}:\w{1,12}", term_id) else "one of the ids"
                 raise DataError(
-                    f"{where}: {shown} is no term of HPO {ontology.version()}; mend the id, update hpo3, or leave "
-                    "such ids out with --set task.unknown_terms=drop."
+                    f"{where}: {_shown(feature.id)} is no term of HPO {ontology.version()}; mend the id, update hpo3, "
+                    "or leave such ids out with --set task.unknown_terms=drop."
                 )
-            facts["HPO ids left out, the ontology does not know them"] += 1
-            continue
-        if known != term_id:
+            label = _label_of(feature) if options.unknown_terms == "label" else ""
+            known = ontology.by_name(label) if label else None
+            if not label:
+                facts["HPO ids left out, the ontology does not know them"] += 1
+                lost += 1
+                continue
+            facts["HPO ids that the ontology does not know, told by their own label"] += 1
+            if known is None:
+                found[label] = None
+                own_words = True
+                continue
+        elif known not in hpo_ids(feature.id):
             facts["obsolete HPO ids replaced"] += 1
-        found[known] = None
-    return [ontology.name(term_id) for term_id in found]
+        if not ontology.is_phenotype(known):
+            facts["terms left out, they are no phenotypes (inheritance, onset and the like)"] += 1
+            continue
+        found[ontology.name(known)] = None
+    if lost and not found and "phenotypes" in (*options.student_fields, *options.privileged):
+        raise DataError(
+            f"{where}: HPO {ontology.version()} knows none of the patient's {lost} phenotypes, and they are not named "
+            "either, so that the patient would be told as one without phenotypes; mend the ids, or skip such patients "
+            "with --set task.on_error=skip."
+        )
+    return Findings(list(found), own_words)
+
+
+def _shown(term_id: str) -> str:
+    """An id for a message. What does not look like one may be words about the patient."""
+    return f"'{term_id}'" if re.fullmatch(r"[A-Za-z]{1,10}:\w{1,12}", term_id) else "one of the ids"
+
+
+def _label_of(feature: Feature) -> str:
+    """The source's own name of a finding; empty where it is none."""
+    label = squeezed(feature.label)
+    named = _SHORTEST_LABEL <= len(label) <= _LONGEST_LABEL and not hpo_ids(label) and label != squeezed(feature.id)
+    return label if named and re.search(r"[^\W\d_]", label) else ""
+
+
+class Named(NamedTuple):
+    """What a patient's disease is called, and where it is found."""
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    """Empty where the disease is unknown."""
+
+
+def disease_of(label: str, ids: Iterable[str], facts: Counter[str]) -> Named:
+    """A disease as a source names it; an id without a name gets the one that OMIM or Orphanet gives it.
+
+    Args:
+        label: Name and aliases, parted by `;`. An id among them is an id.
+        ids: As the source writes them, the first one identifies the disease.
+        facts: Gets the counts.
+    """
+    said = names_of(label)
+    known = {ontology.disease_id(one) or squeezed(one): None for one in (*ids, *filter(ontology.disease_id, said))}
+    names = tuple(name for name in said if ontology.disease_id(name) is None and name not in known)
+    if not names:
+        found = next((name for one in known if (name := ontology.disease_name(one))), "")
+        names = names_of(found)
+        if names:
+            facts["diseases named by their id, as OMIM or Orphanet name it"] += 1
+    return Named(tuple(known), names)
 
 
 def told(known: Patient, options: RareDiseaseOptions, facts: Counter[str]) -> tuple[str, dict[str, str]]:
@@ -161,7 +238,7 @@ def told(known: Patient, options: RareDiseaseOptions, facts: Counter[str]) -> tu
 
 def names_of(label: str) -> tuple[str, ...]:
     """`WILLIAMS-BEUREN SYNDROME; WBS` -> the name, then its aliases."""
-    return tuple(name for part in label.split(";") if (name := " ".join(part.split())))
+    return tuple(name for part in label.split(";") if (name := squeezed(part)))
 
 
 def publication_of(reference: str) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from mint_core.plugin import (
     Candidate,
@@ -19,14 +21,18 @@ from mint_core.plugin import (
     assign_splits,
     drop_copies,
 )
+from mint_gestalt import ontology
 from mint_gestalt.sources import gmdb, notes, phenopackets
-from mint_gestalt.sources.cases import Case, Reading
+from mint_gestalt.sources.cases import Case, Reading, names_of
 from mint_gestalt.sources.labels import Diseases, choose, extend, found, nearest, quoted
-from mint_gestalt.sources.masking import mask_disease, mask_privileged
+from mint_gestalt.sources.masking import Contained, mask_disease, mask_privileged, resembles
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.read, "jsonl": notes.read}
 """The readers of files, by the name of the source."""
+_LOOKED = 200
+"""Texts in which the name of the disease is looked for once more."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,11 +355,16 @@ def _samples(
 ) -> tuple[Sample, ...]:
     """What the core gets. Ids and groups of an external data set carry its name, publications do not."""
     samples = []
+    contained = Contained(form for label in labels.names for form in labels.all_names(label))
+    written = []
     for one in placed:
-        text = _blind(one, labels, options, facts)
+        names = _names(one, labels, contained) if one.case.free_text else []
+        text = _blind(one, names, options, facts)
         if text is None:
             continue
         case = one.case
+        if case.free_text:
+            written.append(_Written(case.where, text, names))
         ours = cohort is None or case.group == case.publication
         samples.append(
             Sample(
@@ -367,21 +378,61 @@ def _samples(
                 cohort=cohort,
             )
         )
+    _look_for_the_truth(written, facts)
     return tuple(samples)
 
 
-def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts: Counter[str]) -> str | None:
-    """The text without its disease, where somebody wrote it, and without privileged values; None = leave out."""
-    case, text = one.case, one.case.text
+class _Written(NamedTuple):
+    """A text that somebody wrote, as the student reads it."""
+
+    where: str
+    text: str
+    names: Sequence[str]
+    """Of the patient's disease."""
+
+
+def _look_for_the_truth(written: Sequence[_Written], facts: Counter[str]) -> None:
+    """Samples texts and warns where one still holds something like the name of its disease."""
+    looked = written[:: max(1, -(-len(written) // _LOOKED))]
+    found = [one.where for one in looked if resembles(one.text, one.names)]
+    if not found:
+        return
+    facts[f"of {len(looked)} texts looked at, hold something like the name of their disease"] += len(found)
+    warnings.warn(
+        f"{len(found)} of {len(looked)} texts that were looked at hold something like the name of their disease, which "
+        f"was not masked, for example {', '.join(found[:_SHOWN])}; look at them, and add such spellings as aliases.",
+        stacklevel=2,
+    )
+
+
+def _names(one: _Placed, labels: LabelSpace, contained: Contained) -> list[str]:
+    """All names of a patient's disease: of the label space, the data, OMIM and Orphanet, and labels inside them."""
+    label = one.label or one.taken
+    catalogued = (ontology.disease_name(disease_id) for disease_id in one.case.disease_ids)
+    names = [
+        *(labels.all_names(label) if label else ()),
+        *one.case.disease_names,
+        *(form for name in catalogued if name for form in names_of(name)),
+    ]
+    return list(dict.fromkeys([*names, *(known for name in names for known in contained.inside(name))]))
+
+
+def _blind(one: _Placed, names: Sequence[str], options: RareDiseaseOptions, facts: Counter[str]) -> str | None:
+    """The text without its disease, where somebody wrote it, and without privileged values; None = leave out.
+
+    Args:
+        one: The case.
+        names: Of its disease; empty where nobody wrote the text.
+        options: `named_in_text` counts.
+        facts: Gets the counts.
+    """
+    case = one.case
     # The disease comes first: its name may hold the gene, and would not be found once the gene is masked.
-    if case.free_text:
-        label = one.label or one.taken
-        text = mask_disease(text, {*(labels.all_names(label) if label else ()), *case.disease_names})
-    without_disease = text
-    text = mask_privileged(text, case.privileged)
-    if text == case.text:
-        return text
-    by_field = text != without_disease
+    without_disease = mask_disease(case.text, names)
+    text, values = mask_privileged(without_disease.text, case.privileged)
+    if not (without_disease.count or values):
+        return case.text
+    by_field = values > 0
     if options.named_in_text == "refuse":
         what = "a privileged value" if by_field else "the name of the disease"
         raise DataError(
@@ -389,7 +440,9 @@ def _blind(one: _Placed, labels: LabelSpace, options: RareDiseaseOptions, facts:
             "--set task.named_in_text=mask."
         )
     facts["texts that held a privileged value"] += by_field
-    facts["texts that named the disease"] += without_disease != case.text
+    facts["texts that named the disease"] += without_disease.count > 0
+    facts["privileged values in them"] += values
+    facts["names of the disease in them"] += without_disease.count
     if options.named_in_text == "drop":
         facts["left out for what their text held"] += 1
         return None

@@ -14,7 +14,17 @@ from pathlib import Path
 from mint_core.plugin import ConfigError, DataError, ImageRef, Split
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.ages import in_words
-from mint_gestalt.sources.cases import Case, Reading, names_of, present_terms, publication_of, read_each, told
+from mint_gestalt.sources.cases import (
+    Case,
+    Feature,
+    Findings,
+    Reading,
+    disease_of,
+    present_terms,
+    publication_of,
+    read_each,
+    told,
+)
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.sources.tables import Row, face_at, read_table
 
@@ -67,7 +77,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     if options.group_by == "cohort" and place == options.data:
         raise ConfigError("task.group_by=cohort means the folders of phenopackets; take patient or publication here.")
     path = _metadata(place)
-    table = read_table(path, FIELDS, options)
+    table = read_table(path, FIELDS, options, known_words=True)
     for field in ("id", "image"):
         if field not in table.columns:
             raise DataError(
@@ -168,7 +178,8 @@ def _case(options: RareDiseaseOptions, beside: _Beside, row: Row, facts: Counter
     if "id" not in cells:
         raise DataError(f"{row.where}: the image id is empty; fill it or delete the row.")
     split = beside.splits.get(cells["id"])
-    if "label" not in cells:
+    disease = disease_of(cells.get("label", ""), _ids(cells), facts)
+    if not disease.names:
         if split in ("val", "test"):
             raise DataError(f"{row.where}: the disease is empty in split '{split}'; fill it, or take the row out.")
         facts["without a disease, for training only"] += 1
@@ -181,8 +192,8 @@ def _case(options: RareDiseaseOptions, beside: _Beside, row: Row, facts: Counter
         patient=patient,
         publication=publication,
         group=(publication or patient) if options.group_by == "publication" else patient,
-        disease_ids=_ids(cells),
-        disease_names=names_of(cells.get("label", "")),
+        disease_ids=disease.ids,
+        disease_names=disease.names,
         text=text,
         free_text="text" in cells,
         privileged=privileged,
@@ -194,12 +205,13 @@ def _case(options: RareDiseaseOptions, beside: _Beside, row: Row, facts: Counter
 def _told(
     row: Row, cells: Mapping[str, str], options: RareDiseaseOptions, facts: Counter[str]
 ) -> tuple[str, dict[str, str]]:
-    ids = re.findall(r"HP:\d+", cells.get("phenotypes", ""))
+    features = [Feature(one) for one in re.findall(r"(?i)(?<![^\W_])HPO?[:_]?\d+", cells.get("phenotypes", ""))]
+    written = "text" in cells and "phenotypes" not in options.privileged  # nobody reads the terms
     known = Patient(
         sex=_SEXES.get(cells.get("sex", "").lower()),
         age=_age(row, cells),
         ethnicity=cells.get("ethnicity"),
-        phenotypes=present_terms(row.where, ids, options, facts),
+        phenotypes=(Findings([]) if written else present_terms(row.where, features, options, facts)).names,
         gene=", ".join(re.findall(r"[^\[\]'\",;/|\s]+", cells.get("gene", ""))) or None,
     )
     met: Counter[str] = Counter()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, LabelSpace, normalise_name, parse_json, read_utf8, split_rows
+from mint_core.plugin import (
+    DataError,
+    LabelSpace,
+    identity_of,
+    normalise_name,
+    parse_json,
+    present,
+    read_utf8,
+    split_rows,
+    warn_of_words,
+)
 from mint_gestalt import ontology
 from mint_gestalt.sources.cases import Case, names_of
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -38,10 +47,22 @@ class Diseases:
     """Canonical name by id; ids of two diseases are left out."""
 
     def find(self, case: Case) -> str | None:
-        """The canonical name of a case's disease, by id or else by name or alias; None where there is none."""
+        """The canonical name of a case's disease, by id or else by name or alias; None where there is none.
+
+        Raises:
+            DataError: Its name is read like that of a label, and differs from it in signs (HER2+ and HER2-).
+        """
         known = (self.by_id.get(disease_id) for disease_id in case.disease_ids)
-        named = (self.labels.find(name) for name in case.disease_names)
-        return next((name for name in (*known, *named) if name is not None), None)
+        label = next((name for name in known if name is not None), None)
+        if label is not None:
+            return label
+        for name in case.disease_names:
+            label = self.labels.find(name)
+            if label is not None:
+                if identity_of(name) not in map(identity_of, self.labels.all_names(label)):
+                    raise DataError(f"{case.where}. {_alike(name, label)}")
+                return label
+        return None
 
 
 def choose(cases: Sequence[Case], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:
@@ -60,7 +81,7 @@ def choose(cases: Sequence[Case], options: RareDiseaseOptions, facts: Counter[st
     if options.labels == "omim":
         given = [Disease(disease.name, (), (disease.id,)) for disease in ontology.diseases()]
     elif isinstance(options.labels, Path):
-        given = read_names(options.labels)
+        given = read_names(options.labels, options.missing)
     else:
         given = [_named(label) for label in options.labels if names_of(label)]
     return _with_ids_of(cases, settle(given, options, facts))
@@ -76,14 +97,16 @@ def found(cases: Iterable[Case]) -> list[Disease]:
         cases: Those without a disease do not count.
 
     Raises:
-        DataError: No patient has a disease.
+        DataError: No patient has a disease, or two names of one disease differ in signs only.
     """
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     aliases: dict[str, dict[str, None]] = defaultdict(dict)
     ids: dict[str, dict[str, None]] = defaultdict(dict)
+    cases = list(cases)
+    one_of = _linked(case.disease_ids for case in cases if case.disease_names)
     for case in cases:
         if case.disease_names:
-            key = case.disease_ids[0] if case.disease_ids else normalise_name(case.disease_names[0])
+            key = one_of(case.disease_ids[0]) if case.disease_ids else identity_of(case.disease_names[0])
             spellings[key][case.disease_names[0]] += 1
             aliases[key].update(dict.fromkeys(case.disease_names[1:]))
             ids[key].update(dict.fromkeys(case.disease_ids))
@@ -95,8 +118,29 @@ def found(cases: Iterable[Case]) -> list[Disease]:
     for key, counts in spellings.items():
         spelt = [spelling for spelling in counts if spelling not in ids[key]] or list(counts)
         name, *others = sorted(spelt, key=lambda spelling: (-counts[spelling], spelling))
+        for other in (*others, *sorted(aliases[key])):
+            if normalise_name(other) == normalise_name(name) and identity_of(other) != identity_of(name):
+                raise DataError(_alike(name, other))
         diseases.append(Disease(name, (*others, *sorted(aliases[key])), tuple(ids[key])))
     return sorted(diseases, key=lambda disease: (disease.name.casefold(), disease.ids))
+
+
+_CATALOGUES = ("OMIM:", "ORPHA:", "MONDO:")
+"""Their ids stand side by side for one disease."""
+
+
+def _linked(ids: Iterable[tuple[str, ...]]) -> Callable[[str], str]:
+    """Tells one id for all under which patients say that one disease goes: the first by catalogue and number."""
+    joined: dict[str, set[str]] = {}
+    for own in ids:
+        if len(own) > 1 and all(one.startswith(_CATALOGUES) for one in own):
+            whole = set(own).union(*(joined[one] for one in own if one in joined))
+            joined.update(dict.fromkeys(whole, whole))
+    return lambda one: min(joined[one], key=_by_catalogue) if one in joined else one
+
+
+def _by_catalogue(disease_id: str) -> tuple[int, str]:
+    return next(place for place, front in enumerate(_CATALOGUES) if disease_id.startswith(front)), disease_id
 
 
 def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:
@@ -108,7 +152,7 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
         facts: Gets the counts.
 
     Raises:
-        DataError: Two labels share a name, and `shared_aliases` is `refuse`; or they differ in + and - alone.
+        DataError: Two labels share a name, and `shared_aliases` is `refuse`; or they differ in signs alone.
     """
     merged: dict[str, Disease] = {}
     for disease in diseases:
@@ -117,11 +161,8 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
         if same is None:
             merged[form] = disease
             continue
-        if _signs(same.name) != _signs(disease.name):
-            raise DataError(
-                f"The diseases{quoted(same.name, _LONG)} and{quoted(disease.name, _LONG)} differ in punctuation only, "
-                "which mint does not compare; put the difference into words."
-            )
+        if identity_of(same.name) != identity_of(disease.name):
+            raise DataError(_alike(same.name, disease.name))
         facts[MERGED] += 1
         merged[form] = Disease(
             same.name,
@@ -207,14 +248,17 @@ def quoted(name: str, instead: str = "") -> str:
     return f" '{name}'" if len(name) <= _LONGEST_NAME else instead
 
 
-def _signs(name: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\+|-(?!\w)|(?<!\w)-", name))
+def _alike(one: str, other: str) -> str:
+    return (
+        f"The diseases{quoted(one, _LONG)} and{quoted(other, _LONG)} differ in punctuation only, which mint does not "
+        "compare; put the difference into words."
+    )
 
 
 # --- files of names
 
 
-def read_names(path: Path) -> list[Disease]:
+def read_names(path: Path, missing: Collection[str] = ()) -> list[Disease]:
     """Reads a file of names in the order of the label space; `;` parts a name from its aliases.
 
     `.json` holds an index (`{"0": "NAME; ALIAS"}`, as GestaltMML publishes it) or a list. `.csv` has a column `name`
@@ -222,6 +266,7 @@ def read_names(path: Path) -> list[Disease]:
 
     Args:
         path: UTF-8.
+        missing: Words that mean that a cell is empty.
 
     Raises:
         DataError: It cannot be read, or holds no names.
@@ -235,7 +280,7 @@ def read_names(path: Path) -> list[Disease]:
         ) from error
     readers = {".json": _from_json, ".csv": _from_csv}
     reader = readers.get(path.suffix.lower())
-    diseases = reader(path, text) if reader else [_named(line) for line in text.splitlines() if names_of(line)]
+    diseases = reader(path, text, missing) if reader else [_named(line) for line in text.split("\n") if names_of(line)]
     if not diseases:
         raise DataError(f"The label file {path} holds no names; write one label per line.")
     return diseases
@@ -246,7 +291,7 @@ def _named(label: str, ids: str = "") -> Disease:
     return Disease(name, tuple(aliases), names_of(ids))
 
 
-def _from_json(path: Path, text: str) -> list[Disease]:
+def _from_json(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
     try:
         content = parse_json(text)
     except ValueError as error:
@@ -260,10 +305,14 @@ def _from_json(path: Path, text: str) -> list[Disease]:
     return [_named(label) for label in content]
 
 
-def _from_csv(path: Path, text: str) -> list[Disease]:
+def _from_csv(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
     found = split_rows(path, text, "The label file", ",")
     if "name" not in found.columns:
         raise DataError(f"The label file {path} has no column 'name'; the others are 'aliases' and 'id'.")
-    rows = [dict(zip(found.columns, cells, strict=False)) for _, cells in found.rows]
-    named = (row for row in rows if names_of(row.get("name", "")))
-    return [_named(f"{row['name']};{row.get('aliases', '')}", row.get("id", "")) for row in named]
+    cells = (dict(zip(found.columns, row, strict=False)) for _, row in found.rows)
+    read = ({column: present(row.get(column), missing) for column in ("name", "aliases", "id")} for row in cells)
+    rows = [row for row in read if names_of(row["name"])]
+    warn_of_words(
+        path.name, {column: [row[column] for row in rows] for column in ("name", "aliases", "id")}, "--set task.missing"
+    )
+    return [_named(f"{row['name']};{row['aliases']}", row["id"]) for row in rows]

@@ -3,38 +3,137 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from mint_gestalt import ontology
+from mint_gestalt.sources.folding import fold, nearest, pattern_of, squashed
 
 _NUMBER = re.compile(r",?(?:\s+(?i:type|subtype|complementation group))?,?\s+(?:\d+[A-Za-z\d]*|[IVX]+[A-Za-z]?|[A-Z])$")
 """What tells the diseases of a series apart: `1`, `, type 2A`, `IV`."""
+_KIND = re.compile(r",?(?:\s+[\w'-]+){1,2}\s+(?:type|subtype|form|variant)$", re.IGNORECASE)
+"""`, vascular type`."""
+_CAUSE = re.compile(r",?\s+(?:with|without|due to|caused by|associated with|secondary to)\s.*$", re.IGNORECASE)
+_QUALIFIER = re.compile(
+    r"^(?:autosomal|dominant|recessive|[xy]-linked|digenic|familial|hereditary|sporadic|congenital|neonatal|infantile|"
+    r"childhood|juvenile|adult|(?:early|late|infantile|childhood|juvenile|adult)[- ]onset|severe|mild|classical|"
+    r"classic|atypical|typical|isolated|syndromic|non-?syndromic|primary|secondary|acquired|partial|complete|hypermobile|"
+    r"vascular|hypermobility|acute|chronic|progressive),?\s+",
+    re.IGNORECASE,
+)
+"""Words in front of a disease that make a subtype of it."""
+_FINDINGS = frozenset(
+    {
+        "deafness", "epilepsy", "mental retardation", "hearing loss", "intellectual disability", "blindness",
+        "intellectual developmental disorder", "seizures", "dwarfism", "short stature", "encephalopathy",
+        "developmental delay", "neuropathy", "cancer", "retinal dystrophy", "skeletal dysplasia",
+    }
+)  # fmt: skip
+"""What a doctor finds, though HPO calls it something else."""
 _ANY_CASE_FROM = 3
 """Shorter names stand for too much else to be looked for in any case."""
+_PARENT_FROM = 8
+"""Letters of a parent name that is looked for."""
+_ALIKE_FROM = 8
+"""Letters of a name that is looked for under edit distance."""
+_ALIKE = 5
+"""One edit in so many letters is still a name in another spelling."""
 
 
-def mask_disease(text: str, names: Iterable[str]) -> str:
-    """The text with `[disease]` for every name of three or more letters, also without its number in a series.
+class Masked(NamedTuple):
+    """A text, and how often something was masked in it."""
+
+    text: str
+    count: int
+
+
+def mask_disease(text: str, names: Iterable[str]) -> Masked:
+    """The text with `[disease]` for every name of three or more letters, in every spelling, and for parent names.
 
     Args:
         text: What somebody wrote.
         names: All names of the patient's disease.
     """
-    all_names = {form for name in names for form in (name, _NUMBER.sub("", name)) if len(form) >= _ANY_CASE_FROM}
-    for name in sorted(all_names, key=lambda name: (-len(name), name)):
-        text = _masked(text, name, "[disease]")
-    return text
+    every = {form for name in names for form in (name, *parent_names(name)) if len(form) >= _ANY_CASE_FROM}
+    return _masked_all(text, every, "[disease]", in_words=True)
 
 
-def mask_privileged(text: str, privileged: Mapping[str, str]) -> str:
+def mask_privileged(text: str, privileged: Mapping[str, str]) -> Masked:
     """The text with `[gene]` for every gene of the field `gene`, and likewise for other fields.
 
     Args:
         text: What the student would read.
         privileged: Value by field; a value may be a list such as `KMT2D; KDM6A`.
     """
+    count = 0
     for field, value in privileged.items():
-        for part in _parts(value):
-            text = _masked(text, part, f"[{field}]")
-    return text
+        text, more = _masked_all(text, _parts(value), f"[{field}]", in_words=False)
+        count += more
+    return Masked(text, count)
+
+
+@lru_cache(maxsize=65536)
+def parent_names(name: str) -> tuple[str, ...]:
+    """Names of the disease of which a name is a subtype.
+
+    `Kabuki syndrome` for `Kabuki syndrome 1`, `Ehlers-Danlos syndrome` for `Ehlers-Danlos syndrome, vascular type`. A
+    parent that is a finding by itself (microcephaly) is none, unless a number alone makes the subtype.
+    """
+    series = _NUMBER.sub("", name)
+    found = {series: None}
+    open_ones = [name, series]
+    while open_ones:
+        one = open_ones.pop()
+        shorter = (_NUMBER.sub("", one), _KIND.sub("", one), _CAUSE.sub("", one), _QUALIFIER.sub("", one))
+        for parent in (form.strip(" ,") for form in (*shorter, one.partition(",")[0])):
+            if parent != one and parent not in found and tells(parent):
+                found[parent] = None
+                open_ones.append(parent)
+    return tuple(form for form in found if form != name)
+
+
+class Contained:
+    """Finds known names inside other names: `Marfan syndrome` in `Neonatal Marfan syndrome`.
+
+    Args:
+        names: All names of all diseases.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._known = {_words(name): name for name in names if tells(name)}
+        self._longest = max(map(len, self._known), default=0)
+
+    def inside(self, name: str) -> list[str]:
+        """The known names of which a longer name holds all words, one behind the other."""
+        words = _words(name)
+        ends = ((start, end) for start in range(len(words)) for end in range(start + 1, len(words) + 1))
+        runs = (words[start:end] for start, end in ends if end - start < len(words) and end - start <= self._longest)
+        return [self._known[run] for run in runs if run in self._known]
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[^\W_]+", fold(name).text))
+
+
+def tells(parent: str) -> bool:
+    """Whether a part of a disease's name tells the disease, and is no finding of its own."""
+    if len(squashed(parent)) < _PARENT_FROM or parent.lower() in _FINDINGS:
+        return False
+    return ontology.by_name(parent) is None and ontology.by_name(parent.removesuffix("s")) is None
+
+
+def resembles(text: str, names: Iterable[str]) -> bool:
+    """Whether a text holds something like one of the names: one edit in five letters, or fewer.
+
+    Args:
+        text: What the student would read.
+        names: All names of the patient's disease.
+    """
+    looked = squashed(text)
+    forms = {squashed(form) for name in names for form in (name, *parent_names(name))}
+    return any(len(form) >= _ALIKE_FROM and nearest(form, looked) <= len(form) // _ALIKE for form in forms)
 
 
 def _parts(value: str) -> Iterator[str]:
@@ -46,12 +145,38 @@ def _parts(value: str) -> Iterator[str]:
                 yield word
 
 
-def _masked(text: str, name: str, by: str) -> str:
-    """The text without a name: whole words only, in any case, whatever stands between them."""
+def _masked_all(text: str, names: Iterable[str], by: str, *, in_words: bool) -> Masked:
+    """The text without names, the longest first."""
+    count = 0
+    folded = fold(text)
+    for name in sorted(set(names), key=lambda name: (-len(name), name)):
+        if len(name) < _ANY_CASE_FROM:
+            text, more = _masked_exactly(text, name, by)
+            folded = fold(text) if more else folded
+            count += more
+            continue
+        pattern = pattern_of(name, in_words=in_words)
+        spans = [found.span() for found in pattern.finditer(folded.text)] if pattern else []
+        for start, end in reversed(spans):
+            stop = folded.places[end - 1] + 1
+            after = folded.places[end] if end < len(folded.places) else len(text)
+            # What was folded away behind the last letter, such as its accent, goes with it.
+            stop = after if all(map(_invisible, text[stop:after])) else stop
+            text = text[: folded.places[start]] + by + text[stop:]
+        if spans:
+            folded = fold(text)
+            count += len(spans)
+    return Masked(text, count)
+
+
+def _invisible(mark: str) -> bool:
+    return unicodedata.category(mark) in ("Mn", "Cf")
+
+
+def _masked_exactly(text: str, name: str, by: str) -> Masked:
+    """The text without a short name: whole words only, in the case in which it is written."""
     words = [word for word in re.split(r"[\W_]+", name) if word]
-    lower = text.lower()
-    if not words or not all(word.lower() in lower for word in words):  # saves most patterns
-        return text
+    if not words:
+        return Masked(text, 0)
     pattern = r"[\W_]+".join(map(re.escape, words))
-    flags = re.IGNORECASE if len(name) >= _ANY_CASE_FROM else re.NOFLAG
-    return re.sub(rf"(?<![^\W_]){pattern}(?![^\W_])", by, text, flags=flags)
+    return Masked(*re.subn(rf"(?<![^\W_]){pattern}(?![^\W_])", by, text))

@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from mint_core.plugin import ConfigError, DataError, Sample, Split, Unreadable
-from mint_gestalt.sources.cases import Case, Reading, names_of, publication_of, read_each
+from mint_gestalt.sources.cases import Case, Reading, disease_of, names_of, publication_of, read_each
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.sources.tables import Row, Table, face_at, read_table
 
@@ -119,7 +119,8 @@ def _own_id(table: Table, row: Row) -> str:
 def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[str]) -> Case:
     text, own_id, cells = _written(row), _own_id(table, row), row.cells
     split = _split(table, row)
-    if "label" not in cells:
+    disease = disease_of(cells.get("label", ""), names_of(cells.get("disease_id", ""))[:1], facts)
+    if not disease.names:
         if split in ("val", "test"):
             raise DataError(f"{row.where}: the label is empty in split '{split}'; fill it, or move the row to train.")
         facts["without a disease, for training only"] += 1
@@ -135,8 +136,8 @@ def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[st
         patient=patient,
         publication=publication,
         group=_group(cells.get("group"), publication, patient, options),
-        disease_ids=names_of(cells.get("disease_id", ""))[:1],
-        disease_names=names_of(cells.get("label", "")),
+        disease_ids=disease.ids,
+        disease_names=disease.names,
         text=text,
         free_text=True,
         privileged={name: cells[name] for name in options.privileged if name in cells},

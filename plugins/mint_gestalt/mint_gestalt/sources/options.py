@@ -60,8 +60,10 @@ class RareDiseaseOptions(TaskConfig):
     shared_aliases: Literal["refuse", "drop"] = Field(
         "refuse", description="A name that two labels share: `refuse`, or `drop` it where it is an alias."
     )
-    unknown_terms: Literal["drop", "refuse"] = Field(
-        "drop", description="HPO ids that the ontology does not know: `drop` and count them, or `refuse`."
+    unknown_terms: Literal["label", "drop", "refuse"] = Field(
+        "label",
+        description="HPO ids that the ontology does not know: told by the `label` that stands beside them and counted, "
+        "`drop` and count them, or `refuse`.",
     )
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="A malformed file or row: `fail` names it and stops, `skip` leaves it out and counts it."
@@ -104,6 +106,11 @@ class RareDiseaseOptions(TaskConfig):
         {},
         description="csv, jsonl, gmdb: your column for a field of mint, for example `{text: clinical_note}`; the "
         "fields stand in docs/data.md.",
+    )
+    missing: tuple[str, ...] = Field(
+        (),
+        description="csv, jsonl, gmdb: words that mean that a cell is empty, such as [NA] for R's tables; NaN "
+        "always does.",
     )
     gmdb_splits: Literal["mint", "published"] = Field(
         "mint", description="gmdb: split by mint, or by the gallery and test tables beside the metadata."

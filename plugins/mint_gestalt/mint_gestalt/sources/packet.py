@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from mint_core.plugin import DataError
+from mint_core.plugin import DataError, identity_of
 from mint_gestalt import ontology
 from mint_gestalt.sources.ages import from_duration, from_stage, of_gestation
+from mint_gestalt.sources.cases import names_of
 
 _SEXES = {"MALE": "male", "FEMALE": "female", "2": "male", "1": "female"}  # protobuf allows the numbers too
 _CAUSAL = frozenset({"CAUSATIVE", "CONTRIBUTORY", "3", "4"})
 _UNSOLVED = frozenset({"UNSOLVED", "4"})
+_CATALOGUES = {"OMIM": 0, "ORPHA": 1, "MONDO": 2}
+"""Their ids may stand side by side for one disease; the first of them identifies it."""
+_POSSESSIVE = re.compile(r"(?<=\w)['\u2019]s?(?!\w)")
+_FAMILY = frozenset({"proband", "relatives", "pedigree", "members"})
+"""Fields of the messages that hold several patients."""
 _BOM = b"\xef\xbb\xbf"
 
 
+_camel = lru_cache(maxsize=4096)(to_camel)
+
+
 class _Part(BaseModel):
+    """A message of which every field is known; what mint does not read is listed, so that nothing else passes."""
+
     model_config = ConfigDict(
-        extra="ignore",
+        extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
         alias_generator=to_camel,
@@ -27,12 +43,19 @@ class _Part(BaseModel):
         coerce_numbers_to_str=True,
     )
 
+    not_read: ClassVar[frozenset[str]] = frozenset()
+    """Further fields of the schema, which change nothing of what mint tells."""
+
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, data: Any) -> Any:
         """In the JSON of protobuf, null means that the field is not set."""
-        if isinstance(data, dict) and None in data.values():
-            return {key: value for key, value in data.items() if value is not None}
+        if isinstance(data, dict):
+            return {
+                key: value
+                for key, value in data.items()
+                if value is not None and _camel(key) not in cls.not_read and not key.startswith(("@", "$"))
+            }
         return data
 
 
@@ -41,6 +64,27 @@ class Term(_Part):
 
     id: str = Field(min_length=1)
     label: str = ""
+
+    @property
+    def known_id(self) -> str:
+        """Of a disease: its id in the usual form."""
+        return ontology.disease_id(self.id) or self.id.strip()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of a disease: its name and aliases, or what OMIM or Orphanet call it; empty where nobody names it."""
+        said = tuple(name for name in names_of(self.label) if name != self.id and not ontology.disease_id(name))
+        return said or names_of(ontology.disease_name(self.known_id) or "")
+
+
+class OneDisease(NamedTuple):
+    """The disease of a patient."""
+
+    ids: tuple[str, ...]
+    """That of OMIM first."""
+    names: tuple[str, ...]
+    named: bool
+    """Else its id stands for its name."""
 
 
 class Age(_Part):
@@ -66,6 +110,8 @@ class GestationalAge(_Part):
 class TimeElement(_Part):
     """When; at most one field is set."""
 
+    not_read = frozenset({"timestamp", "interval"})
+
     age: Age | None = None
     age_range: AgeRange | None = None
     gestational_age: GestationalAge | None = None
@@ -89,6 +135,8 @@ class TimeElement(_Part):
 class Subject(_Part):
     """The patient."""
 
+    not_read = frozenset({"alternateIds", "dateOfBirth", "vitalStatus", "karyotypicSex", "gender", "taxonomy"})
+
     id: str = ""
     sex: str = ""
     time_at_last_encounter: TimeElement | None = None
@@ -97,12 +145,16 @@ class Subject(_Part):
 class Feature(_Part):
     """A phenotype that is present, or was looked for and is absent."""
 
+    not_read = frozenset({"description", "severity", "modifiers", "onset", "resolution", "evidence"})
+
     type: Term
     excluded: bool = False
 
 
 class Disease(_Part):
     """A diagnosis, or one that was ruled out."""
+
+    not_read = frozenset({"onset", "resolution", "diseaseStage", "clinicalTnmFinding", "primarySite", "laterality"})
 
     term: Term
     excluded: bool = False
@@ -111,11 +163,15 @@ class Disease(_Part):
 class Gene(_Part):
     """A gene."""
 
+    model_config = ConfigDict(extra="ignore")
+
     symbol: str = ""
 
 
 class VariationDescriptor(_Part):
     """A variant."""
+
+    model_config = ConfigDict(extra="ignore")
 
     gene_context: Gene = Gene()
 
@@ -123,11 +179,15 @@ class VariationDescriptor(_Part):
 class VariantInterpretation(_Part):
     """A variant with its reading."""
 
+    not_read = frozenset({"acmgPathogenicityClassification", "therapeuticActionability"})
+
     variation_descriptor: VariationDescriptor = VariationDescriptor()
 
 
 class GenomicInterpretation(_Part):
     """What a gene or a variant means for the diagnosis."""
+
+    not_read = frozenset({"subjectOrBiosampleId"})
 
     interpretation_status: str = ""
     gene: Gene = Gene()
@@ -148,11 +208,13 @@ class Diagnosis(_Part):
     @property
     def disease_id(self) -> str:
         """Id of the disease, or nothing."""
-        return self.disease.id if self.disease else ""
+        return self.disease.known_id if self.disease else ""
 
 
 class Interpretation(_Part):
     """One interpretation."""
+
+    not_read = frozenset({"id", "summary"})
 
     progress_status: str = ""
     diagnosis: Diagnosis = Diagnosis()
@@ -161,11 +223,15 @@ class Interpretation(_Part):
 class ExternalReference(_Part):
     """A publication or a database entry."""
 
+    model_config = ConfigDict(extra="ignore")
+
     id: str = ""
 
 
 class MetaData(_Part):
     """About the packet itself."""
+
+    model_config = ConfigDict(extra="ignore")
 
     phenopacket_schema_version: str = ""
     external_references: tuple[ExternalReference, ...] = ()
@@ -173,6 +239,8 @@ class MetaData(_Part):
 
 class Phenopacket(_Part):
     """One patient."""
+
+    not_read = frozenset({"measurements", "biosamples", "medicalActions", "files"})
 
     id: str = Field(min_length=1)
     subject: Subject = Subject()
@@ -202,7 +270,7 @@ class Phenopacket(_Part):
         Raises:
             DataError: See `disease`.
         """
-        return self._genes({"", self.disease.id})
+        return self._genes({"", *self.disease.ids})
 
     @property
     def causal_genes(self) -> list[str]:
@@ -223,24 +291,37 @@ class Phenopacket(_Part):
         return sorted(found - {""})
 
     @property
-    def disease(self) -> Term:
-        """The one disease.
+    def disease(self) -> OneDisease:
+        """The one disease. Ids of OMIM, Orphanet and Mondo under one name are one disease.
 
         Raises:
             DataError: There is none, or there are two.
         """
-        named = {disease.term.id: disease.term for disease in self.diseases if not disease.excluded}
+        named = [disease.term for disease in self.diseases if not disease.excluded]
         if not named:
-            excluded = {disease.term.id for disease in self.diseases}
+            excluded = {disease.term.known_id for disease in self.diseases}
             found = (interpretation.diagnosis.disease for interpretation in self.interpretations)
-            named = {term.id: term for term in found if term is not None and term.id not in excluded}
+            named = [term for term in found if term is not None and term.known_id not in excluded]
         if not named:
             raise DataError("no disease that is not excluded; give the patient one, or leave the file out")
-        if len(named) > 1:
+        by_id = {term.known_id: term.names for term in named if term.names}
+        by_id = {**{term.known_id: () for term in named}, **by_id}
+        if not _is_one(by_id):
             raise DataError(
-                f"{len(named)} diseases ({', '.join(sorted(named))}), where mint ranks one; keep the main one"
+                f"{len(by_id)} diseases ({', '.join(sorted(by_id))}), where mint ranks one; keep the main one"
             )
-        return next(iter(named.values()))
+        ids = sorted(by_id, key=lambda one: _CATALOGUES.get(one.partition(":")[0], len(_CATALOGUES)))
+        names = next((by_id[one] for one in ids if by_id[one]), ())
+        return OneDisease(tuple(ids), names or (ids[0],), bool(names))
+
+
+def _is_one(by_id: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether all ids are one disease: one alone, or each of another catalogue and all of one name."""
+    if len(by_id) == 1:
+        return True
+    fronts = [one.partition(":")[0] for one in by_id]
+    forms = [{identity_of(_POSSESSIVE.sub("", name)) for name in names} for names in by_id.values()]
+    return len(set(fronts)) == len(fronts) and set(fronts) <= _CATALOGUES.keys() and bool(set.intersection(*forms))
 
 
 def parse(name: str, content: bytes) -> Phenopacket:
@@ -253,10 +334,12 @@ def parse(name: str, content: bytes) -> Phenopacket:
     Raises:
         DataError: It is no JSON, no phenopacket, or of another schema version. Values are never quoted.
     """
+    content = content.removeprefix(_BOM)
+    _refuse_what_is_ambiguous(name, content)
     try:
-        packet = Phenopacket.model_validate_json(content.removeprefix(_BOM))
+        packet = Phenopacket.model_validate_json(content)
     except ValidationError as error:
-        raise DataError(_sentence(name, content, error)) from None
+        raise DataError(_sentence(name, error)) from None
     version = packet.meta_data.phenopacket_schema_version
     if not version:
         raise DataError(
@@ -268,14 +351,40 @@ def parse(name: str, content: bytes) -> Phenopacket:
     return packet
 
 
-def _sentence(name: str, content: bytes, error: ValidationError) -> str:
+def _refuse_what_is_ambiguous(name: str, content: bytes) -> None:
+    """Refuses messages of several patients, and a field that stands twice; what is no JSON is left to the model."""
+    twice: list[str] = []
+
+    def fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        counts = Counter(_camel(key) for key, _ in pairs)
+        twice.extend(key for key, count in counts.items() if count > 1)
+        return dict(pairs)
+
+    try:
+        message = json.loads(content, object_pairs_hook=fields)
+    except (ValueError, RecursionError):
+        return
+    several = isinstance(message, list) and any(isinstance(one, dict) for one in message)
+    if several or (isinstance(message, dict) and _FAMILY & {_camel(key) for key in message}):
+        raise DataError(
+            f"{name} is a family or a cohort, not one patient; split it into phenopackets of single patients, one file "
+            "each."
+        )
+    if twice:
+        raise DataError(f"{name}: the field '{twice[0]}' stands twice in one place; keep one of them.")
+
+
+def _sentence(name: str, error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return f"{name} is not valid JSON ({first['msg'].split(': ', 1)[-1]}); fetch it again."
     place = ".".join(str(part) for part in first["loc"])
-    if place == "id" and any(key in content for key in (b'"proband"', b'"members"')):
-        return f"{name} is a family or a cohort, not one patient; split it into phenopackets of single patients."
     where = f" at {place}" if place else ""
+    if first["type"] == "extra_forbidden":
+        return (
+            f"{name}: the field {place} is not one of phenopackets of version 2, and could change what the packet "
+            "says; convert the file with phenopacket-tools, mend it, or skip such files with --set task.on_error=skip."
+        )
     return (
         f"{name} is no phenopacket{where}: {first['msg']}; mend it, or skip such files with --set task.on_error=skip."
     )

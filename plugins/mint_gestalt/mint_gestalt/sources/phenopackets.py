@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from mint_core.plugin import DataError, Sample, Unreadable
 from mint_gestalt.clinical import Patient
-from mint_gestalt.sources.cases import Case, Reading, names_of, present_terms, publication_of, read_each, told
+from mint_gestalt.sources.cases import Case, Feature, Findings, Reading, present_terms, publication_of, read_each, told
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.sources.packet import Phenopacket, parse
 
@@ -172,25 +172,23 @@ def _too_large(name: str) -> DataError:
 def _new(options: RareDiseaseOptions, document: _Document, facts: Counter[str]) -> Sample:
     packet = parse(document.name, document.read())
     genes = packet.causal_genes if "gene" in options.student_fields else []
-    text, _ = told(_known(document.name, packet, genes, options, facts), options, facts)
+    findings = _findings(document.name, packet, options, facts)
+    text, _ = told(_known(document.name, packet, genes, findings), options, facts)
     return Sample(packet.id, "test", text=text)
 
 
-def _known(
-    name: str, packet: Phenopacket, genes: list[str], options: RareDiseaseOptions, facts: Counter[str]
-) -> Patient:
+def _findings(name: str, packet: Phenopacket, options: RareDiseaseOptions, facts: Counter[str]) -> Findings:
+    present = [feature.type for feature in packet.phenotypic_features if not feature.excluded]
+    facts["excluded features, not told"] += len(packet.phenotypic_features) - len(present)
+    return present_terms(name, (Feature(term.id, term.label) for term in present), options, facts)
+
+
+def _known(name: str, packet: Phenopacket, genes: list[str], findings: Findings) -> Patient:
     try:
         age = packet.age
     except DataError as error:
         raise DataError(f"{name}: {error}.") from None
-    present = [feature.type.id for feature in packet.phenotypic_features if not feature.excluded]
-    facts["excluded features, not told"] += len(packet.phenotypic_features) - len(present)
-    return Patient(
-        sex=packet.sex,
-        age=age,
-        phenotypes=present_terms(name, present, options, facts),
-        gene=", ".join(genes) or None,
-    )
+    return Patient(sex=packet.sex, age=age, phenotypes=findings.names, gene=", ".join(genes) or None)
 
 
 def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str]) -> Case:
@@ -200,8 +198,10 @@ def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str])
         disease = packet.disease
     except DataError as error:
         raise DataError(f"{name}: {error}.") from None
-    known = _known(name, packet, packet.genes, options, facts)
-    text, privileged = told(known, options, facts)
+    findings = _findings(name, packet, options, facts)
+    text, privileged = told(_known(name, packet, packet.genes, findings), options, facts)
+    if not disease.named:
+        facts["diseases named by nobody, their id stands for them"] += 1
     publication = _publication(packet)
     if publication is None:
         facts["without a publication, grouped by patient"] += 1
@@ -215,9 +215,10 @@ def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str])
         patient=patient,
         publication=publication,
         group=groups[options.group_by or "publication"],
-        disease_ids=(disease.id,),
-        disease_names=names_of(disease.label) or (disease.id,),
+        disease_ids=disease.ids,
+        disease_names=disease.names,
         text=text,
+        free_text=findings.own_words,
         privileged=privileged,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from mint_core.plugin import (
     did_you_mean,
     file_below,
     parse_json,
+    present,
     ragged,
     read_text,
     split_rows,
+    warn_of_words,
 )
 from mint_gestalt.sources.options import RareDiseaseOptions
 
@@ -47,15 +49,18 @@ def read_table(
     options: RareDiseaseOptions,
     extra: Iterable[str] = (),
     must: Iterable[str] = (),
+    *,
+    known_words: bool = False,
 ) -> Table:
     """Reads the columns that mint uses.
 
     Args:
         path: JSON lines by its ending or its first sign, `.tsv`, or else CSV with comma, semicolon or tab.
         fields: Usual column by field of mint.
-        options: `columns` renames.
+        options: `columns` renames, `missing` names words that mean that there is nothing.
         extra: Further columns to keep under their own name.
         must: Those of them that must be there.
+        known_words: The reader knows by itself which words of its tables mean that there is nothing.
 
     Returns:
         The table, its cells by field.
@@ -70,7 +75,8 @@ def read_table(
     column_of = {**{name: name for name in extra}, **fields, **options.columns}
     text = read_text(path, "Table")
     lines = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.startswith("{")
-    table = _json_lines(path, text) if lines else _csv(path, text)
+    missing = options.missing
+    table = _json_lines(path, text, missing) if lines else _csv(path, text, missing)
     for field, column in options.columns.items():
         if column not in table.columns:
             raise DataError(
@@ -83,6 +89,10 @@ def read_table(
                 f"task.privileged names '{column}', a column that {path.name} does not have"
                 f"{did_you_mean(column, table.columns)}."
             )
+    read = [column for column in dict.fromkeys(column_of.values()) if column in table.columns]
+    cells = {column: [row.cells[column] for row in table.rows if column in row.cells] for column in read}
+    if not known_words:
+        warn_of_words(path.name, cells, "--set task.missing")
     return Table(
         path,
         frozenset(field for field, column in column_of.items() if column in table.columns),
@@ -95,12 +105,12 @@ def _renamed(row: Row, column_of: Mapping[str, str]) -> Row:
     return Row(row.where, cells, row.problem)
 
 
-def _csv(path: Path, text: str) -> Table:
+def _csv(path: Path, text: str, missing: Collection[str]) -> Table:
     first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max((",", ";", "\t"), key=first.count)
     found = split_rows(path, text, "Table", delimiter)
     _check_columns(path, found.columns)
-    rows = [_fitted(f"{path.name}, row {number}", found.columns, cells) for number, cells in found.rows]
+    rows = [_fitted(f"{path.name}, row {number}", found.columns, cells, missing) for number, cells in found.rows]
     return Table(path, frozenset(found.columns), rows)
 
 
@@ -110,23 +120,23 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path.name} has two columns '{twice[0]}'; rename one of them.")
 
 
-def _fitted(where: str, columns: Sequence[str], cells: Sequence[str]) -> Row:
+def _fitted(where: str, columns: Sequence[str], cells: Sequence[str], missing: Collection[str]) -> Row:
     problem = ragged(where, columns, cells)
     if problem:
         return Row(where, {}, problem)
-    filled = ((column, cell.strip()) for column, cell in zip(columns, cells, strict=False))
+    filled = ((column, present(cell, missing)) for column, cell in zip(columns, cells, strict=False))
     return Row(where, {column: cell for column, cell in filled if cell})
 
 
-def _json_lines(path: Path, text: str) -> Table:
+def _json_lines(path: Path, text: str, missing: Collection[str]) -> Table:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    rows = [_object(f"{path.name}, line {number}", line) for number, line in lines]
+    rows = [_object(f"{path.name}, line {number}", line, missing) for number, line in lines]
     if all(row.problem for row in rows):  # a list of objects, for example
         raise DataError(rows[0].problem)
     return Table(path, frozenset(column for row in rows for column in row.cells), rows)
 
 
-def _object(where: str, line: str) -> Row:
+def _object(where: str, line: str, missing: Collection[str]) -> Row:
     try:
         content = parse_json(line)
     except ValueError:
@@ -136,7 +146,7 @@ def _object(where: str, line: str) -> Row:
     nested = [key for key, value in content.items() if isinstance(value, dict | list)]
     if nested:
         return Row(where, {}, f"{where}: '{nested[0]}' holds a nested value; mint reads texts and numbers.")
-    filled = {key: str(value).strip() for key, value in content.items() if value is not None}
+    filled = {key: present(value, missing) for key, value in content.items()}
     if any(re.search(r"[\ud800-\udfff]", f"{key}{value}") for key, value in filled.items()):
         return Row(where, {}, f"{where} holds half a character (a lone surrogate, \\ud800 to \\udfff); mend the text.")
     return Row(where, {key: value for key, value in filled.items() if value})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,12 @@ from mint_plip.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from mint_plip.sources.manifest import Row, read_manifest
 from mint_plip.sources.names import find_label, labels_found, labels_given
 from mint_plip.sources.options import TissueOptions
+from mint_plip.sources.walk import Found, images_in
 
+_TAKEN = "folders below the class folders, taken for patients or slides"
+_TOO_FEW = "folders below the class folders, too few to be kept apart by the split"
+_NAMED = 16
+"""How many of the images that are left out are named."""
 MANIFESTS = ("manifest.csv", "manifest.parquet")
 _SPLITS: dict[str, Split] = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
@@ -62,15 +67,22 @@ def load(options: TissueOptions) -> TaskData:
     if not data.exists():
         raise DataError(f"There is nothing at {data}; check the path after --data.")
     manifest = _manifest_of(data)
-    entries = _manifest_entries(manifest, options) if manifest else list(_class_folder_entries(data))
+    facts: Counter[str] = Counter()
+    entries = _manifest_entries(manifest, options) if manifest else _class_folder_entries(data, facts)
     if not entries:
         raise DataError(f"{manifest or data} lists no image; add one row per image, or one folder of images per class.")
     if options.check_images:
         for entry in entries:
             check_image_header(entry.path, options.max_pixels)
     labels = _label_space(entries, options)
-    result = checked(_samples(_named(entries, labels), options), labels, options)
-    return TaskData(result.samples, labels, _line(manifest or data, entries, options) + result.note)
+    named = _named(entries, labels)
+    samples = _samples(named, options)
+    if facts[_TAKEN] and not _all_filled(samples, options):  # nobody said that these folders are patients
+        facts[_TOO_FEW] = facts.pop(_TAKEN)
+        entries = [replace(entry, group=None) for entry in entries]
+        samples = _samples([replace(entry, group=None) for entry in named], options)
+    result = checked(samples, labels, options)
+    return TaskData(result.samples, labels, _line(manifest or data, entries, options) + result.note, facts=dict(+facts))
 
 
 def _line(place: Path, entries: Sequence[Entry], options: TissueOptions) -> str:
@@ -155,7 +167,7 @@ def _split(row: Row, where: str) -> Split:
 # --- class folders
 
 
-def _class_folder_entries(root: Path) -> Iterator[Entry]:
+def _class_folder_entries(root: Path, facts: Counter[str]) -> list[Entry]:
     folders = _folders(root)
     splits = [folder for folder in folders if folder.name.lower() in _SPLITS]
     if not folders:
@@ -175,19 +187,60 @@ def _class_folder_entries(root: Path) -> Iterator[Entry]:
             raise DataError(f"{root} holds '{seen[split]}' and '{folder.name}', which both mean {split}; merge them.")
         seen[split] = folder.name
     classes = _classes_by_split(splits) if splits else [(folder, None) for folder in folders]
-    images = {folder: _images(folder) for folder, _ in classes}
-    empty = [folder.relative_to(root).as_posix() for folder in images if not images[folder]]
-    if empty:
-        raise DataError(
-            f"Class folders without images: {', '.join(empty)}; put images ({', '.join(sorted(IMAGE_SUFFIXES))}) "
-            "directly into them, or delete them."
-        )
+    found = {folder: images_in(folder, deep=True) for folder, _ in classes}
+    beside = [images_in(folder, deep=False) for folder in (root, *splits)]
+    _account(root, found, beside, facts)
+    grouped = not splits and _has_groups(found)
+    entries = []
     for folder, split_or_none in classes:
-        for path in images[folder]:
+        for path in found[folder].images:
             name = path.relative_to(root).as_posix()
             if not path.resolve().is_relative_to(root.resolve()):
                 raise DataError(f"Image '{name}' is a link that leaves {root}; copy the file into the folder.")
-            yield Entry(f"Image '{name}'", name, path, squeezed(folder.name), None, split_or_none)
+            below = path.relative_to(folder).parts
+            facts["images in folders below the class folders"] += len(below) > 1
+            group = below[0] if grouped else None
+            entries.append(Entry(f"Image '{name}'", name, path, squeezed(folder.name), group, split_or_none))
+    if grouped:
+        facts[_TAKEN] = len({one.group for one in entries})
+    return entries
+
+
+def _account(root: Path, found: Mapping[Path, Found], beside: Sequence[Found], facts: Counter[str]) -> None:
+    """Counts and names the images that are left out.
+
+    Raises:
+        DataError: They are most of the images, of a class or of all; or a class has none.
+    """
+    empty = [folder.relative_to(root).as_posix() for folder, one in found.items() if not (one.images or one.left_out)]
+    if empty:
+        raise DataError(
+            f"Class folders without images: {', '.join(empty)}; put images ({', '.join(sorted(IMAGE_SUFFIXES))}) "
+            "into them, or delete them."
+        )
+    loose = sorted(path for one in beside for path in (*one.images, *one.left_out))
+    left_out = [*(path for one in found.values() for path in one.left_out), *loose]
+    names = [path.relative_to(root).as_posix() for path in left_out]
+    most = next((one for one in found.values() if len(one.left_out) > len(one.images)), None)
+    used = sum(len(one.images) for one in found.values())
+    if most is not None or len(left_out) > used:
+        lost = most.left_out if most is not None else left_out
+        raise DataError(
+            f"{len(lost)} images of {root} would be left out, more than are read, '"
+            f"{lost[0].relative_to(root).as_posix()}' for one: mint reads {', '.join(sorted(IMAGE_SUFFIXES))} below "
+            "class folders, and no dangling links, pipes or devices; convert or move them, or take them out."
+        )
+    facts["images left out, not in a class folder or not readable as images"] = len(names)
+    for name in names[:_NAMED]:
+        facts[f"left out: {name}"] = 1
+    facts["files of other kinds, not read"] = sum(one.others for one in (*found.values(), *beside))
+
+
+def _has_groups(found: Mapping[Path, Found]) -> bool:
+    """Whether folders below the classes look like patients or slides: two or more a class, and all images in them."""
+    below = {folder: [path.relative_to(folder).parts for path in one.images] for folder, one in found.items()}
+    deep = all(len(parts) > 1 for paths in below.values() for parts in paths)
+    return deep and all(len({parts[0] for parts in paths}) > 1 for paths in below.values())
 
 
 def _classes_by_split(splits: Iterable[Path]) -> list[tuple[Path, Split | None]]:
@@ -196,14 +249,6 @@ def _classes_by_split(splits: Iterable[Path]) -> list[tuple[Path, Split | None]]
 
 def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 # --- labels and splits
@@ -247,6 +292,11 @@ def _samples(entries: Sequence[Entry], options: TissueOptions) -> list[Sample]:
         Sample(candidate.id, split, candidate.label, candidate.group, candidate.image)
         for candidate, split in zip(candidates, splits, strict=True)
     ]
+
+
+def _all_filled(samples: Sequence[Sample], options: TissueOptions) -> bool:
+    """Whether every split that the options ask for holds a sample."""
+    return {split for split, share in _fractions(options).items() if share > 0} <= {one.split for one in samples}
 
 
 def _groups(entries: Sequence[Entry], images: Sequence[FileImage]) -> list[str | None]:

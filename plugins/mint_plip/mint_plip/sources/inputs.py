@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mint_core.plugin import IMAGE_SUFFIXES, DataError, FileImage, Sample, Unreadable
+from mint_core.plugin import IMAGE_SUFFIXES, UNREAD_IMAGE_SUFFIXES, DataError, FileImage, Sample, Unreadable
 from mint_plip.sources.folder import inside
 from mint_plip.sources.manifest import SUFFIXES as TABLE_SUFFIXES
 from mint_plip.sources.manifest import read_manifest
@@ -48,7 +48,11 @@ def _folder(root: Path, options: TissueOptions, facts: Counter[str]) -> Iterator
         if path.is_dir():
             if path.is_symlink():
                 yield Unreadable(name, f"'{name}' is a linked folder, which mint does not follow; copy it.")
-        elif path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in Path(name).parts):
+        elif any(part.startswith(".") for part in Path(name).parts):
+            facts["files of other kinds, not read"] += 1
+        elif path.suffix.lower() in UNREAD_IMAGE_SUFFIXES:
+            yield Unreadable(name, f"Image '{name}' is of a kind that mint does not read; convert it to PNG or TIFF.")
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
             facts["files of other kinds, not read"] += 1
         elif not path.resolve().is_relative_to(whole):
             yield Unreadable(name, f"Image '{name}' is a link that leaves {root}; copy the file into the folder.")

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.plugin import DataError, check_regular, did_you_mean, first_row, ragged, read_text, split_rows
+from mint_core.plugin import (
+    DataError,
+    check_regular,
+    did_you_mean,
+    first_row,
+    present,
+    ragged,
+    read_text,
+    split_rows,
+    warn_of_words,
+)
 from mint_plip.sources.options import TissueOptions
 
 _DELIMITERS = (",", ";", "\t")
@@ -52,7 +62,7 @@ def read_manifest(path: Path, options: TissueOptions, fields: Sequence[str] = FI
 
     Args:
         path: A CSV or Parquet file.
-        options: The `*_column` options count.
+        options: The `*_column` options and `missing` count.
         fields: What is read; the others are None. An image is always needed, and a label where it is among them.
 
     Raises:
@@ -63,9 +73,11 @@ def read_manifest(path: Path, options: TissueOptions, fields: Sequence[str] = FI
     _check_columns(path, table.columns, wanted)
     place = {field: table.columns.index(column) for field, column in wanted.items() if column in table.columns}
     rows = [
-        Row(number, **{field: (cells[place[field]].strip() or None) if field in place else None for field in FIELDS})
+        Row(number, **{f: (present(cells[place[f]], options.missing) or None) if f in place else None for f in FIELDS})
         for number, cells in table.rows
     ]
+    told = {wanted[field]: [cell for row in rows if (cell := getattr(row, field))] for field in place}
+    warn_of_words(path.name, told, "--set task.missing")
     return Manifest(rows, "group" in place, "split" in place, "id" in place)
 
 
@@ -118,7 +130,7 @@ def _read_parquet(path: Path, wanted: Mapping[str, str]) -> _Table:
     for column in used:
         if pa.types.is_nested(table.schema.field(column).type):
             raise DataError(f"Manifest {path}: column '{column}' holds nested values; mint reads paths and names only.")
-        values[column] = ["" if value is None else str(value) for value in table.column(column).to_pylist()]
+        values[column] = [present(value) for value in table.column(column).to_pylist()]
     empty = [""] * table.num_rows
     cells = zip(*(values.get(column, empty) for column in columns), strict=True)
     return _Table(columns, list(enumerate(cells, 1)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mint_core.plugin import DataError, LabelSpace, normalise_name, read_utf8, squeezed
+from mint_core.plugin import DataError, LabelSpace, identity_of, normalise_name, read_utf8, squeezed
 
 
 def labels_given(labels: Sequence[str] | Path) -> LabelSpace:
@@ -22,11 +21,11 @@ def labels_given(labels: Sequence[str] | Path) -> LabelSpace:
     if not isinstance(labels, Path):
         return LabelSpace(tuple(map(squeezed, labels)))
     try:
-        lines = read_utf8(labels).splitlines()
+        lines = read_utf8(labels).split("\n")  # other breaks may stand inside a name
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
         raise DataError(f"The label file {labels} cannot be read as UTF-8 text ({why}); check the path.") from error
-    return LabelSpace(tuple(line.strip() for line in lines if line.strip()))
+    return LabelSpace(tuple(filter(None, map(squeezed, lines))))
 
 
 def labels_found(counts: Mapping[str, int]) -> LabelSpace:
@@ -62,13 +61,8 @@ def find_label(name: str, labels: LabelSpace) -> str | None:
 
 
 def _refuse_lookalike(name: str, known: Sequence[str]) -> None:
-    if _folded(name) not in {_folded(other) for other in known}:
+    if identity_of(name) not in map(identity_of, known):
         raise DataError(
             f"The labels '{name}' and '{known[0]}' differ only in punctuation, which mint does not compare; if they "
             "are one label write it one way, if they are two put the difference into words."
         )
-
-
-def _folded(name: str) -> str:
-    """Lower case, with what stands between two words as one space; other signs stay."""
-    return re.sub(r"(?<=\w)[\s_\-]+(?=\w)", " ", name.strip().casefold().replace("_", " ")).strip()

@@ -46,6 +46,10 @@ class TissueOptions(TaskConfig):
     group_column: str = Field("group", description="folder: manifest column with the patient or slide; optional.")
     split_column: str = Field("split", description="folder: manifest column with train, val or test; optional.")
     id_column: str = Field("id", description="folder: manifest column with the sample id; optional.")
+    missing: tuple[str, ...] = Field(
+        (),
+        description="folder: words that mean that a cell is empty, such as [NA] for R's tables; NaN always does.",
+    )
     labels: tuple[str, ...] | Path | None = Field(
         None, description="folder: the label space, as a list or a text file (one per line); null = the labels found."
     )
