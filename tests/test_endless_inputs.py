@@ -312,10 +312,8 @@ def test_a_student_with_such_a_template_is_refused_before_a_prompt(folder: Path,
 
 
 def test_a_students_folder_is_looked_at_first(folder: Path, tmp_path: Path) -> None:
-    from mint_core.students.outline import load_outline
-
     from mint_core.config import StudentConfig
-    from mint_core.students.load import load_student
+    from mint_core.students.load import load_outline, load_student
 
     copy = tmp_path / "student"
     shutil.copytree(folder, copy)
