@@ -189,24 +189,24 @@ def make(component: type[Component[Any]], distribution: str, config: Any, contex
         ContractError: Its construction failed, or a call of it did.
     """
     if context is not None:
-        context = replace(context, advance=_outside(context.advance))
+        context = replace(context, advance=_Outside(context.advance))
     with guarded(Owner(f"{component.kind} '{component.name}'", distribution), "__init__"):
         return _guarded_class(component, distribution)(config, context)
 
 
-def _outside(callback: Callable[..., Any]) -> Callable[..., Any]:
+@dataclass(frozen=True, slots=True)
+class _Outside:
     """A function of mint or its user that a plugin calls: what that raises is not the plugin's fault."""
 
-    @functools.wraps(callback, updated=())
-    def call(*arguments: Any, **options: Any) -> Any:
+    callback: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
         try:
-            return callback(*arguments, **options)
+            return self.callback(*arguments, **options)
         except BaseException as error:
             with contextlib.suppress(AttributeError, TypeError):
                 error.raised_outside_of_plugins = True  # type: ignore[attr-defined]
             raise
-
-    return call
 
 
 @lru_cache(maxsize=256)
@@ -223,17 +223,22 @@ def _guarded_class(component: type[Component[Any]], distribution: str) -> type[C
         elif inspect.isfunction(static):
             body[name] = _guarded_call(owner, name, component, lambda self, found: functools.partial(found, self))
         elif isinstance(static, property | functools.cached_property):
-            own = static.__get__
-            body[name] = property(_guarded_call(owner, name, component, lambda self, _, own=own: lambda: own(self)))
+            body[name] = property(_guarded_call(owner, name, component, functools.partial(_bound, static)))
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        made, arguments, *state = object.__reduce_ex__(self, protocol)
-        if made is copyreg.__newobj__:
+        made, arguments, *state = cast(tuple[Any, ...], object.__reduce_ex__(self, protocol))
+        if made is copyreg.__newobj__:  # type: ignore[attr-defined]
             made, arguments = _new, (component, *arguments[1:])
         return (made, arguments, *state)
 
     body["__reduce_ex__"] = __reduce_ex__
-    return cast(type[Component[Any]], type(component)(component.__name__, (component,), body))
+    metaclass: Any = type(component)
+    return cast(type[Component[Any]], metaclass(component.__name__, (component,), body))
+
+
+def _bound(attribute: Any, self: Any, _: Any) -> Callable[[], Any]:
+    """A property of the component as a call without arguments."""
+    return functools.partial(attribute.__get__, self)
 
 
 def _new(component: type[Any], *arguments: Any) -> Any:
@@ -256,13 +261,13 @@ def _guarded_call(
     @functools.wraps(getattr(component, name), updated=())
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
         if arguments and isinstance(arguments[0], AlignmentJob):
-            arguments = (replace(arguments[0], advance=_outside(arguments[0].advance)), *arguments[1:])
+            arguments = (replace(arguments[0], advance=_Outside(arguments[0].advance)), *arguments[1:])
         with guarded(owner, name):
             returned = bind(self, getattr(component, name))(*arguments, **options)
         if name == "read_inputs":
             return _guarded_items(owner, name, returned)
         if type(returned) is component:  # an aligner that is `shortened`
-            returned.__class__ = _guarded_class(component, owner.distribution)
+            returned.__class__ = _guarded_class(cast(Any, component), owner.distribution)
         _check(owner, name, returned)
         return returned
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -246,5 +246,5 @@ def _check_component(component: Any, kind: str, hook: str, base: type[Component[
     if issubclass(component, Task):
         for attribute, (wanted, words) in _OF_A_TASK.items():
             value = inspect.getattr_static(component, attribute, None)
-            if not isinstance(value, wanted | property):
+            if not isinstance(value, wanted | property | cached_property):
                 raise PluginError(f"{component.__name__}.{attribute} must be {words}")

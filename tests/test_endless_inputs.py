@@ -86,7 +86,7 @@ def test_every_reader_refuses_what_is_no_file(special) -> None:
         ("e.csv", read_names, DataError),
         ("f.json", read_dictionary, ModelError),
         ("g.bin", read_state, ModelError),
-        ("h.json", _read_json, ModelError),
+        ("h.json", _read_json, UnreadableFile),
         ("i.parquet", lambda path: _read_parquet(path, {}), DataError),
         ("j.txt", labels_given, DataError),
         ("k.hpoa", read_annotations, DataError),
@@ -312,10 +312,8 @@ def test_a_student_with_such_a_template_is_refused_before_a_prompt(folder: Path,
 
 
 def test_a_students_folder_is_looked_at_first(folder: Path, tmp_path: Path) -> None:
-    from mint_core.students.outline import load_outline
-
     from mint_core.config import StudentConfig
-    from mint_core.students.load import load_student
+    from mint_core.students.load import load_outline, load_student
 
     copy = tmp_path / "student"
     shutil.copytree(folder, copy)
@@ -350,6 +348,29 @@ def test_an_adapter_names_layers_and_holds_no_patterns(case: str, tmp_path: Path
     save_file({"base_model.model.q_proj.lora_A.weight": torch.zeros(4, 8)}, tmp_path / "adapter_model.safetensors")
     (key,) = PATTERNS[case]
     assert key in _promptly(lambda: check_files(tmp_path), ModelError)
+
+
+def test_servers_and_outputs_that_are_nested_without_end_are_no_bugs() -> None:
+    from mint_core.answering.endpoint import _Again, _code, _content
+    from mint_core.answering.formats import JsonLines
+
+    for text in ("[" * 100_000, '{"a":' * 100_000, '{"error": ' + "9" * 10**6 + "}"):
+        assert _code(text.encode()) == ""
+        with pytest.raises(_Again):
+            _content(text.encode())
+        with pytest.raises(ValueError):
+            JsonLines().read(text)
+
+
+@posix
+def test_packets_are_no_pipe(special) -> None:
+    from collections import Counter
+
+    from mint_gestalt.sources.options import RareDiseaseOptions
+    from mint_gestalt.sources.phenopackets import read_new
+
+    path = special("packets")
+    _promptly(lambda: list(read_new(path, RareDiseaseOptions(), Counter())), DataError)
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "{"], ids=["deep", "cut"])

@@ -218,3 +218,14 @@ def test_what_an_observer_raises_is_not_the_plugins_fault(install_plugin) -> Non
 
     with pytest.raises(LookupError, match="mine"):
         _made("teacher", "oracle", advance=listener).log_probs([Sample("p0", "train", "Colon", text="a")])
+
+
+def test_attributes_that_are_computed_are_guarded(install_plugin) -> None:
+    source = TOY + "\n\nfrom functools import cached_property\n\nclass Lazy(Toy):\n    name = 'lazy'\n"
+    source += "    @property\n    def header(self):\n        raise SystemExit(0)\n"
+    source += "    @cached_property\n    def modality(self):\n        return 'text'\n"
+    install_plugin("mint-lazy", "lazy_task", source.replace("return [Toy]", "return [Toy, Lazy]"))
+    task = registry().get("task", "lazy").make()
+    assert (task.modality, task.modality) == ("text", "text")
+    with pytest.raises(ContractError, match=r"task 'lazy' of mint-lazy failed in header \(SystemExit\)"):
+        _ = task.header

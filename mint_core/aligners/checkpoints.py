@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 from mint_core import processes
-from mint_core.files import seal, sealed
+from mint_core.files import read_json, seal, sealed
 
 COMPLETE = "mint-complete"
 """Marks a checkpoint whose last byte is on the disk, with the digest of each file."""
@@ -48,5 +47,5 @@ def _newest_first(work: Path) -> list[Path]:
 def _steps(checkpoint: Path) -> int | None:
     """All steps of the training that a checkpoint belongs to; None where it does not say."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["max_steps"])
+        return int(read_json(checkpoint / "trainer_state.json")["max_steps"])
     return None

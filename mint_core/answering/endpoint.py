@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import ipaddress
-import json
 import os
 import random
 import re
@@ -19,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from mint_core.answering.engine import Answered, Asking, Engine, Prompts
 from mint_core.config import EndpointConfig
 from mint_core.decoding import ahead
+from mint_core.documents import parse_json
 from mint_core.errors import ConfigError, DataError, ModelError
 from mint_core.interfaces import Unreadable
 from mint_core.students.control import defuse
@@ -289,7 +289,7 @@ def _retry_after(value: str | None) -> float:
 def _code(body: bytes) -> str:
     """The server's short code for an error; its message may quote the prompt."""
     try:
-        error = json.loads(body)["error"]
+        error = parse_json(body)["error"]
         code = error.get("code") or error.get("type")
     except (ValueError, LookupError, TypeError, AttributeError):
         return ""
@@ -318,8 +318,8 @@ def _content(body: bytes, limit: int | None = None) -> str:
         DataError: It is one, and no whole answer: asked again, the model would say the same.
     """
     try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
+        said = parse_json(body)
+    except ValueError:
         page = body.lstrip()[:1] == b"<"
         raise _Again("what it says is a page and no chat completion" if page else "what it says is no JSON") from None
     if isinstance(said, dict) and said.get("error"):

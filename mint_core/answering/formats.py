@@ -13,6 +13,7 @@ from typing import Any
 
 from mint_core.answering.outcome import Outcome
 from mint_core.characters import visible
+from mint_core.documents import parse_json
 
 _FORMULA = frozenset("=+-@\u2212")
 """What opens a formula, in any width or size; spreadsheets take U+2212 for a minus."""
@@ -79,7 +80,7 @@ class JsonLines(Format):
 
     def read(self, line: str) -> Written:
         """See `Format.read`."""
-        record = json.loads(line)
+        record = parse_json(line)
         if not isinstance(record, Mapping) or not isinstance(record.get("id"), str):
             raise ValueError("no record of a sample")
         return Written(record["id"], bool(record.get("error")))

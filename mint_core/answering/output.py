@@ -80,8 +80,8 @@ class Output:
     def _check_settings(self) -> None:
         other = f"choose another --output, or delete {self.path.name} to begin anew"
         try:
-            old = read_json(self._meta)
-        except (OSError, ValueError):
+            old = dict(read_json(self._meta))
+        except (OSError, ValueError, TypeError):
             raise ConfigError(f"{self.path} exists and no {self._meta.name} says what made it; {other}.") from None
         now = json.loads(json.dumps(self._settings))
         changed = sorted(key for key in {*old, *now} if old.get(key) != now.get(key))

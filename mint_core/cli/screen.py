@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Screen(Console):
     """A console of rich that shows what would command the terminal; its own colours and bars are untouched."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """See `Console.render_str`."""
         return super().render_str(visible(text, keep="\n"), **options)
 

@@ -23,6 +23,7 @@ from mint_core.files import (
     contents,
     digest_of,
     intact,
+    read_bytes,
     remove,
     remove_leftovers,
     storage_errors,
@@ -60,7 +61,7 @@ class RunFolder:
     def manifest(self, stage: str) -> Manifest | None:
         """The manifest of a stage that was completed, whatever its key; None where it is missing or damaged."""
         try:
-            manifest = _MANIFEST.validate_json((self.path / "stages" / f"{stage}.json").read_bytes(), strict=True)
+            manifest = _MANIFEST.validate_json(read_bytes(self.path / "stages" / f"{stage}.json"), strict=True)
         except (OSError, ValueError):  # pydantic's errors are ValueErrors
             return None
         outside = [name for name in manifest.files if Path(name).is_absolute() or ".." in Path(name).parts]

@@ -6,7 +6,6 @@ plain LoRA on layers by their names, and no rank beyond that of the weights besi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,7 +86,7 @@ def check_recorded(adapter: Path) -> None:
         ModelError: A file was changed or damaged.
     """
     try:
-        known = json.loads((adapter / RECORD).read_text(encoding="utf-8")).get("files")
+        known = read_json(adapter / RECORD).get("files")
         changed = changed_files(adapter, known) if known else []
     except FileNotFoundError:
         return

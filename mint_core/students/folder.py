@@ -6,7 +6,6 @@ bounded first, and then the sizes by what the weights beside the config hold.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mint_core.errors import ModelError
+from mint_core.files import read_json
 
 _LARGEST_JSON = 64 * 2**20
 """Bytes of a config or an index."""
@@ -98,7 +98,7 @@ def _mapping(file: Path) -> Mapping[str, Any]:
     try:
         if file.stat().st_size > _LARGEST_JSON:
             raise ValueError
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError, RecursionError):
         raise ModelError(f"The student's {file} cannot be read; copy the folder again.") from None
     if not isinstance(content, dict):

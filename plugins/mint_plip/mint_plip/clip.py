@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.plugin import ModelError, parse_json, read_utf8
+from mint_core.plugin import ModelError, check_regular, parse_json, read_utf8
 from mint_plip.clip_conversion import convert_config, convert_preprocess, convert_state
 
 if TYPE_CHECKING:
@@ -185,6 +185,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     import torch
     from safetensors.torch import load_file
 
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise ModelError(f"The weights {path} cannot be read ({error.strerror}); check the path.") from error
     if path.suffix == ".safetensors":
         return load_file(path)
     try:
@@ -255,11 +259,7 @@ def _fingerprint(model: nn.Module, config: Any, preprocess: dict[str, Any]) -> s
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json(read_utf8(path))
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no JSON"
-        raise ModelError(f"{path} cannot be read ({why}); download it again.") from error
+    content = parse_json(read_utf8(path))
     if not isinstance(content, dict):
         raise ModelError(f"{path} is no JSON object; download it again.")
     return content

@@ -80,7 +80,7 @@ def _documents(place: Path, facts: Counter[str]) -> Iterator[list[_Document]]:
     archive = None
     if place.is_dir():
         documents = list(_in_folder(place, facts))
-    elif zipfile.is_zipfile(place):
+    elif place.is_file() and zipfile.is_zipfile(place):
         archive = _opened(place)
         documents = list(_in_archive(archive, facts))
     elif place.suffix.lower() == ".json" and place.is_file():
