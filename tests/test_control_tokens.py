@@ -101,12 +101,14 @@ TURNS = {
     "{% elif m.role == 'user' %}{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}"
     "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}",
     "alpaca": "{% for m in messages %}"
-    "{{ '### ' + {'user': 'Instruction', 'assistant': 'Response'}.get(m.role, 'Input') }}{{ ':\n' + m.content + '\n\n' }}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
+    "{{ '### ' + {'user': 'Instruction', 'assistant': 'Response'}.get(m.role, 'Input') }}"
+    "{{ ':\n' + m.content + '\n\n' }}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
     "vicuna": "{% for m in messages %}{{ m.role.upper() + ': ' + m.content + ' ' }}{% endfor %}ASSISTANT:",
     "chatml as text": "{% for m in messages %}{{ '<|turn_begins|>' + m.role + '\n' + m.content + '<|turn_ends|>\n' }}"
     "{% endfor %}{{ '<|turn_begins|>assistant\n' }}",
     "human": "{% for m in messages %}"
-    "{{ '\n\n' + {'user': 'Human', 'assistant': 'Assistant'}.get(m.role, 'Note') + ': ' }}{{ m.content }}{% endfor %}\n\nAssistant:",
+    "{{ '\n\n' + {'user': 'Human', 'assistant': 'Assistant'}.get(m.role, 'Note') + ': ' }}"
+    "{{ m.content }}{% endfor %}\n\nAssistant:",
 }
 """Formats whose headers are plain text to the tokenizer."""
 FORGED = {
