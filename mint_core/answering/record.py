@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mint_core.errors import DataError, ModelError
 from mint_core.files import digest_of, write_json
-from mint_core.students.adapter_files import RECORD as NAME
-from mint_core.students.adapter_files import changed_files, explain_change
+from mint_core.students.adapter_files import RECORD, changed_files, explain_change
 from mint_core.types import LabelSpace, Modality
 
 FORMAT = 1
 """Raise it when an older mint could not use the file."""
+NAME = RECORD
 _SEAL = "digest"
 """Key of the digest of all the others in the file."""
 
