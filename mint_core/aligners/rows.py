@@ -27,7 +27,7 @@ from mint_core.students.load import fingerprint
 from mint_core.students.prompts import render_prompt, write_response
 from mint_core.types import PreferenceGroup, Response
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same prompt or response is encoded in another way."""
 PIXELS_KEPT = 2 * 2**30
 """Bytes: where the images of all prompts take more, they are prepared anew each time that they are needed."""

@@ -19,6 +19,16 @@ _REASON = (
 )
 
 
+_HEADINGS = ("Example case:", "Example answer:", "Now the case to answer:")
+
+
+def _without_headings(text: str) -> str:
+    """A case whose text can head no part of the prompt: the words stay, the colon goes."""
+    for heading in _HEADINGS:
+        text = text.replace(heading, heading.removesuffix(":"))
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A solved training sample that stands in the prompt of `predict.shots: 1`."""
@@ -42,8 +52,9 @@ class Wording:
         question = _question(prompt)
         content = question.content
         if self.example is not None:
-            solved = f"Example case:\n{self.example.question}\n\nExample answer:\n{self.example.response}"
-            content = f"{solved}\n\nNow the case to answer:\n{content}"
+            case, answer, now = _HEADINGS
+            solved = f"{case}\n{_without_headings(self.example.question)}\n\n{answer}\n{self.example.response}"
+            content = f"{solved}\n\n{now}\n{_without_headings(content)}"
         if self.reason:
             content = f"{content}\n\n{_REASON}"
         messages = (replace(one, content=content) if one is question else one for one in prompt.messages)

@@ -16,6 +16,7 @@ from mint_core.types import LabelSpace, Modality
 
 FORMAT = 1
 """Raise it when an older mint could not use the file."""
+NAME = RECORD
 _SEAL = "digest"
 """Key of the digest of all the others in the file."""
 

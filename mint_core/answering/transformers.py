@@ -36,7 +36,7 @@ class TransformersEngine(Engine):
     def __init__(self, student: Student, asking: Asking, *, shows_images: bool, isolate: bool = False) -> None:
         if shows_images and not student.reads_images:
             raise ModelError(f"The task shows images, but the student {student.source} reads text only.")
-        check_labels(asking.labels, student.processor)
+        check_labels(asking.labels, student.processor, asking.header)
         self.student, self.asking, self.isolate = student, asking, isolate
         self.counter = StudentCounter(student)
         self._model = student.model

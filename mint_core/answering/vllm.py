@@ -95,7 +95,7 @@ class VllmEngine(Engine):
         self.student = load_outline(config.model_copy(update={"device": "cpu", "dtype": dtype}), path)
         if shows_images and not self.student.reads_images:
             raise ModelError(f"The task shows images, but the student {source} reads text only.")
-        check_labels(asking.labels, self.student.processor)
+        check_labels(asking.labels, self.student.processor, asking.header)
         self.asking, self.counter = asking, StudentCounter(self.student)
         revision = hub_commit(source, config.revision)
         modalities = {"image": int(shows_images), "video": 0}

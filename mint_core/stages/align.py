@@ -44,7 +44,7 @@ class Align(Stage):
         groups = run.preferences()
         _ = run.retriever  # a fault of its knowledge must come to light before hours of training
         student = load_student(run.resolved.config.student, run.student_path)
-        check_labels(run.data.labels, student.processor)
+        check_labels(run.data.labels, student.processor, run.task.header)
         asked = training_prompts(run, student, groups)
         aligner = cast(Aligner, cast(Configured, run.resolved.aligner).make(run.context()))
         with storage_errors(out):

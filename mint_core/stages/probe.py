@@ -47,7 +47,7 @@ def probe(run: Run, *, trains: bool, answers: bool) -> None:
     config = run.resolved.config
     with torch.random.fork_rng(devices=[run.device] if run.device.startswith("cuda") else []):
         student = load_student(config.student, run.student_path)
-        check_labels(run.data.labels, student.processor)
+        check_labels(run.data.labels, student.processor, run.task.header)
         prompts = _prompts(run)
         with _failures(student, "read a prompt"):
             end_of_turn = encode_prompt(student, *next(iter(prompts.items()))).end_of_turn

@@ -1,7 +1,8 @@
 """Control tokens in text from outside: a note that holds the end of a turn must not end one.
 
-What a chat format is made of (turn marks, end of text, image tokens) is known to the student's tokenizer. Such a mark
-inside a prompt's text loses its brackets before the prompt is rendered, so that it reaches the model as plain words.
+What a chat format is made of is known to the student's tokenizer (turn marks, end of text, image tokens) and to its
+chat template (headers such as `ASSISTANT:` or `[/INST]`, which many families write as plain text). Such a mark inside a
+prompt's text loses its brackets or its colon before the prompt is rendered, so that it reaches the model as words.
 """
 
 from __future__ import annotations
@@ -70,14 +71,16 @@ def count_control_tokens(prompts: Iterable[Prompt], template_owner: Any = None) 
     return sum(defuse(prompt, template_owner).replaced for prompt in prompts)
 
 
-def check_labels(labels: LabelSpace, template_owner: Any) -> None:
-    """Refuses a label that would be read as a control token: it could not be written and read back as it is.
+def check_labels(labels: LabelSpace, template_owner: Any, header: str = "") -> None:
+    """Refuses a label that would be read as a control token or as the header of a list: it could not be read back.
 
     Raises:
         DataError: A label holds one.
     """
     marks = _marks(template_owner)
     for name in labels.names:
+        if header and header in name:
+            raise DataError(f"The label {name!r} holds {header!r}, with which every list begins; rename the label.")
         found = marks.search(name)
         if found:
             raise DataError(
@@ -88,7 +91,8 @@ def check_labels(labels: LabelSpace, template_owner: Any) -> None:
 
 def _marks(template_owner: Any) -> re.Pattern[str]:
     if template_owner not in _KNOWN:
-        found = sorted(_control_tokens(template_owner), key=len, reverse=True)
+        tokens = _control_tokens(template_owner)
+        found = sorted(tokens | _headers(template_owner, tokens), key=len, reverse=True)
         _KNOWN[template_owner] = re.compile("|".join(map(re.escape, found)) if found else r"(?!)")
     return _KNOWN[template_owner]
 
@@ -108,8 +112,36 @@ def _control_tokens(template_owner: Any) -> set[str]:
     return {text for text in found if text.strip()}
 
 
+_PROBES = tuple(f"\u2983{number}\u2984" for number in range(4))
+_HEADER = re.compile(r"#{0,6} ?[A-Za-z][\w /-]{0,30}:|#{1,6} ?[A-Za-z][\w /-]{0,30}")
+"""A line that heads a turn; plain words of a template (a system line of its own) are none."""
+_IN_BRACKETS = re.compile(r"<{1,2}[^<>\s]{1,40}>{1,2}|\[/?[A-Z_]{2,20}\]")
+
+
+def _headers(template_owner: Any, tokens: set[str]) -> set[str]:
+    """What the chat template writes around turns as plain text.
+
+    Args:
+        template_owner: A processor or tokenizer.
+        tokens: Its control tokens, which are known already.
+    """
+    turns = [("system", _PROBES[0]), ("user", _PROBES[1]), ("assistant", _PROBES[2]), ("user", _PROBES[3])]
+    text = ""
+    for some in (turns, turns[1:]):  # without a system line, where the template has no place for one
+        for parts in (False, True):
+            messages = [{"role": r, "content": [{"type": "text", "text": c}] if parts else c} for r, c in some]
+            try:
+                text += str(template_owner.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+            except Exception:  # noqa: S112 - this template takes another form, or none at all
+                continue
+    between = re.split("|".join(map(re.escape, (*_PROBES, *sorted(filter(None, tokens), key=len, reverse=True)))), text)
+    lines = {line.strip() for piece in between for line in piece.splitlines()}
+    words = {word for piece in between for word in _IN_BRACKETS.findall(piece)}
+    return {line for line in lines if _HEADER.fullmatch(line)} | words
+
+
 def _plain(found: re.Match[str]) -> str:
-    """The mark as words: round brackets, or a space behind the first character where it has none."""
+    """The mark as words: round brackets, no colon, no `#`; a space behind the first character where it has none."""
     text = found[0]
-    plain = text.translate(_ROUND)
+    plain = text.translate(_ROUND).removesuffix(":").lstrip("# ")
     return plain if plain != text else f"{text[0]} {text[1:]}"
