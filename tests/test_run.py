@@ -1,6 +1,7 @@
 """Whole runs on a toy plugin and a tiny text student: stages, reuse, resumption, privacy, errors."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 import yaml
 
 import mint_core
+from mint_core.config import resolve, with_whole_paths
 from mint_core.errors import ConfigError, ContractError, DataError
 from mint_core.files import digest_of_path, read_lines, write_line
+from mint_core.plugins import registry
 from mint_core.runs.folder import RunFolder
 from mint_core.testing import RETRIEVER_CHECKS, TASK_CHECKS, TEACHER_CHECKS, teacher_context
 from tests.tiny_students import build
@@ -99,6 +102,24 @@ def test_run_json_makes_the_same_run_again(toy, tmp_path: Path) -> None:
     assert again.metrics == first.metrics
     weights = "adapter/adapter_model.safetensors"
     assert digest_of_path(again.path / weights) == digest_of_path(first.path / weights)
+
+
+def test_a_record_finds_its_data_from_every_folder(toy, tmp_path: Path, monkeypatch) -> None:
+    """Data, student and output were named by relative paths, and the record is used elsewhere."""
+    records = [{"id": f"p{i}", "split": "train", "label": "Colon", "group": f"g{i}"} for i in range(4)]
+    records += [{"id": f"q{i}", "split": "test", "label": "Liver", "group": f"h{i}"} for i in range(4)]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    student = Path(os.path.relpath(toy["student"]["model"], tmp_path))
+    options = {"task": {"name": "toy", "source": "file", "data": "records.json"}, "student": {"model": str(student)}}
+    first = mint_core.run({**toy, **options}, until="prefer")
+    written = {**toy, **options}
+    resolved = resolve(written, registry()).dump()
+    assert with_whole_paths(written, resolved)["task"]["data"] == str(tmp_path / "records.json")
+    assert Path(with_whole_paths(written, resolved)["student"]["model"]).is_absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = mint_core.run(first.path / "run.json", overrides=("name=again",), until="prefer")
+    assert again.reused == ("label", "prefer")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from mint_core.comparison.rows import (
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
-from mint_core.config import merge, parse_override, read_config, refuse_unknown
+from mint_core.config import merge, parse_override, read_config, refuse_unknown, with_whole_paths
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
@@ -316,12 +316,14 @@ def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, A
 
 def _config(made: Schedule) -> dict[str, Any]:
     """What `mint compare --config compare.json` and `mint sweep --config sweep.json` make the same from."""
+    layer = with_whole_paths(made.layer, made.runs[0].resolved.dump())
     if made.kind == "sweep":
-        return {**made.layer, "sweep": {"aor": [row.name for row in made.rows], "seeds": list(made.seeds)}}
+        return {**layer, "sweep": {"aor": [row.name for row in made.rows], "seeds": list(made.seeds)}}
+    plain = {run.row.name: run.resolved.dump() for run in made.runs}
     section = {
-        "rows": [{"name": row.name, **row.overlay} for row in made.rows],
+        "rows": [{"name": row.name, **with_whole_paths(row.overlay, plain[row.name])} for row in made.rows],
         "seeds": list(made.seeds),
         "baselines": [row.name for row in made.baselines],
         "pairs": [list(pair) for pair in made.pairs],
     }
-    return {**made.layer, "compare": section}
+    return {**layer, "compare": section}

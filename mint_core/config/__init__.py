@@ -11,6 +11,7 @@ from mint_core.config.resolve import (
     refuse_unknown,
     resolve,
     validated,
+    with_whole_paths,
 )
 from mint_core.config.schema import (
     EMBEDDED,
@@ -43,4 +44,5 @@ __all__ = [
     "refuse_unknown",
     "resolve",
     "validated",
+    "with_whole_paths",
 ]

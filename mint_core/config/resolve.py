@@ -41,7 +41,7 @@ class Configured:
     @property
     def record(self) -> dict[str, Any]:
         """What run.json says of it."""
-        return {**self._about(), "config": self.config.model_dump(mode="json")}
+        return {**self._about(), "config": located(self.config)}
 
     @property
     def ranks_labels(self) -> bool:
@@ -98,6 +98,34 @@ def decisive(config: ComponentConfig) -> dict[str, Any]:
     return plain
 
 
+def located(config: ComponentConfig) -> dict[str, Any]:
+    """A config as plain data that means the same from every folder: its files and folders by their whole paths."""
+    plain: dict[str, Any] = config.model_dump(mode="json")
+    for name, value in config:
+        if isinstance(value, Path):
+            plain[name] = str(value.absolute())
+        elif isinstance(value, list | tuple) and any(isinstance(one, Path) for one in value):
+            plain[name] = [str(one.absolute()) if isinstance(one, Path) else one for one in value]
+        elif isinstance(value, ComponentConfig):
+            plain[name] = located(value)
+    return plain
+
+
+def with_whole_paths(layer: Any, plain: Any) -> Any:
+    """What a user wrote, with the whole paths of the files and folders in it.
+
+    Args:
+        layer: A part of the config as written.
+        plain: The same part of `Resolved.dump`.
+    """
+    if isinstance(layer, Mapping) and isinstance(plain, Mapping):
+        return {key: with_whole_paths(value, plain.get(key)) for key, value in layer.items()}
+    if isinstance(layer, list | tuple) and isinstance(plain, list) and len(layer) == len(plain):
+        return [with_whole_paths(*pair) for pair in zip(layer, plain, strict=True)]
+    named = isinstance(layer, str | Path) and isinstance(plain, str)
+    return plain if named and str(Path(layer).absolute()) == plain else layer
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """A config whose components are all known, validated and complete."""
@@ -124,8 +152,10 @@ class Resolved:
 
     def dump(self) -> dict[str, Any]:
         """The whole config as plain data: `mint run --config` accepts it and makes the same run again."""
-        plain: dict[str, Any] = self.config.model_dump(mode="json")
-        return plain | self._components(lambda config: config.model_dump(mode="json"))
+        plain = {**located(self.config), "out": str(self.config.out)}
+        model = Path(plain["student"]["model"])
+        plain["student"]["model"] = str(model.absolute()) if model.exists() else str(model)
+        return plain | self._components(located)
 
     def _components(self, options: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Every component as the user writes it, with those of its options that are asked for."""
