@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
@@ -129,14 +130,23 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.rglob("*.tmp"):
         found = _LEFT.search(path.name)
         if found and (int(found[1]) == os.getpid() or not psutil.pid_exists(int(found[1]))):
-            path.unlink(missing_ok=True)
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a whole folder, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `path` at the end: a file is complete or not there.
+    """A temporary path, for a file or a folder, that becomes `path` at the end: it is complete or not there.
 
-    Its folder is made. Several processes may write the same file at the same time.
+    The folder above it is made. Several processes may write the same at the same time; a folder that another one was
+    faster with stays.
 
     Raises:
         StorageError: The disk is full, or the folder is not writable.
@@ -147,10 +157,11 @@ def replaced(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             sync(temporary)
-            temporary.replace(path)
+            if not (temporary.is_dir() and path.is_dir()):
+                temporary.replace(path)
             sync_names(path.parent)
         finally:
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
 
 
 def without_nan(content: Any) -> Any:
@@ -254,6 +265,23 @@ def sealed(folder: Path, marker: str) -> bool:
         digests = read_json(folder / marker)
         return isinstance(digests, dict) and bool(digests) and intact(folder, digests)
     except (OSError, ValueError, TypeError):
+        return False
+
+
+_DIGEST = ".digest"
+
+
+def seal_file(path: Path) -> None:
+    """Says that a file is complete and on the disk: its digest is written beside it."""
+    sync(path)
+    write_json(path.with_name(path.name + _DIGEST), digest_of_path(path))
+
+
+def sealed_file(path: Path) -> bool:
+    """Whether a file was sealed, and is as it was then."""
+    try:
+        return path.is_file() and read_json(path.with_name(path.name + _DIGEST)) == digest_of_path(path)
+    except (OSError, ValueError):
         return False
 
 

@@ -825,9 +825,9 @@ def test_no_text_leaves_this_machine_unasked(predict, monkeypatch, url: str) -> 
 
 
 def test_the_user_who_sends_texts_is_told_so(predict) -> None:
-    answer = predict("--endpoint", "http://192.0.2.1/v1?key=k", "--model", "m", "--send-text", "--input", "nowhere")
+    answer = predict("--endpoint", "http://192.0.2.1/v1?v=k", "--model", "m", "--send-text", "--input", "nowhere")
     assert "texts leave this machine: they are sent to http://192.0.2.1/v1/chat/completions, unencrypted" in answer.err
-    assert "key=k" not in answer.err
+    assert "v=k" not in answer.err
 
 
 @pytest.mark.parametrize(
@@ -850,6 +850,8 @@ def test_which_addresses_are_local(url: str, local: bool) -> None:
         (("--endpoint", "localhost:8000", "--model", "m"), "is an address"),
         (("--endpoint", "ftp://localhost/v1", "--model", "m"), "is an address"),
         (("--endpoint", "http://me:secret@localhost/v1", "--model", "m"), "no name and password"),
+        (("--endpoint", "http://localhost/v1?api-version=2&api-key=k", "--model", "m"), "no key into the address"),
+        (("--endpoint", "http://localhost/v1?sig=k", "--model", "m"), "no key into the address"),
         (("--endpoint", "http://localhost/v1"), "needs --model"),
         (("--endpoint", "http://localhost/v1", "--model", "m", "--decode", "score"), "writes freely"),
         (("--model", "m"), "of an --endpoint"),

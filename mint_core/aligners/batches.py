@@ -94,7 +94,7 @@ class Tokens:
     """With padding."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GroupCollator:
     """Encodes groups; `groups` says which responses belong together."""
 

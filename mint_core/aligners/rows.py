@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor
 
 from mint_core import processes
-from mint_core.files import digest_of, replaced
+from mint_core.files import digest_of, replaced, seal_file, sealed_file
 from mint_core.interfaces import AlignmentJob, Student
 from mint_core.students.encoding import PER_TOKEN, EncodedPrompt, check_length, encode_prompt, encode_response
 from mint_core.students.load import fingerprint
@@ -127,7 +127,7 @@ class TrainingRows:
             for sample_id, prompt in self._asked.items()
         ]
         file = folder / f"prompts-{digest_of([student, prompts])}.arrow"
-        if file.is_file() or (keep and self._are_small()):
+        if sealed_file(file) or (keep and self._are_small()):
             self._prompts = _kept(file, _PROMPTS, self._asked, self._prompt_row, keep=keep)
         responses = dict.fromkeys(response for group in job.groups for response in self.responses_of(group))
         file = folder / f"responses-{digest_of([student, job.header, self.end_of_turn, list(responses)])}.arrow"
@@ -191,16 +191,17 @@ def _kept(
             _write(file, schema, keys, row)
         processes.wait()
         _write(file, schema, keys, row)  # where processes of other machines do not see the first one's files
-    return _Kept(file, keys) if file.is_file() else None
+    return _Kept(file, keys) if sealed_file(file) else None
 
 
 def _write(file: Path, schema: pa.Schema, keys: Iterable[Any], row: Callable[[Any], dict[str, Any]]) -> None:
-    if file.is_file():
+    if sealed_file(file):
         return
     with replaced(file) as temporary, temporary.open("wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
         rest = iter(keys)
         while some := list(islice(rest, _ROWS_PER_BATCH)):
             writer.write_batch(pa.RecordBatch.from_pylist([row(key) for key in some], schema=schema))
+    seal_file(file)
 
 
 def _tensor(kept: dict[str, Any]) -> Tensor:

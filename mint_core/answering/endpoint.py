@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from mint_core.answering.engine import Answered, Asking, Engine, Prompts
 from mint_core.config import EndpointConfig
@@ -35,6 +35,8 @@ LARGEST_ANSWER = 8 * 2**20
 """Bytes; a longer answer is no list of labels."""
 IN_A_ROW = 3
 """So many samples in a row without an answer mean that the server is gone, and not that the samples are odd."""
+_MEANS_A_KEY = re.compile(r"key|token|secret|passw|pwd|auth|sig(nature)?$|^code$|credential", re.IGNORECASE)
+"""Names of parameters of an address that hold what nobody else may know."""
 _TRY_AGAIN = (408, 409, 425, 429)
 
 
@@ -42,7 +44,7 @@ def checked_url(url: str) -> str:
     """The address of the chat completions below a base address.
 
     Raises:
-        ConfigError: It is no http address, or carries a name and password.
+        ConfigError: It is no http address, or carries a name and password, or a key: it would stand in run.json.
     """
     try:
         parts = urlsplit(url)
@@ -54,6 +56,12 @@ def checked_url(url: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ConfigError(
             "Write no name and password into the address of an endpoint; put the key into an environment variable."
+        )
+    secret = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _MEANS_A_KEY.search(name)]
+    if secret:
+        raise ConfigError(
+            f"Write no key into the address of an endpoint ('{secret[0]}'): it would stand in the run's files. Put it "
+            "into the environment variable that api_key_env names."
         )
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return parts._replace(path=f"{path}/chat/completions", fragment="").geturl()

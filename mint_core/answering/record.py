@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mint_core.errors import DataError, ModelError
 from mint_core.files import digest_of, read_json, write_json
-from mint_core.students.adapter_files import RECORD as NAME
-from mint_core.students.adapter_files import changed_files, explain_change
+from mint_core.students.adapter_files import RECORD, changed_files, explain_change
 from mint_core.types import LabelSpace, Modality
 
 FORMAT = 1
@@ -89,7 +88,7 @@ def write_record(adapter: Path, record: AdapterRecord) -> None:
         record: What it says.
     """
     content = record.model_dump(mode="json")
-    write_json(adapter / NAME, {**content, _SEAL: digest_of(content)})
+    write_json(adapter / RECORD, {**content, _SEAL: digest_of(content)})
 
 
 def read_record(adapter: Path) -> AdapterRecord:
@@ -102,17 +101,17 @@ def read_record(adapter: Path) -> AdapterRecord:
     made = content.get("format") if isinstance(content, dict) else None
     if isinstance(made, int) and made > FORMAT:
         raise ModelError(
-            f"{adapter / NAME} has format {made}, and this mint reads {FORMAT}; install a newer mint-core."
+            f"{adapter / RECORD} has format {made}, and this mint reads {FORMAT}; install a newer mint-core."
         )
     try:
         record = AdapterRecord.model_validate(content)
         _ = LabelSpace(record.labels, record.aliases)
     except DataError as error:
-        raise ModelError(f"{adapter / NAME} is damaged at labels ({error}).") from None
+        raise ModelError(f"{adapter / RECORD} is damaged at labels ({error}).") from None
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
         raise ModelError(
-            f"{adapter / NAME} is damaged{f' at {place}' if place else ''}; copy the adapter/ folder of its run again."
+            f"{adapter / RECORD} is damaged{f' at {place}' if place else ''}; copy the run's adapter/ again."
         ) from None
     return record
 
@@ -121,11 +120,11 @@ def _content(adapter: Path) -> Any:
     if not adapter.is_dir():
         raise ModelError(f"There is no folder {adapter}; name the adapter/ folder of a run with --adapter.")
     try:
-        return read_json(adapter / NAME)
+        return read_json(adapter / RECORD)
     except FileNotFoundError:
         raise ModelError(_missing(adapter)) from None
     except (OSError, ValueError):
-        raise ModelError(f"{adapter / NAME} cannot be read; copy the adapter/ folder of its run again.") from None
+        raise ModelError(f"{adapter / RECORD} cannot be read; copy the adapter/ folder of its run again.") from None
 
 
 def what_changed(adapter: Path, record: AdapterRecord, *, weights: bool) -> str:
@@ -140,16 +139,16 @@ def what_changed(adapter: Path, record: AdapterRecord, *, weights: bool) -> str:
     """
     content = _content(adapter)
     seal = content.pop(_SEAL, None)
-    changed = [NAME] if seal is not None and seal != digest_of(content) else []
+    changed = [RECORD] if seal is not None and seal != digest_of(content) else []
     if weights and record.files is not None:
         changed += changed_files(adapter, {name: about.model_dump() for name, about in record.files.items()})
     return explain_change(adapter, changed) if changed else ""
 
 
 def _missing(adapter: Path) -> str:
-    if (adapter / "adapter" / NAME).is_file():
+    if (adapter / "adapter" / RECORD).is_file():
         return f"{adapter} is a run, not an adapter; give --adapter {adapter / 'adapter'}."
     return (
-        f"{adapter} holds no {NAME}, which names task and labels: another program or an older mint made it; move the "
+        f"{adapter} holds no {RECORD}, which names task and labels: another program or an older mint made it; move the "
         "folder away and give the `mint run` command again, which trains the adapter anew."
     )

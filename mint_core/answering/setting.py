@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mint_core.answering.engine import Asking
-from mint_core.answering.record import NAME, AdapterRecord, read_record, what_changed
+from mint_core.answering.record import AdapterRecord, read_record, what_changed
 from mint_core.config import (
     EMBEDDED,
     Configured,
@@ -25,6 +25,7 @@ from mint_core.config import (
 from mint_core.errors import ConfigError, ModelError
 from mint_core.interfaces import Task
 from mint_core.plugins import registry
+from mint_core.students.adapter_files import RECORD
 from mint_core.types import LabelSpace
 
 _LAYERS = ("task", "student", "predict", "retriever", "retrieval")
@@ -158,7 +159,7 @@ def _retrieval(
         )
     if taught is None:
         raise ModelError(
-            f"{adapter / NAME} does not say which labels its training taught, since an older mint wrote it; leave "
+            f"{adapter / RECORD} does not say which labels its training taught, since an older mint wrote it; leave "
             "--fuse out, or move the folder away and give the `mint run` command again, which trains the adapter anew."
         )
     return config

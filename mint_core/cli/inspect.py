@@ -74,8 +74,7 @@ def _print_tables(records: list[dict[str, Any]], broken: list[dict[str, str]]) -
 
     from mint_core.cli.screen import Screen
 
-    at_terminal = Screen().is_terminal
-    console = Screen(highlight=False, emoji=False, width=None if at_terminal else 200)
+    console = Screen(highlight=False, emoji=False, width=None if Screen().is_terminal else 200)
     columns = ("kind", "component", "distribution", "version", "status")
     table = Table(*columns)
     for record in records:

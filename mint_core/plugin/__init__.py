@@ -21,7 +21,18 @@ from mint_core.errors import (
     TrainingError,
     did_you_mean,
 )
-from mint_core.files import check_regular, digest_of, digest_of_path, read_utf8, storage_errors
+from mint_core.files import (
+    check_regular,
+    digest_of,
+    digest_of_path,
+    read_utf8,
+    replaced,
+    seal,
+    seal_file,
+    sealed,
+    sealed_file,
+    storage_errors,
+)
 from mint_core.folds import classifier_log_probs, group_folds, log_softmax
 from mint_core.hookspecs import hookimpl
 from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
@@ -164,6 +175,11 @@ __all__ = [
     "read_utf8",
     "recognise",
     "render_prompt",
+    "replaced",
+    "seal",
+    "seal_file",
+    "sealed",
+    "sealed_file",
     "split_rows",
     "squeezed",
     "storage_errors",

@@ -24,6 +24,7 @@ from mint_core.files import (
     digest_of,
     intact,
     read_bytes,
+    remove,
     remove_leftovers,
     storage_errors,
     sync,
@@ -92,8 +93,8 @@ class RunFolder:
         with storage_errors(mine):
             for other in mine.parent.glob(f"{stage}-*"):
                 if other != mine:
-                    self._remove(other)
-            self._remove(mine / "out")
+                    remove(other)
+            remove(mine / "out")
             (mine / "out").mkdir(parents=True)
         return mine
 
@@ -101,7 +102,7 @@ class RunFolder:
         """Removes the working folders of a stage that is complete; a process may have ended before it did so."""
         with storage_errors(self.path):
             for old in (self.path / ".work").glob(f"{stage}-*"):
-                self._remove(old)
+                remove(old)
 
     def _workspace(self, stage: str, key: str) -> Path:
         return self.path / ".work" / f"{stage}-{key[:16]}"
@@ -122,7 +123,7 @@ class RunFolder:
             for path in outputs:
                 self._replace(path, self.path / path.name)
             for name in set(earlier.outputs if earlier else ()) - set(digests):
-                self._remove(self.path / Path(name).name)
+                remove(self.path / Path(name).name)
             sync_names(self.path)
             manifest = Manifest(stage, key, dict(inputs), digests, round(seconds, 3), peak, files, dict(facts))
             write_json(self.path / "stages" / f"{stage}.json", asdict(manifest))
@@ -134,13 +135,6 @@ class RunFolder:
         if old.is_dir():
             shutil.rmtree(old)
         new.replace(old)
-
-    @staticmethod
-    def _remove(old: Path) -> None:
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
 
     def adopt(self, stage: str, key: str, other: RunFolder) -> Manifest | None:
         """Copies a stage that is complete in another run, its manifest last; None where it is not complete there.

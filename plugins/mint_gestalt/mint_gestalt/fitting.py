@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mint_core.plugin import ImageRef, StorageError, TrainingError, ahead, decoding_pool
+from mint_core.plugin import (
+    ImageRef,
+    StorageError,
+    TrainingError,
+    ahead,
+    decoding_pool,
+    replaced,
+    seal_file,
+    sealed_file,
+)
 from mint_gestalt.reading import Reading
 from mint_gestalt.vilt import Batch, Vilt, collate, logits
 
@@ -226,13 +235,16 @@ def _keep(path: Path, state: dict[str, Any], optimiser: Any) -> None:
 
 
 def load_checkpoint(path: Path, device: Any) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote; None where there is nothing.
+    """What `save_checkpoint` wrote; None where there is nothing, or it is not as it was written.
 
     Raises:
-        StorageError: It is damaged.
+        StorageError: It is not what mint writes.
     """
     import torch
 
+    if path.exists() and not sealed_file(path):
+        warnings.warn(f"The checkpoint {path.name} in the cache is damaged; the teacher is fitted again.", stacklevel=2)
+        return None
     try:
         kept: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         return kept
@@ -250,11 +262,6 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     import torch
 
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"The checkpoint {path} cannot be written; make room on the disk and run again.") from error
+    with replaced(path) as temporary:
+        torch.save(content, temporary)
+    seal_file(path)

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, ViltConfig, ViltForQuestionAnswering, ViltImageProcessor, ViltModel
 
 from mint_core.errors import ConfigError, ContractError, DataError, ModelError, StorageError, TrainingError
+from mint_core.files import seal_file
 from mint_core.interfaces import Context
 from mint_core.testing import TEACHER_CHECKS, teacher_context
 from mint_core.types import ImageRef, LabelSpace, Sample
@@ -320,7 +321,9 @@ def test_training_patients_are_ranked_by_a_head_that_did_not_see_them(folder: Pa
 
 def test_a_damaged_head_is_named(folder: Path, tmp_path: Path) -> None:
     gestalt(folder, tmp_path, train="head").fit(patients(6))
-    torch.save({"head": {}, "held_out": None, "losses": []}, next(tmp_path.glob("gestalt-*.pt")))
+    checkpoint = next(tmp_path.glob("gestalt-*.pt"))
+    torch.save({"head": {}, "held_out": None, "losses": []}, checkpoint)
+    seal_file(checkpoint)
     with pytest.raises(StorageError, match="is damaged; delete it"):
         gestalt(folder, tmp_path, train="head").fit(patients(6))
 
@@ -343,11 +346,25 @@ def test_a_checkpoint_belongs_to_its_content(folder: Path, tmp_path: Path) -> No
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path) -> None:
-    gestalt(folder, tmp_path, epochs=1).fit(patients(6))
-    next(tmp_path.glob("gestalt-*.pt")).write_bytes(b"nothing")
-    with pytest.raises(StorageError, match="is damaged; delete it"):
-        gestalt(folder, tmp_path, epochs=1).fit(patients(6))
+@pytest.mark.parametrize("damage", ["a byte", "cut", "nothing"])
+def test_a_damaged_checkpoint_is_not_used(folder: Path, tmp_path: Path, damage: str) -> None:
+    first = gestalt(folder, tmp_path, epochs=1)
+    first.fit(patients(6))
+    checkpoint = next(tmp_path.glob("gestalt-*.pt"))
+    whole = checkpoint.read_bytes()
+    middle = len(whole) // 2
+    checkpoint.write_bytes(
+        {
+            "a byte": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+            "cut": whole[:-9],
+            "nothing": b"",
+        }[damage]
+    )
+    again = gestalt(folder, tmp_path, epochs=1)
+    with pytest.warns(UserWarning, match="is damaged; the teacher is fitted again"):
+        again.fit(patients(6))
+    np.testing.assert_array_equal(first.log_probs(patients(6)), again.log_probs(patients(6)))
+    assert checkpoint.read_bytes() == whole
 
 
 def test_rare_diseases_weigh_as_much_as_frequent_ones(folder: Path, tmp_path: Path) -> None:

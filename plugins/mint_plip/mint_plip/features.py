@@ -7,6 +7,7 @@ batch, so an interrupted run goes on where it stopped; two processes may share t
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class FeatureStore:
             self._connection.execute("PRAGMA synchronous=NORMAL")
             with self._connection:
                 self._connection.execute(
-                    "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL)"
+                    "CREATE TABLE IF NOT EXISTS checked "
+                    "(key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL)"
                 )
         except (sqlite3.Error, OSError) as error:
             raise self._storage_error(error) from error
@@ -63,30 +65,32 @@ class FeatureStore:
 
     def __len__(self) -> int:
         try:
-            return int(self._connection.execute("SELECT COUNT(*) FROM features").fetchone()[0])
+            return int(self._connection.execute("SELECT COUNT(*) FROM checked").fetchone()[0])
         except sqlite3.Error as error:
             raise self._storage_error(error) from error
 
     def get(self, keys: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The features that are there, each of shape (dim,)."""
+        """The features that are there and as they were written, each of shape (dim,)."""
         found = {}
         try:
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT key, value FROM features WHERE key IN ({marks})"  # noqa: S608 - question marks only
-                for key, value in self._connection.execute(query, part):
-                    found[key] = np.frombuffer(value, self._dtype).astype(np.float32)
+                query = f"SELECT key, value, crc FROM checked WHERE key IN ({marks})"  # noqa: S608 - question marks only
+                for key, value, crc in self._connection.execute(query, part):
+                    if crc == _checksum(key, value):
+                        found[key] = np.frombuffer(value, self._dtype).astype(np.float32)
         except sqlite3.Error as error:
             raise self._storage_error(error) from error
         return found
 
     def put(self, keys: Sequence[str], values: NDArray[np.float32]) -> None:
         """Keeps features of shape (n, dim), all or none of them."""
-        rows = zip(keys, (value.astype(self._dtype).tobytes() for value in values), strict=True)
+        kept = [(key, value.astype(self._dtype).tobytes()) for key, value in zip(keys, values, strict=True)]
+        rows = [(key, value, _checksum(key, value)) for key, value in kept]
         try:
             with self._connection:
-                self._connection.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
+                self._connection.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
             raise self._storage_error(error) from error
 
@@ -94,6 +98,10 @@ class FeatureStore:
         return StorageError(
             f"The feature cache {self.path} cannot be used ({error}); make room or delete the file, and run again."
         )
+
+
+def _checksum(key: str, value: bytes) -> int:
+    return zlib.crc32(value, zlib.crc32(key.encode()))
 
 
 @dataclass(frozen=True, slots=True)

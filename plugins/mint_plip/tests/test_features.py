@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,19 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
         assert len(store) == 200
         found = store.get([str(n) for n in range(1200)])
     assert {key: float(value[0]) for key, value in found.items()} == {str(n): float(n) for n in range(200)}
+
+
+def test_a_value_that_was_altered_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "f.sqlite"
+    with FeatureStore(path, np.float32) as store:
+        store.put(["a", "b", "c"], np.arange(6, dtype=np.float32).reshape(3, 2))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE checked SET value = ? WHERE key = 'a'", (np.float32([7, 1]).tobytes(),))
+        connection.execute("UPDATE checked SET key = 'd' WHERE key = 'b'")
+    with FeatureStore(path, np.float32) as store:
+        assert list(store.get(["a", "b", "c", "d"])) == ["c"]
+        store.put(["a"], np.float32([[0, 1]]))
+        np.testing.assert_array_equal(store.get(["a"])["a"], [0, 1])
 
 
 def test_a_broken_file_is_reported_with_its_path(tmp_path: Path) -> None:

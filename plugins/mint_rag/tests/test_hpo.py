@@ -172,8 +172,11 @@ def test_a_damaged_index_is_built_again(hpoa, labels, patients, tmp_path) -> Non
     first = built(context, phenotype_hpoa=hpoa).label_scores(patients)
     for damaged in ("hpo-*/holder.npy", "bm25-*/data.csc.index.npy"):
         (path,) = context.cache.glob(damaged)
-        path.write_bytes(b"\x93NUMPY")
-    np.testing.assert_array_equal(first, built(context, phenotype_hpoa=hpoa).label_scores(patients))
+        whole = path.read_bytes()
+        for content in (b"\x93NUMPY", whole[:-1] + bytes([whole[-1] ^ 1])):
+            path.write_bytes(content)
+            np.testing.assert_array_equal(first, built(context, phenotype_hpoa=hpoa).label_scores(patients))
+            assert path.read_bytes() == whole
 
 
 def test_another_release_gets_another_index(hpoa, labels, tmp_path, monkeypatch) -> None:
