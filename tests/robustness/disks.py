@@ -26,10 +26,10 @@ _TYPE = "tmpfs"
 def full_disks(world: World, count: int) -> Iterator[Trial]:
     """Half of them real, where a disk can be mounted; the rest in the file layer."""
     real = count // 2 if _may_mount(world.path) else 0
-    for command, share in _SHARES.items():
-        yield from _refused(world, command, max(1, round(share * (count - real))))
+    for command, share in _SHARES.items():  # a sample leaves the smaller shares out
+        yield from _refused(world, command, round(share * (count - real)))
         if real:
-            yield from _mounted(world, command, max(1, round(share * real)))
+            yield from _mounted(world, command, round(share * real))
 
 
 def _refused(world: World, command: str, count: int) -> Iterator[Trial]:

@@ -127,6 +127,7 @@ def serve() -> None:
     os.dup2(2, 1)
     for name in _FIRST:
         importlib.import_module(name)
+    _warm()
     place = Path(f"/tmp/mint-robustness-{os.getpid()}")  # noqa: S108 - of this process alone
     place.mkdir(mode=0o700)
     known: set[str] = set()
@@ -145,6 +146,14 @@ def serve() -> None:
         for file in place.iterdir():
             file.unlink()
         place.rmdir()
+
+
+def _warm() -> None:
+    """Fills caches that every child would fill anew, where this version of transformers has them."""
+    with contextlib.suppress(Exception):
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+        get_checkpoint_conversion_mapping("llama")
 
 
 def _fork(request: dict[str, Any], place: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def _ended(world: World, kind: str, count: int) -> Iterator[Trial]:
     for command, share in SHARES.items():
         points = world.points(command)
         draw = random.Random(f"{kind} {command}")
-        wanted = max(1, round(share * count))
+        wanted = round(share * count)
         if wanted <= len(points):
             chosen = draw.sample(range(len(points)), wanted)
         else:

@@ -27,11 +27,11 @@ class Part:
 
 
 PARTS = {
-    "kills": Part(kills, 200, 8),
-    "power": Part(power_cuts, 60, 4),
-    "disks": Part(full_disks, 50, 3),
-    "memory": Part(short_memories, 20, 2),
-    "damage": Part(matrix, 0, 12),
-    "inputs": Part(bad_inputs, 60, 8),
-    "canaries": Part(canaries, 0, 2),
+    "kills": Part(kills, 200, 4),
+    "power": Part(power_cuts, 60, 2),
+    "disks": Part(full_disks, 50, 4),
+    "memory": Part(short_memories, 20, 1),
+    "damage": Part(matrix, 0, 6),
+    "inputs": Part(bad_inputs, 60, 4),
+    "canaries": Part(canaries, 0, 1),
 }
