@@ -123,6 +123,28 @@ def test_an_adapter_without_a_sound_record_is_one_sentence(
     assert answer.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "mint.json"])
+def test_an_adapter_that_was_changed_is_refused_or_named(
+    mint, adapter: Path, notes: Path, tmp_path: Path, file: str
+) -> None:
+    """One byte of the weights, one option, one letter of a label; the card is for people."""
+    changed = shutil.copytree(adapter, tmp_path / "copy")
+    (changed / "README.md").write_text("mine")
+    assert mint("predict", "--adapter", changed, "--input", notes).code == 0
+    data = bytearray((changed / file).read_bytes())
+    if file == "adapter_model.safetensors":
+        data[-5] ^= 1
+    else:
+        data = data.replace(b'"Colon"', b'"Cokon"').replace(b'"lora_dropout": 0.05', b'"lora_dropout": 0.06')
+    assert bytes(data) != (changed / file).read_bytes()
+    (changed / file).write_bytes(data)
+    answer = mint("predict", "--adapter", changed, "--input", notes)
+    assert (answer.code, f"{file} in {changed} is not as the training left it" in answer.err) == (6, True), answer.err
+    assert answer.out == ""
+    answer = mint("predict", "--adapter", changed, "--input", notes, "--allow-changed")
+    assert (answer.code, answer.err.count("is not as the training left it")) == (0, 1), answer.err
+
+
 def test_a_run_or_nothing_at_all_in_place_of_an_adapter(mint, adapter: Path, notes: Path, tmp_path: Path) -> None:
     run = mint("predict", "--adapter", adapter.parent, "--input", notes)
     assert (run.code, f"give --adapter {adapter}" in run.err) == (6, True)
