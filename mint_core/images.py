@@ -242,7 +242,7 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
         try:
             deep = _is_deep_colour(image)
             image.load()
-            dark = deep and max(high for _, high in image.getextrema()) < _FEW_HIGH_BITS
+            dark = deep and int(np.asarray(image)[..., :3].max(initial=0)) < _FEW_HIGH_BITS
             decoded = _deep_colours(image, path) if dark else image
             return _to_rgb(ImageOps.exif_transpose(decoded), image.format, path)
         except (DataError, MemoryError):
@@ -316,7 +316,8 @@ def _to_8_bits(values: NDArray[np.int64], path: Path) -> NDArray[np.uint8]:
     most = int(values.max(initial=0))
     bits = next((bits for bits in _DEPTHS if most < 1 << bits), 16)
     if bits == 16 or most == 0:
-        return np.clip((values + 128) // 257, 0, 255).astype(np.uint8)
+        whole: NDArray[np.uint8] = np.clip((values + 128) // 257, 0, 255).astype(np.uint8)
+        return whole
     if bits not in _TOLD:
         _TOLD.add(bits)
         warnings.warn(
@@ -324,12 +325,14 @@ def _to_8_bits(values: NDArray[np.int64], path: Path) -> NDArray[np.uint8]:
             "if that is not what they hold.",
             stacklevel=2,
         )
-    return np.clip(np.rint(values * (255 / ((1 << bits) - 1))), 0, 255).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.clip(np.rint(values * (255 / ((1 << bits) - 1))), 0, 255).astype(np.uint8)
+    return scaled
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether Pillow, which has no colours of 16 bits, is about to keep the upper 8 of each."""
-    return image.mode in ("RGB", "RGBA") and len(image.tile) > 0 and ";16" in _raw_mode(image.tile[0])
+    tiles: Any = getattr(image, "tile", ())
+    return image.mode in ("RGB", "RGBA") and len(tiles) > 0 and ";16" in _raw_mode(tiles[0])
 
 
 def _raw_mode(tile: Any) -> str:
@@ -340,6 +343,7 @@ def _raw_mode(tile: Any) -> str:
 
 def _deep_colours(upper: Image.Image, path: Path) -> Image.Image:
     """The same image by the bits that it uses: the lower byte of each value is read by the other byte order."""
+    lower: Any
     with Image.open(path, formats=FORMATS) as lower:
         raw = _raw_mode(lower.tile[0])
         swapped = raw[:-1] + ("B" if raw.endswith(("L", "N")) else "L")
@@ -350,8 +354,8 @@ def _deep_colours(upper: Image.Image, path: Path) -> Image.Image:
         lower.load()
         values = np.asarray(upper).astype(np.int64) * 256 + np.asarray(lower)
         colours = _to_8_bits(values[..., :3], path)
-        if upper.mode == "RGBA":  # opaque is 65535, whatever the colours use
-            colours = np.dstack([colours, np.clip((values[..., 3] + 128) // 257, 0, 255).astype(np.uint8)])
+        if upper.mode == "RGBA":  # opaque may be 65535, whatever the colours use
+            colours = np.dstack([colours, _to_8_bits(values[..., 3], path)])
         scaled = Image.fromarray(colours)
         scaled.info, scaled.format = dict(upper.info), upper.format
         return scaled

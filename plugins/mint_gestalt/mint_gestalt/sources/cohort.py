@@ -430,7 +430,7 @@ def _blind(one: _Placed, names: Sequence[str], options: RareDiseaseOptions, fact
     # The disease comes first: its name may hold the gene, and would not be found once the gene is masked.
     without_disease = mask_disease(case.text, names)
     text, values = mask_privileged(without_disease.text, case.privileged)
-    if not (without_disease.count or values):
+    if not (without_disease.times or values):
         return case.text
     by_field = values > 0
     if options.named_in_text == "refuse":
@@ -440,9 +440,9 @@ def _blind(one: _Placed, names: Sequence[str], options: RareDiseaseOptions, fact
             "--set task.named_in_text=mask."
         )
     facts["texts that held a privileged value"] += by_field
-    facts["texts that named the disease"] += without_disease.count > 0
+    facts["texts that named the disease"] += without_disease.times > 0
     facts["privileged values in them"] += values
-    facts["names of the disease in them"] += without_disease.count
+    facts["names of the disease in them"] += without_disease.times
     if options.named_in_text == "drop":
         facts["left out for what their text held"] += 1
         return None

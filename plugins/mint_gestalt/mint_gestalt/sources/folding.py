@@ -77,7 +77,7 @@ def pattern_of(name: str, *, in_words: bool) -> re.Pattern[str] | None:
     if not words:
         return None
     whole = sum(map(len, words)) >= _WHOLE
-    parts = []
+    parts: list[str] = []
     for at, piece in enumerate(pieces):
         if not piece[0].isalnum():
             continue

@@ -48,7 +48,7 @@ class Masked(NamedTuple):
     """A text, and how often something was masked in it."""
 
     text: str
-    count: int
+    times: int
 
 
 def mask_disease(text: str, names: Iterable[str]) -> Masked:
