@@ -74,7 +74,8 @@ def main() -> None:
                         "seconds_of": {name: round(SECONDS[name], 3) for name in share}, "percent": share,
                         "percent_together": round(sum(share.values()), 3),
                     }
-                )
+                ),
+                flush=True,
             )  # fmt: skip
 
 
