@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 	$(BIN)/mint run --teacher plip --aligner orpo
 
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .

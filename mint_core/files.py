@@ -230,6 +230,15 @@ def access(who: Access, *folders: Path) -> Iterator[None]:
         os.umask(before)
 
 
+def as_masked(folder: Path) -> None:
+    """Gives every file in a folder the mode that the umask grants; libraries write some for their owner alone."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) != 0o666 & ~mask:
+            path.chmod(0o666 & ~mask)
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Digest of every file in a folder, by its path in it, but for those whose ending stands in `NOTES`."""
     return {
@@ -254,6 +263,7 @@ def seal(folder: Path, marker: str) -> None:
         marker: Name of the marker.
     """
     (folder / marker).unlink(missing_ok=True)
+    as_masked(folder)
     sync(folder)
     write_json(folder / marker, contents(folder))
     sync_names(folder.parent)

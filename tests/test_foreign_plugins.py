@@ -33,6 +33,14 @@ RAISES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Whoever starts the tests in the background makes them deaf to it, and every process that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("code", RAISES.values(), ids=RAISES)
 def test_what_an_import_raises_is_named_and_the_others_work(install_plugin, mint, code: str) -> None:
     install_plugin("mint-mischief", "mischief_at_import", code)

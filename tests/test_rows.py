@@ -73,7 +73,7 @@ def load(tmp_path: Path) -> Callable[..., Student]:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "cache" / "rows").iterdir())
+    return sorted(path.name for path in (folder / "cache" / "rows").glob("*.arrow"))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from mint_core.files import (
     acquire,
+    as_masked,
     contents,
     digest_of,
     intact,
@@ -117,6 +118,7 @@ class RunFolder:
         with storage_errors(self.path):
             files = contents(workspace / "out")
             digests = _outputs(files)
+            as_masked(workspace / "out")
             sync(workspace / "out")
             (self.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
             sync(self.path / "stages")

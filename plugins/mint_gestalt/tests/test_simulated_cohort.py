@@ -164,7 +164,7 @@ def test_as_many_diseases_as_promised_and_no_more() -> None:
         load(diseases=5000)
 
 
-@pytest.mark.parametrize("seed", [0, 7, 2**40])
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
 def test_any_seed(seed: int) -> None:
     data = load(sample_seed=seed, diseases=7, train_per_label=1, test_per_label=1)
     assert len(data.labels) == 7

@@ -71,7 +71,7 @@ def test_patches_of_one_slide_share_their_stain():
     assert between > within / 2  # without a shared batch it would be a quarter of `within`
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**40])
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
 def test_any_seed(seed):
     data = load(sample_seed=seed, train_per_label=1, test_per_label=1)
     assert f"seed {seed}" in data.source
