@@ -40,7 +40,6 @@ from mint_core.types import SPLITS, LabelSpace, PreferenceGroup, Prompt, Sample,
 
 _DEEPEST = 20
 """Of a record: one that goes deeper, or round in a circle, is none."""
-_installed = False
 _seen = 0
 """Ctrl-C presses that arrived while code of a plugin ran."""
 
@@ -147,15 +146,13 @@ def quiet_stdout() -> Iterator[None]:
 
 
 def _count_interrupts() -> None:
-    """From the first call on Ctrl-C is counted, so that it can be told from a KeyboardInterrupt that code raised.
+    """Has Ctrl-C counted from now on, so that it can be told from a KeyboardInterrupt that code raised.
 
     A program that has a handler of its own keeps it, and then the two cannot be told apart.
     """
-    global _installed  # noqa: PLW0603 - a process has one handler
-    if not _installed:
-        _installed = True
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _count)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _count)
 
 
 def _counted() -> bool:

@@ -153,7 +153,9 @@ class World:
         found = []
         for part in {"run": ("runs/t",), "compare": ("runs/c",), "predict": ("answers.jsonl",)}[command]:
             right, mine = _files(self.finished / part), _files(folder / part)
-            found += [f"{part}/{name} is missing" for name in sorted(set(right) - set(mine)) if not _is_volatile(name)]
+            found += [
+                f"{part}/{name} is missing" for name in sorted(set(right) - set(mine)) if not name.endswith("log.jsonl")
+            ]
             found += [f"{part}/{name} is left over" for name in sorted(set(mine) - set(right))]
             for name in sorted(set(right) & set(mine)):
                 if not _is_volatile(name) and not _equal(right[name], mine[name]):

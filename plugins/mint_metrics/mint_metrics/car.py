@@ -41,7 +41,7 @@ class CAR(Metric):
             default=1.0,
             gt=0,
             allow_inf_nan=False,
-            le=1e12,
+            le=1e9,
             description="w: 1 weighs coverage and avoidance alike, above 1 favours avoidance, below 1 coverage.",
         )
 
