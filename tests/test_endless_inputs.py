@@ -18,7 +18,7 @@ from mint_core.documents import DocumentError, parse_json, parse_yaml
 from mint_core.errors import ConfigError, DataError, MintError, ModelError
 from mint_core.files import UnreadableFile, check_regular, read_bytes, read_json, read_utf8
 from mint_core.students.adapter_files import check_files
-from mint_core.students.templates import check_template
+from mint_core.students.template_limits import check_template
 from mint_core.tables import first_row, read_text, split_rows
 
 posix = pytest.mark.skipif(os.name == "nt", reason="files of POSIX")

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mint_core.documents import parse_json
 from mint_core.errors import ModelError
-from mint_core.files import read_json
+from mint_core.files import check_regular, read_bytes, read_json
 
 _LARGEST_JSON = 64 * 2**20
 """Bytes of a config or an index."""
+_SMALL_JSON_BYTES = 4 * 2**20
+"""Larger ones are vocabularies, which take a while to read."""
 _COUNTS = re.compile(r"(n|num)_\w*(layers?|blocks?|heads?|experts?)|n_layer|n_head|\w*_layers|\w*_heads|depth")
 """Keys of a config that say how often something is made."""
 _MOST = 4096
@@ -26,6 +29,34 @@ _ROOM = 4
 """How many times the numbers of the weight files a student may hold: shared and quantised weights are stored once."""
 _BUFFERS = 2**28
 """Numbers that a student may hold beside its weights (masks, positions)."""
+
+
+def check_folder(role: str, source: str) -> None:
+    """Refuses a local model whose files have no end or no bottom, before a library reads them.
+
+    Args:
+        role: For messages, for example `student`.
+        source: Folder or Hugging Face id; an id is not looked at.
+
+    Raises:
+        ModelError: A file is a pipe, a device or a socket, or a JSON file is nested too deep or holds absurd numbers.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    for file in sorted(folder.iterdir()):
+        if not file.exists() or file.is_dir():
+            continue
+        try:
+            check_regular(file)
+            if file.suffix == ".json" and file.stat().st_size <= _SMALL_JSON_BYTES:
+                parse_json(read_bytes(file))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no JSON that can be read"
+            raise ModelError(
+                f"The {role} in {source} cannot be loaded ({file.name}: {reason}); check that the folder holds a "
+                "complete model."
+            ) from error
 
 
 def check_config(folder: Path) -> None:

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.config import StudentConfig
-from mint_core.documents import parse_json
 from mint_core.errors import ConfigError, MintError, ModelError
-from mint_core.files import check_regular, read_bytes
 from mint_core.interfaces import Student
-from mint_core.students.folder import check_config, check_size, check_weights
+from mint_core.students.folder import check_config, check_folder, check_size, check_weights
 from mint_core.students.settle import settle
 from mint_core.students.template import pin
 
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 _WHOLE_FILE_BYTES = 64 * 2**20
-_SMALL_JSON_BYTES = 4 * 2**20
-"""Larger ones are vocabularies, which take a while to read."""
 
 
 def resolve_device(name: str) -> str:
@@ -165,34 +161,6 @@ def load_failures(source: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(explain_load_failure("student", source, error)) from error
-
-
-def check_folder(role: str, source: str) -> None:
-    """Refuses a local model whose files have no end or no bottom, before a library reads them.
-
-    Args:
-        role: For messages, for example `student`.
-        source: Folder or Hugging Face id; an id is not looked at.
-
-    Raises:
-        ModelError: A file is a pipe, a device or a socket, or a JSON file is nested too deep or holds absurd numbers.
-    """
-    folder = Path(source)
-    if not folder.is_dir():
-        return
-    for file in sorted(folder.iterdir()):
-        if not file.exists() or file.is_dir():
-            continue
-        try:
-            check_regular(file)
-            if file.suffix == ".json" and file.stat().st_size <= _SMALL_JSON_BYTES:
-                parse_json(read_bytes(file))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is no JSON that can be read"
-            raise ModelError(
-                f"The {role} in {source} cannot be loaded ({file.name}: {reason}); check that the folder holds a "
-                "complete model."
-            ) from error
 
 
 def is_image_text(model_config: Any) -> bool:

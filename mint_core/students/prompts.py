@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from mint_core.errors import ModelError
 from mint_core.students.control import defuse
-from mint_core.students.templates import check_template
+from mint_core.students.template_limits import check_template
 from mint_core.types import Message, Prompt, Response, normalise_name
 
 _ENTRY = re.compile(r"^\s*(\d{1,4})\s*[.)]\s*(\S.*?)\s*$")

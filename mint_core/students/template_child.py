@@ -1,4 +1,4 @@
-"""A process of its own that renders a chat template under limits; `mint_core.students.templates` starts it.
+"""A process of its own that renders a chat template under limits; `mint_core.students.template_limits` starts it.
 
 It imports nothing but jinja2, so that it starts in a moment. It reads a job from stdin and ends with one of the codes
 below.

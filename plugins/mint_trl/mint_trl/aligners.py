@@ -11,7 +11,10 @@ from mint_core.plugin import AlignmentJob, AlignmentResult, Dpo, LoraAligner, Or
 
 
 class ByTrl(LoraAligner):
-    """The same method, trained by TRL; `batch_size` counts pairs, and `share_prompt` and `token_budget` do nothing."""
+    """The same method, trained by TRL; `batch_size` counts pairs.
+
+    `share_prompt`, `token_budget` and `on_oom` do nothing.
+    """
 
     def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
         """TRL computes every pair in rows of its own."""
