@@ -1,4 +1,4 @@
-"""The config: what it may hold (schema), how it is put together (layers), what it means (resolve)."""
+"""The config: what it may hold (schema), how it is put together (layers), what it means (choose, resolve)."""
 
 from mint_core.config.layers import NO_ALIGNER, merge, parse_override, read_config
 from mint_core.config.resolve import (
@@ -8,9 +8,7 @@ from mint_core.config.resolve import (
     check_retrieval,
     configured,
     decisive,
-    refuse_unknown,
     resolve,
-    validated,
     with_whole_paths,
 )
 from mint_core.config.schema import (
@@ -22,6 +20,7 @@ from mint_core.config.schema import (
     RunConfig,
     StudentConfig,
 )
+from mint_core.config.validate import refuse_unknown, validated
 
 __all__ = [
     "EMBEDDED",
