@@ -1,4 +1,4 @@
-"""Which task, source and teacher a config means: they follow from the data, and what does not fit is refused at once."""
+"""Which task, source and teacher a config means: they follow from the data; what does not fit is refused."""
 
 import json
 import zipfile
@@ -228,5 +228,5 @@ def test_a_teacher_without_what_it_reads_is_refused_before_anything_is_computed(
 def test_what_is_declared_in_another_form_is_told_at_discovery(install_plugin, declared: str) -> None:
     body = MINE.replace('tasks = ("toy",)\n\nclass Sighted', f"{declared}\n\nclass Sighted", 1)
     install_plugin("mint-mine", "mine_choose", body)
-    assert ["mint-mine"] == [broken.distribution for broken in registry().broken]
+    assert [broken.distribution for broken in registry().broken] == ["mint-mine"]
     assert Teacher.reads == ()

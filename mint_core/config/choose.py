@@ -71,11 +71,17 @@ def check_fit(one: Registered, task: Registered, components: Registry) -> None:
     component, kind = one.component, one.component.kind
     if fits(component, task.component):
         return
-    others = sorted({other.component.name for other in components.all(kind) if _might_serve(other, task)})
     raise ConfigError(
-        f"The {kind} '{component.name}' serves {_listed(component.tasks)}, not {task.component.name}; for "
-        f"{task.component.name} there {'is' if len(others) == 1 else 'are'} {_listed(others) or 'none installed'}."
+        f"The {kind} '{component.name}' serves {_listed(component.tasks)}, not {task.component.name}; "
+        f"{suitable(kind, task, components)}."
     )
+
+
+def suitable(kind: str, task: Registered, components: Registry) -> str:
+    """Half a sentence with the components of one seam that serve a task."""
+    names = sorted({one.component.name for one in components.all(kind) if _might_serve(one, task)})
+    verb = "is" if len(names) < 2 else "are"
+    return f"for {task.component.name} there {verb} {_listed(names) or 'none installed'}"
 
 
 def check_read(retriever: Registered, task: Task) -> None:

@@ -67,6 +67,10 @@ class Configured:
             known = {"knowledge": str(fingerprint(self.config))} if fingerprint is not None else {}
         return {**self._about(), "config": options, **known}
 
+    def decisive(self) -> dict[str, Any]:
+        """Its name and the options that change results, as they are written: no file is looked at."""
+        return {"name": self.name, **decisive(self.config)}
+
     def _about(self) -> dict[str, Any]:
         one = self.registered
         return {

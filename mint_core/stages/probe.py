@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from mint_core.answering.generate import begin, go_on, not_finite
 from mint_core.config import Configured
 from mint_core.errors import MintError, ModelError
-from mint_core.interfaces import Aligner
+from mint_core.interfaces import Aligner, AlignmentJob
 from mint_core.plugins import blamed
 from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
@@ -55,6 +55,7 @@ def probe(run: Run, *, trains: bool, answers: bool) -> None:
         _check_parse(student, run, end_of_turn)
         model = student.model
         if trains:
+            _check_aligner(student, run)
             with _failures(student, "take a training step"):
                 model = _step(student, run, prompts, end_of_turn)
         if answers:
@@ -108,6 +109,28 @@ def _check_parse(student: Student, run: Run, end_of_turn: str) -> None:
             f"The tokenizer of {student.source} does not give back the list that it was given: of {len(names)} labels "
             f"{len(read.labels)} can be read, so that no answer could be right; choose another student."
         )
+
+
+def _check_aligner(student: Student, run: Run) -> None:
+    """Whether the aligner would train this student on groups of such sizes, from the adapter that it begins from."""
+    sample = run.data.split("train")[0]
+    groups = run.even_groups(labelled=sample.label is not None)
+    if not groups:  # a sample that is left out; others need not be
+        return
+    prompt = run.task.training_prompt(sample.for_student(run.task.modality), len(groups[0].chosen[0]))
+    nowhere = run.path / "tried"
+    job = AlignmentJob(
+        student=student,
+        groups=groups,
+        prompts={sample.id: prompt},
+        header=run.task.header,
+        seed=run.resolved.config.alignment_seed,
+        work=nowhere,
+        adapter=nowhere,
+        advance=lambda *_: None,
+        cache=run.cache,
+    )
+    cast(Aligner, cast(Configured, run.resolved.aligner).make(run.context())).check(job)
 
 
 def _step(student: Student, run: Run, prompts: dict[str, Prompt], end_of_turn: str) -> Any:
