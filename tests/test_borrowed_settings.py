@@ -259,9 +259,8 @@ def test_what_is_set_in_the_template_is_recorded_and_decides(config: dict[str, A
     other = mint_core.run(config, until="align", overwrite=True)
     assert "align" not in other.reused
     with pytest.raises(ConfigError, match="reads no `thinking`"):
-        mint_core.run(
-            {**config, "student": {**config["student"], "chat_template_kwargs": {"thinking": 1}}}, until="align"
-        )
+        unread = {**config["student"], "chat_template_kwargs": {"thinking": 1}}
+        mint_core.run({**config, "student": unread}, until="align", overwrite=True)
     assert thinking.exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mint_core.config import Resolved
 from mint_core.errors import ConfigError
@@ -105,15 +105,18 @@ def differences(before: Mapping[str, Any], now: Resolved) -> list[str]:
     return told if len(told) <= _SHOWN else [*told[:_SHOWN], f"and {len(told) - _SHOWN} more"]
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], decisive: Any, path: str = "") -> Iterator[str]:
-    for key in decisive if isinstance(decisive, Mapping) else ():
-        old, new, inner = before.get(key), now.get(key), decisive[key]
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], decisive: Mapping[str, Any], path: str = ""
+) -> Iterator[str]:
+    for key in (*decisive, *(key for key in before if key not in now)):
+        old, new, inner = before.get(key), now.get(key), decisive.get(key)
         if json.dumps(old, default=str) == json.dumps(new, default=str):
             continue
-        within: list[str] = []
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("name") == new.get("name"):
-            within = list(_differences(old, new, inner, f"{path}{key}."))
-        yield from within or [f"{path}{key}: {_shown(old)}, now {_shown(new)}"]
+        within = isinstance(old, Mapping) and isinstance(new, Mapping) and isinstance(inner, Mapping)
+        if within and cast(Any, old).get("name") == cast(Any, new).get("name"):
+            yield from _differences(cast(Any, old), cast(Any, new), cast(Any, inner), f"{path}{key}.")
+        else:
+            yield f"{path}{key}: {_shown(old)}, now {_shown(new)}"
 
 
 def _shown(value: Any) -> str:
