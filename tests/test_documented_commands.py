@@ -178,6 +178,18 @@ def test_every_line_that_looks_like_a_command_is_known() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--device", "cuda:77"), "device 'cuda:77' cannot be used"),
+        (("--retriever", "documents", "--set", "retriever.path=nowhere"), "retriever.path: nowhere does not exist"),
+    ],
+)
+def test_predict_refuses_what_is_not_here_before_it_reads_a_sample(mint, stopped, options, sentence: str) -> None:
+    answer = mint("predict", "--adapter", "runs/NAME/adapter", "--input", "notes.jsonl", *options)
+    assert (answer.code, sentence in answer.err) == (2, True), answer.err
+
+
+@pytest.mark.parametrize(
     ("page", "found"),
     [
         ("    mint run \\\n        --seed 1\ntext mint run\n", [(1, "mint run --seed 1")]),

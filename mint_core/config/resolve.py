@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,27 @@ class Configured:
             known = {"knowledge": str(fingerprint(self.config))} if fingerprint is not None else {}
         return {**self._about(), "config": options, **known}
 
+    def check_files(self, coming: Sequence[Path] = ()) -> None:
+        """Refuses files and folders of its options that are not there, or may not be read; none is opened.
+
+        Args:
+            coming: Files and folders that somebody makes first.
+
+        Raises:
+            ConfigError: One of them is not, or may not.
+        """
+        for option, value in self.config:
+            for path in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(path, Path) and path not in coming:
+                    self._check_there(option, path)
+                    if not os.access(path, os.R_OK):
+                        kind = self.registered.component.kind
+                        raise ConfigError(f"{kind}.{option}: {path} may not be read; check its permissions.")
+
+    def _check_there(self, option: str, path: Path) -> None:
+        if not path.exists():
+            raise ConfigError(f"{self.registered.component.kind}.{option}: {path} does not exist; check the path.")
+
     def decisive(self) -> dict[str, Any]:
         """Its name and the options that change results, as they are written: no file is looked at."""
         return {"name": self.name, **decisive(self.config)}
@@ -82,9 +104,7 @@ class Configured:
 
     def _by_content(self, option: str, value: Any, plain: Any) -> Any:
         if isinstance(value, Path):
-            if not value.exists():
-                kind = self.registered.component.kind
-                raise ConfigError(f"{kind}.{option}: {value} does not exist; check the path.")
+            self._check_there(option, value)
             return digest_of_path(value)
         if isinstance(value, list | tuple) and any(isinstance(one, Path) for one in value):
             return [self._by_content(option, one, str(one)) for one in value]

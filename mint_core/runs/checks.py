@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
         MintError: Something does not fit; the message says what to do.
     """
     for component in _reading(run, stages):
-        check_files(component, coming)
+        component.check_files(coming)
     _ = run.reported, run.device, run.metrics
     check_fusion(run)
     check_example(run)
@@ -63,27 +62,6 @@ def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
         for kind in kinds if stage in stages else ():
             if (component := getattr(run.resolved, kind)) is not None:
                 yield component
-
-
-def check_files(component: Configured, coming: Sequence[Path] = ()) -> None:
-    """Refuses files and folders of a component's options that are not there, or may not be read.
-
-    Args:
-        component: The component.
-        coming: Files and folders that somebody makes first.
-
-    Raises:
-        ConfigError: One of them is not, or may not.
-    """
-    kind = component.registered.component.kind
-    for option, value in component.config:
-        for path in value if isinstance(value, list | tuple) else (value,):
-            if not isinstance(path, Path) or path in coming:
-                continue
-            if not path.exists():
-                raise ConfigError(f"{kind}.{option}: {path} does not exist; check the path.")
-            if not os.access(path, os.R_OK):
-                raise ConfigError(f"{kind}.{option}: {path} may not be read; check its permissions.")
 
 
 def _check_teacher(run: Run) -> None:
