@@ -9,7 +9,7 @@ from PIL import Image
 
 import mint_core
 from mint_core.config import resolve
-from mint_core.errors import ConfigError, DataError, MintError
+from mint_core.errors import ConfigError, ContractError, DataError, MintError
 from mint_core.interfaces import Teacher
 from mint_core.plugins import registry
 
@@ -94,7 +94,10 @@ def test_columns_that_the_user_names_count(data: Path) -> None:
         ({"task": {"name": "rare-disease", "data": "others"}}, ("No source of rare-disease recognises",)),
         ({"task": {"name": "tissue-type", "data": "flat"}}, ("--source (pannuke, folder)",)),
         ({"task": {"name": "tissue-type", "data": "empty.csv"}}, ("--source (pannuke, folder)",)),
-        ({"teacher": "plip", "task": {"data": "packets.zip"}}, ("--source (pannuke, folder)", "rare-disease does")),
+        (
+            {"teacher": "plip", "task": {"data": "packets.zip"}},
+            ("--source (pannuke, folder)", "of the task rare-disease"),
+        ),
         ({"task": {"data": "faces.csv"}}, ("Which task?", "rare-disease, tissue-type")),
         ({"task": {"data": "odd.csv"}}, ("Which task?",)),
         ({"task": {"name": "tissue-type", "source": "simulated", "data": "patches"}}, ("reads no data", "folder")),
@@ -222,6 +225,19 @@ def test_a_teacher_without_what_it_reads_is_refused_before_anything_is_computed(
     with pytest.raises(MintError, match=r"teacher 'sighted' reads an image of every sample.* none") as error:
         mint_core.run(task={"name": "rare-disease", "faces": False}, teacher="sighted", out=str(tmp_path / "runs"))
     assert "gestalt and regression" in str(error.value)
+
+
+@pytest.mark.parametrize("answer", ["'file'", "('fiel',)", "[]"])
+def test_a_task_that_recognises_something_else_is_named(install_plugin, tmp_path: Path, answer: str) -> None:
+    own = f"""    @classmethod
+    def recognises(cls, place, config):
+        return {answer}
+
+    def list_length("""
+    toy = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8").replace("    def list_length(", own, 1)
+    install_plugin("mint-toy", "toy_choose", toy)
+    with pytest.raises(ContractError, match="`recognises` of the task 'toy'"):
+        resolve({"task": {"name": "toy", "data": str(tmp_path)}, "student": "x"}, registry())
 
 
 @pytest.mark.parametrize("declared", ["tasks = 'toy'", "reads = ('smell',)", "reads = 'text'"])

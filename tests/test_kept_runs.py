@@ -18,6 +18,7 @@ from mint_core.interfaces import TrainingPhase
 from mint_core.plugins import registry
 from mint_core.runs.pipeline import Shared, run_resolved
 from mint_core.runs.store import Store
+from mint_core.stages import STAGES
 from tests.tiny_students import build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -124,6 +125,12 @@ def test_numbers_and_report_go_before_what_they_tell_of(toy, finished: Path) -> 
     assert done.reused == ("label", "prefer")
     assert not (finished / "predictions.jsonl").exists()  # of the adapter that is gone
     assert mint_core.run(resolved.dump()).reused == ("label", "prefer", "align")
+
+
+def test_the_stages_say_all_that_they_write(finished: Path) -> None:
+    for stage in STAGES:
+        made = json.loads((finished / "stages" / f"{stage.name}.json").read_text())["outputs"]
+        assert made.keys() <= set(stage.writes), stage.name
 
 
 def test_damaged_answers_take_the_report_with_them(toy, finished: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from mint_core.config.layers import merge
 from mint_core.config.validate import validated
-from mint_core.errors import ConfigError, DataError, did_you_mean
+from mint_core.errors import ConfigError, ContractError, DataError, did_you_mean
 from mint_core.interfaces import SIMULATED, Component, Task
 from mint_core.plugins import Registered, Registry
 from mint_core.types import Modality
@@ -211,10 +211,14 @@ def _source(task: Registered, options: Mapping[str, Any], components: Registry) 
     if found:
         raise ConfigError(f"{_listed(found)} could read what lies at {data}; say what it is with {name}.")
     others = [other for other in _tasks(components) if other is not task and _might_read(other, options)]
-    theirs = f" ({_listed([other.component.name for other in others])} does)" if others else ""
+    if others:
+        raise ConfigError(
+            f"What lies at {data} is of the task {_listed([other.component.name for other in others])}, not of "
+            f"{task.component.name}; choose task and teacher that fit, or say what it is with {name}."
+        )
     raise ConfigError(
-        f"No source of {task.component.name} recognises what lies at {data}{theirs}; say what it is with {name}. "
-        "docs/data.md tells the layouts."
+        f"No source of {task.component.name} recognises what lies at {data}; say what it is with {name}. docs/data.md "
+        "tells the layouts."
     )
 
 
@@ -231,7 +235,11 @@ def _recognised(task: Registered, options: Mapping[str, Any]) -> tuple[str, ...]
         place = getattr(config, "data", None)
         if not isinstance(place, Path) or not place.exists():
             return None
-        return _task_class(task).recognises(place, config)
+        found = _task_class(task).recognises(place, config)
+    sources = _sources(task)
+    if found is not None and not (isinstance(found, tuple) and all(name in sources for name in found)):
+        raise ContractError(f"`recognises` of the task '{name}' returned {found!r}, not a tuple of its sources.")
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -121,8 +121,15 @@ class RunFolder:
     def begun(self, stage: str, key: str) -> bool:
         """Whether a stage of another key was interrupted here, and left something to go on from."""
         mine = self._workspace(stage, key)
-        others = (one for one in mine.parent.glob(f"{stage}-*") if one != mine)
-        return any(file.stat().st_size for one in others for file in one.rglob("*") if file.is_file())
+        kept = (
+            part
+            for other in mine.parent.glob(f"{stage}-*")
+            if other != mine
+            for part in other.iterdir()
+            if part.name != "out"
+        )
+        files = (file for part in kept for file in (part, *part.rglob("*")))
+        return any(file.stat().st_size for file in files if file.is_file())
 
     def _workspace(self, stage: str, key: str) -> Path:
         return self.path / ".work" / f"{stage}-{key[:16]}"

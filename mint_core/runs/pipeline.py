@@ -25,7 +25,7 @@ from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
 from mint_core.stages.outputs import METRICS
-from mint_core.stages.probe import probe
+from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
 from mint_core.types import TaskData
@@ -212,6 +212,8 @@ def prepare(run: Run, left: Sequence[Stage], shared: Shared) -> None:
             _once(shared, [server.url], lambda: check_reachable(server))
         return
     answers = "predict" in names[1:] and engine == "transformers"
+    if engine == "vllm" and predicts and not trains:
+        _once(shared, [run.student_identity(), run.task_identity(), engine], lambda: check_outline(run))
     if not (trains or answers):
         return
     config = run.resolved.config

@@ -16,7 +16,7 @@ from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import append_response, encode_prompt, encode_response, stack
-from mint_core.students.load import load_student
+from mint_core.students.load import load_outline, load_student
 from mint_core.students.prompts import parse_response, write_response
 from mint_core.types import LabelSpace, Prompt
 
@@ -65,6 +65,20 @@ def probe(run: Run, *, trains: bool, answers: bool) -> None:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def check_outline(run: Run) -> None:
+    """What can be seen of a student without its weights, for an engine that loads them itself.
+
+    Raises:
+        ModelError: It cannot be found, or reads no images where it must.
+        DataError: A label cannot be written by it, or its prompt does not fit.
+    """
+    student = load_outline(run.resolved.config.student, run.student_path)
+    check_labels(run.data.labels, student.processor, run.task.header)
+    with _failures(student, "read a prompt"):
+        for sample_id, prompt in _prompts(run).items():
+            encode_prompt(student, sample_id, prompt)
 
 
 def _prompts(run: Run) -> dict[str, Prompt]:
