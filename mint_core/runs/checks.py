@@ -54,7 +54,8 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     _ = run.strategy
     aligner = run.resolved.aligner
     phases = cast(Aligner, aligner.make()).phases(0) if aligner else ()
-    return list(_shortened(run, phases))
+    shortened = list(_shortened(run, phases))
+    return shortened if "align" in stages else []
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
@@ -120,6 +121,6 @@ def _shortened(run: Run, phases: Sequence[TrainingPhase]) -> Iterator[str]:
         warmup = phase.warmup_steps(steps)
         if phase.shortens_warmup(steps):
             yield (
-                f"The preset's warm-up of {int(phase.warmup)} steps does not fit {steps} steps of {phase.name}: it is "
-                f"{warmup} steps; --set aligner.warmup=… chooses another."
+                f"The preset's warm-up of {int(phase.warmup)} steps does not fit the {steps} steps of {phase.name}: mint "
+                f"warms up for {warmup} of them; --set aligner.warmup=… chooses otherwise."
             )
