@@ -27,6 +27,8 @@ class Evaluate(Stage):
     """metrics.json, and the values of every sample."""
 
     name = "evaluate"
+    writes = ("metrics.json", "samples.parquet")
+    judges = True
     reads = {"label": ("rankings",), "predict": ("predictions.jsonl", "scores")}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:
