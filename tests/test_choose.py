@@ -246,3 +246,27 @@ def test_what_is_declared_in_another_form_is_told_at_discovery(install_plugin, d
     install_plugin("mint-mine", "mine_choose", body)
     assert [broken.distribution for broken in registry().broken] == ["mint-mine"]
     assert Teacher.reads == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "decode"),
+    [
+        ({}, "constrained"),
+        ({"predict": {"decode": "free"}}, "free"),
+        ({"predict": {"decode": "score"}}, "score"),
+        ({"predict": {"engine": "vllm"}}, "free"),
+        ({"student": {"model": "some/student"}}, "free"),
+    ],
+)
+def test_the_embedded_student_on_ones_own_labels_writes_known_labels_only(tmp_path, given, decode) -> None:
+    (tmp_path / "notes.csv").write_text("id,text,label\n1,a,Flu\n")
+    task = {"name": "rare-disease", "source": "csv", "data": str(tmp_path / "notes.csv")}
+    found = resolve({"task": task, **given}, registry())
+    assert found.config.predict.decode == decode
+    assert any("constrained decoding" in note for note in found.notes) == (not given)
+    assert resolve({"task": "rare-disease"}, registry()).config.predict.decode == "free"
+
+
+def test_a_section_that_is_no_mapping_is_named(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="predict"):
+        resolve({"task": "rare-disease", "predict": 3}, registry())

@@ -17,8 +17,13 @@ from mint_core.config.validate import refuse_unknown, validated
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.files import digest_of_path
 from mint_core.interfaces import ComponentConfig, Context, Retriever, Task
+from mint_core.interfaces.task import SIMULATED
 from mint_core.plugins import Registered, Registry
 
+_CONSTRAINED = (
+    "The embedded student is small and has never seen your labels: it answers with constrained decoding, free answers "
+    "stand beside; --decode free leaves them alone."
+)
 DEFAULT_STRATEGY = "listwise"
 DEFAULT_ALIGNER = "orpo"
 _COMPONENTS = ("task", "teacher", "strategy", "aligner", "retriever")
@@ -223,8 +228,10 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     instance = cast(Task, task.make())
     student = validated(StudentConfig, user.get("student", {}), "student")
     embedded = instance.embedded_student() if student.model == EMBEDDED else None
-    asked = (user.get("predict") or {}).get("engine") == "endpoint"
-    if student.model == EMBEDDED and embedded is None and not asked:
+    predict = user.get("predict")
+    predict = predict if isinstance(predict, Mapping) else {}
+    engine = predict.get("engine", "transformers")
+    if student.model == EMBEDDED and embedded is None and engine != "endpoint":
         raise ConfigError(f"The task '{task.name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
     overrides = embedded.overrides if embedded else {}
     if "task" in overrides:
@@ -241,7 +248,9 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     }
     name = base["aligner"]["name"]
     own = {"aligner": embedded.aligners[name]} if embedded and name in embedded.aligners else {}
-    complete = merge(base, _for_aligner(overrides, name, components), own, instance.defaults(), user)
+    constrained = embedded is not None and instance.config.source != SIMULATED and engine == "transformers"
+    safe = {"predict": {"decode": "constrained"}} if constrained else {}
+    complete = merge(base, _for_aligner(overrides, name, components), own, safe, instance.defaults(), user)
     metrics = complete["metrics"]
     if not isinstance(metrics, list | tuple) or not metrics:
         raise ConfigError("`metrics` must be a list with at least one metric; install mint-metrics or name one.")
@@ -260,7 +269,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         aligner=configured("aligner", config.aligner, components) if config.aligner else None,
         retriever=retriever,
         metrics=_by_key([configured("metric", metric, components) for metric in config.metrics]),
-        notes=whole.notes,
+        notes=(*whole.notes, *([_CONSTRAINED] if safe and "decode" not in predict else [])),
     )
 
 

@@ -19,7 +19,7 @@ from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.types import Prediction, Ranking
 
-LAYOUT = 2
+LAYOUT = 3
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 
 
