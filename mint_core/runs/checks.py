@@ -121,6 +121,6 @@ def _shortened(run: Run, phases: Sequence[TrainingPhase]) -> Iterator[str]:
         warmup = phase.warmup_steps(steps)
         if phase.shortens_warmup(steps):
             yield (
-                f"The preset's warm-up of {int(phase.warmup)} steps does not fit the {steps} steps of {phase.name}: mint "
-                f"warms up for {warmup} of them; --set aligner.warmup=… chooses otherwise."
+                f"The preset's warm-up of {int(phase.warmup)} steps does not fit the {steps} steps of {phase.name}: "
+                f"mint warms up for {warmup} of them; --set aligner.warmup=… chooses otherwise."
             )
