@@ -283,9 +283,8 @@ def _withdraw(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, An
         ConfigError: It would be lost, and nobody has allowed it.
     """
     manifest = folder.manifest(stage.name)
-    changed = describe_change(manifest, inputs)
-    if changed and not shared.overwrite:
-        refuse_to_replace(run, folder, stage, changed)
+    if describe_change(manifest, inputs) and not shared.overwrite:
+        refuse_to_replace(run, folder, stage, inputs)
     if withdraw_judgement(folder, stage):
         for table in shared.tables:
             remove(table)

@@ -261,5 +261,7 @@ def test_the_simulated_cohort_takes_external_patients(tmp_path):
     data = RareDisease(RareDisease.Config(**options, external=path, external_source="csv")).load()
     assert [s.label for s in data.samples if s.cohort] == [drawn.labels.names[3], "Brand new disease"]
     assert data.simulated
+    assert RareDisease(RareDisease.Config(**options, external=path)).load().samples == data.samples  # it is recognised
+    path.write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match=r"name it with --set task\.external_source"):
         RareDisease(RareDisease.Config(**options, external=path)).load()
