@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-from mint_core.errors import DataError
+from mint_core.errors import DataError, nearest_name
 from mint_core.files import MAX_TEXT_BYTES, read_utf8
 
 MAX_COLUMNS = 10_000
@@ -34,6 +34,8 @@ _WORDS = frozenset({"na", "n/a", "n.a.", "null", "none", "nil", "missing", "not 
 """What may mean that there is nothing, and may be a word (a gene, a class), in lower case."""
 _SEVERAL = 2
 """So many cells of a column look like it before somebody is warned."""
+_LONGEST_NAME, _MOST_WORDS, _SHOWN = 40, 4, 30
+"""Characters and words of what may be a column's name, and not a patient's text; names that a message shows."""
 
 
 def present(value: object, missing: Collection[str] = ()) -> str:
@@ -136,6 +138,45 @@ def first_row(text: str, delimiter: str) -> list[str]:
     except csv.Error:
         return []
     return [cell.strip() for cell in cells]
+
+
+def check_columns(place: str, there: Iterable[str], needed: Mapping[tuple[str, ...], str], advice: str = "") -> None:
+    """Refuses a table that lacks columns; the message names all of them, and those that there are.
+
+    A first row that holds sentences is no row of names, and is not quoted: it may be a patient's text.
+
+    Args:
+        place: The table, as messages name it.
+        there: Its columns.
+        needed: Columns of which one is enough, and how the user names another one, such as `--set
+            task.columns.text=NAME`; empty where that cannot be.
+        advice: What else the user may do; half a sentence.
+
+    Raises:
+        DataError: It lacks some.
+    """
+    names = [name for name in there if name]
+    missing = {some: remedy for some, remedy in needed.items() if not set(some) & set(names)}
+    if not missing:
+        return
+    lacking = " and ".join("".join([f"'{one}'", *(f" (or '{other}')" for other in others)]) for one, *others in missing)
+    remedies = " ".join(dict.fromkeys(remedy for remedy in missing.values() if remedy))
+    one = len(missing) == 1
+    told = f"; name the right {'one' if one else 'ones'} with {remedies}" if remedies else ""
+    raise DataError(
+        f"{place} has no column{'' if one else 's'} {lacking}{_there(names, missing)}{told}{advice and f'; {advice}'}."
+    )
+
+
+def _there(names: Sequence[str], missing: Iterable[tuple[str, ...]]) -> str:
+    """Which columns there are, and which of them the missing ones may be."""
+    if any(len(name) > _LONGEST_NAME or len(name.split()) > _MOST_WORDS for name in names):
+        return " (its first row holds sentences, not names of columns)"
+    near = dict.fromkeys(nearest_name(name, names) for some in missing for name in some)
+    meant = " and ".join(f"'{name}'" for name in near if name)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    hint = f"; did you mean {meant}?" if meant else ""
+    return f"{hint} (available: {', '.join(sorted(names)[:_SHOWN]) or 'none'}{more})"
 
 
 def ragged(where: str, columns: Sequence[str], cells: Sequence[str]) -> str:

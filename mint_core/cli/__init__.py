@@ -15,7 +15,7 @@ from mint_core.cli.inspect import config, plugins
 from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
-from mint_core.cli.say import own_terminal, say, say_traceback
+from mint_core.cli.say import own_terminal, say, say_lines, say_traceback
 from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
 from mint_core.faults import explained
 
@@ -62,13 +62,15 @@ def _main(given: list[str], debug: bool) -> None:
             if processes.is_first():
                 cli.main(args=given, prog_name="mint", standalone_mode=False)
             else:
-                from mint_core.cli.progress import hush_libraries
+                from mint_core.libraries import quiet_libraries
                 from mint_core.runs.pipeline import follow
 
-                hush_libraries()
-                follow()
+                with quiet_libraries():
+                    follow()
     except (click.exceptions.Abort, KeyboardInterrupt):
         _stop("Interrupted. The same command goes on from there.", INTERRUPTED, debug)
+    except click.exceptions.NoArgsIsHelpError as error:  # nothing was asked, and nothing is wrong
+        say_lines(f"{error.format_message()}\n")
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = f" Run `{context.command_path} --help` for the options." if context else ""

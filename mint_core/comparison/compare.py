@@ -31,6 +31,7 @@ from mint_core.config import merge, parse_override, read_config, refuse_unknown,
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.folder import RunFolder
@@ -60,6 +61,7 @@ class Comparison:
     """The runs in the order of work, baselines last."""
 
 
+@quiet_libraries()
 def compare(
     config: Mapping[str, Any] | str | Path | None = None,
     *,
@@ -99,6 +101,7 @@ def compare(
     return _carry_out(made, observer or Observer())
 
 
+@quiet_libraries()
 def sweep(
     config: Mapping[str, Any] | str | Path | None = None,
     *,

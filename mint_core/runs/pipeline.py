@@ -16,6 +16,7 @@ from mint_core.config import Resolved, merge, parse_override, read_config, resol
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
 from mint_core.files import access, digest_of, read_json
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs.checks import check_sizes
@@ -45,6 +46,7 @@ class RunResult:
     """Content of metrics.json; None where the run stopped before."""
 
 
+@quiet_libraries()
 def run(
     config: Mapping[str, Any] | str | Path | None = None,
     *,

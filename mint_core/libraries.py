@@ -1,0 +1,95 @@
+"""What the libraries below say while mint works: their loading bars, warnings and advice help nobody who waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+_TALKATIVE = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "open_clip", "peft", "torch", "transformers")
+_VERBOSITY = {
+    "datasets": "DATASETS_VERBOSITY",
+    "huggingface_hub": "HF_HUB_VERBOSITY",
+    "transformers": "TRANSFORMERS_VERBOSITY",
+}
+"""The environment variable that says, when a library is imported, from which level on it logs."""
+_LEVELS = {"detail": logging.DEBUG, **{name.lower(): level for name, level in logging.getLevelNamesMapping().items()}}
+_lock = threading.Lock()
+_undo = ExitStack()
+_depth = 0
+"""Calls that are at work, in all threads: the first one makes the libraries quiet, and the last one lets them speak."""
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """As long as it lasts the libraries show no bars, and log and warn of errors alone; also a decorator.
+
+    Afterwards everything is as the user had it, also in libraries that were imported meanwhile. Whoever sets a
+    library's own environment variable (`TRANSFORMERS_VERBOSITY=info`) still hears it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=rf"({'|'.join((*_TALKATIVE, 'trl'))})(\..*)?$")
+        _enter()
+        try:
+            yield
+        finally:
+            _leave()
+
+
+def _enter() -> None:
+    global _depth  # noqa: PLW0603 - settings of the process have one keeper
+    with _lock:
+        _depth += 1
+        if _depth == 1:
+            _undo.callback(_without_bars())
+            for variable in (*_VERBOSITY.values(), "TOKENIZERS_PARALLELISM"):
+                if variable not in os.environ:  # the last one: tokenizers warn where a process forks
+                    os.environ[variable] = "false" if variable.startswith("TOKENIZERS") else "error"
+                    _undo.callback(os.environ.pop, variable, None)
+            for library in _TALKATIVE:
+                if os.environ.get(_VERBOSITY.get(library, ""), "error") == "error":
+                    _undo.callback(_at_errors(library))
+
+
+def _leave() -> None:
+    global _depth  # noqa: PLW0603
+    with _lock:
+        _depth -= 1
+        if _depth == 0:
+            _undo.close()
+
+
+def _at_errors(library: str) -> Callable[[], None]:
+    """Lets a library log errors alone; returns what undoes it."""
+    logger, there = logging.getLogger(library), library in sys.modules
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+
+    def undo() -> None:
+        level = before
+        if library in _VERBOSITY and not there and library in sys.modules:  # as its import would have set it
+            level = _LEVELS.get(os.environ.get(_VERBOSITY[library], ""), logging.WARNING)
+        logger.setLevel(level)
+
+    return undo
+
+
+def _without_bars() -> Callable[[], None]:
+    """Makes every bar of tqdm, which all these libraries draw with, a silent one; returns what undoes it."""
+    from tqdm.std import tqdm
+
+    draw = tqdm.__init__
+
+    def stay_silent(self: Any, *args: Any, **options: Any) -> None:
+        draw(self, *args, **{**options, "disable": True})
+
+    def undo() -> None:
+        tqdm.__init__ = draw
+
+    tqdm.__init__ = stay_silent
+    return undo
