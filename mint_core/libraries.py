@@ -18,7 +18,6 @@ _VERBOSITY = {
     "transformers": "TRANSFORMERS_VERBOSITY",
 }
 """The environment variable that says, when a library is imported, from which level on it logs."""
-_LEVELS = {"detail": logging.DEBUG, **{name.lower(): level for name, level in logging.getLevelNamesMapping().items()}}
 _lock = threading.Lock()
 _undo = ExitStack()
 _depth = 0
@@ -30,7 +29,8 @@ def quiet_libraries() -> Iterator[None]:
     """As long as it lasts the libraries show no bars, and log and warn of errors alone; also a decorator.
 
     Afterwards everything is as the user had it, also in libraries that were imported meanwhile. Whoever sets a
-    library's own environment variable (`TRANSFORMERS_VERBOSITY=info`) still hears it.
+    library's own environment variable (`TRANSFORMERS_VERBOSITY=info`) still hears it. tokenizers warn where a process
+    forks, unless they work in one thread.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=rf"({'|'.join((*_TALKATIVE, 'trl'))})(\..*)?$")
@@ -47,13 +47,13 @@ def _enter() -> None:
         _depth += 1
         if _depth == 1:
             _undo.callback(_without_bars())
-            for variable in (*_VERBOSITY.values(), "TOKENIZERS_PARALLELISM"):
-                if variable not in os.environ:  # the last one: tokenizers warn where a process forks
-                    os.environ[variable] = "false" if variable.startswith("TOKENIZERS") else "error"
-                    _undo.callback(os.environ.pop, variable, None)
             for library in _TALKATIVE:
-                if os.environ.get(_VERBOSITY.get(library, ""), "error") == "error":
+                if _VERBOSITY.get(library, "") not in os.environ:
                     _undo.callback(_at_errors(library))
+            quiet = {**dict.fromkeys(_VERBOSITY.values(), "error"), "TOKENIZERS_PARALLELISM": "false"}
+            for variable in quiet.keys() - os.environ.keys():
+                os.environ[variable] = quiet[variable]
+                _undo.callback(os.environ.pop, variable, None)
 
 
 def _leave() -> None:
@@ -73,7 +73,7 @@ def _at_errors(library: str) -> Callable[[], None]:
     def undo() -> None:
         level = before
         if library in _VERBOSITY and not there and library in sys.modules:  # as its import would have set it
-            level = _LEVELS.get(os.environ.get(_VERBOSITY[library], ""), logging.WARNING)
+            level = logging.WARNING
         logger.setLevel(level)
 
     return undo

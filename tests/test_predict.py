@@ -20,8 +20,10 @@ from mint_core.answering import endpoint
 from mint_core.answering.formats import Csv, JsonLines
 from mint_core.answering.outcome import Outcome
 from mint_core.answering.record import read_record
+from mint_core.errors import ModelError
 from mint_core.files import digest_of_path
 from mint_core.retrieval import fusion
+from mint_core.students.adapter import adapter_config
 from mint_core.types import LabelSpace
 from tests.servers import LIST, Server, says
 from tests.tiny_students import LABELS, build
@@ -149,6 +151,25 @@ def test_a_run_or_nothing_at_all_in_place_of_an_adapter(mint, adapter: Path, not
     run = mint("predict", "--adapter", adapter.parent, "--input", notes)
     assert (run.code, f"give --adapter {adapter}" in run.err) == (6, True)
     assert mint("predict", "--adapter", tmp_path / "nowhere", "--input", notes).code == 6
+
+
+def test_a_folder_that_holds_adapters_is_called_by_its_name(mint, adapter: Path, notes: Path, tmp_path: Path) -> None:
+    made = [shutil.copytree(adapter, tmp_path / "cmp" / row / "adapter") for row in ("orpo-seed0", "sft-seed0")]
+    whole, runs = tmp_path / "cmp", tmp_path
+    for said, folder, name in (("a comparison", whole, "compare.json"), ("a sweep", whole, "sweep.json")):
+        (folder / name).write_text("{}")
+        answer = mint("predict", "--adapter", folder, "--input", notes)
+        assert (answer.code, f"{folder} is {said}, not an adapter" in answer.err) == (6, True), answer.err
+        assert all(str(path) in answer.err for path in made) and "move" not in answer.err
+        (folder / name).unlink()
+    answer = mint("predict", "--adapter", runs, "--input", notes)
+    assert "is a folder of runs, not an adapter" in answer.err and str(made[0]) in answer.err
+    with pytest.raises(ModelError, match=r"give one of these with --set aligner\.sft_adapter"):
+        adapter_config(whole)
+    (tmp_path / "empty").mkdir()
+    answer = mint("predict", "--adapter", tmp_path / "empty", "--input", notes)
+    assert (answer.code, "is no adapter: it holds no mint.json" in answer.err) == (6, True), answer.err
+    assert "move" not in answer.err
 
 
 @pytest.mark.parametrize("other", [{"hidden_size": 64}, {"num_hidden_layers": 1}])

@@ -187,6 +187,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
             raise ConfigError(f"The config has a `{command}` section; give it to `mint {command}`, or take that out.")
     refuse_unknown(RunConfig.model_fields, user, "the config")
     for key in (key for key in (*_COMPONENTS, "student") if key in user):
+        _refuse_several(key, user[key])
         if not isinstance(user[key], Mapping) and not (key in _MAY_BE_NULL and user[key] is None):
             raise ConfigError(f"`{key}` must be a name or a mapping; leave the key out for the default.")
         name = (user[key] or {}).get("name")
@@ -230,6 +231,16 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         retriever=retriever,
         metrics=_by_key([configured("metric", metric, components) for metric in config.metrics]),
     )
+
+
+def _refuse_several(key: str, given: Any) -> None:
+    """Says where several components of one kind belong: into a comparison."""
+    name = given.get("name") if isinstance(given, Mapping) else given
+    names = name.split(",") if isinstance(name, str) and key != "student" else name if isinstance(name, list) else []
+    if len(names) < 2 or not all(isinstance(one, str) for one in names):
+        return
+    how = f"--aligners {','.join(map(str.strip, names))}" if key == "aligner" else f"--row NAME=ALIGNER:{key}.name=…"
+    raise ConfigError(f"A run has one {key}, not several; `mint compare {how}` compares them.")
 
 
 def _by_key(metrics: Sequence[Configured]) -> dict[str, Configured]:
@@ -381,8 +392,13 @@ def validated(model: type[M], data: Any, where: str, otherwise: str = "") -> M:
             raise ConfigError(f"Unknown key '{path[-1]}' in {'.'.join(path[:-1])}{hint}.") from None
         field = _fields_at(model, path[:-1]).get(path[-1]) if path else None
         about = f" ({field.description})" if field is not None and field.description else ""
-        sentence = f"{where}: {'.'.join(path)}: {first['msg']}{about}{otherwise}."
+        told = _IN_WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+        sentence = f"{where}: {'.'.join(path)}: {told}{about}{otherwise}."
         raise ConfigError(sentence.replace("..", ".")) from None
+
+
+_IN_WORDS = {"string_pattern_mismatch": "It holds a character that it may not hold, or is empty"}
+"""What pydantic says in a way that helps nobody."""
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str]) -> dict[str, FieldInfo]:

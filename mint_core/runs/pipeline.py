@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ from mint_core.stages.probe import probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
 from mint_core.types import TaskData
+
+_ENOUGH = 10
+"""Training samples of a label below which somebody is warned."""
+_NAMED = 3
+"""Labels that the warning names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +150,27 @@ def _introduce(run: Run) -> None:
     if run.data.facts:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
+    if few := _few_samples(run):
+        observer.message(few)
     predict = run.resolved.config.predict
     if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
         observer.message(notice)
     if run.embedded:
         observer.message(f"Student: {run.embedded.description}")
+
+
+def _few_samples(run: Run) -> str:
+    """A warning where labels have so few training samples that little can be learnt of them; else empty."""
+    counts = Counter(sample.label for sample in run.data.split("train") if sample.label is not None)
+    few = sorted((count, label) for label, count in counts.items() if count < _ENOUGH)
+    if not few:
+        return ""
+    named = ", ".join(f"{label}: {count}" for count, label in few[:_NAMED])
+    more = f" and {len(few) - _NAMED:,} more" if len(few) > _NAMED else ""
+    return (
+        f"Warning: {len(few):,} of {len(counts):,} labels have fewer than {_ENOUGH} training samples ({named}{more}); "
+        "little can be learnt of them, and figures about them are uncertain."
+    )
 
 
 @contextmanager

@@ -33,6 +33,9 @@ READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.re
 _LOOKED = 200
 """Texts in which the name of the disease is looked for once more."""
 _SHOWN = 3
+_NAMED = 16
+"""How many of the diseases that are left out are named."""
+_UNNAMED = " a long name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,7 @@ def _named(
 ) -> list[_Placed]:
     """The cases with their canonical disease; those outside a given label space refused or dropped."""
     placed = []
+    unknown: Counter[str] = Counter()
     for case in cases:
         label = diseases.find(case)
         if label is None and case.disease_names:
@@ -204,8 +208,11 @@ def _named(
                     "--set task.unknown_labels=drop."
                 )
             facts["left out, their disease is not in the label space"] += 1
+            unknown[case.disease_names[0]] += 1
             continue
         placed.append(_Placed(case, label, case.split or "train"))
+    for name, count in sorted(unknown.items())[:_NAMED]:
+        facts[f"left out:{quoted(name, _UNNAMED)}, patients, not in the label space"] = count
     if not any(one.label for one in placed):
         raise DataError("No patient has a disease of the label space; check task.labels against the data.")
     return placed
@@ -231,6 +238,11 @@ def _large_enough(
         )
     kept = [one for one in placed if one.label not in small]
     facts["diseases left out, too few patients or groups"] += len(small)
+    for name in sorted(small)[:_NAMED]:
+        found = {"patients": (len(patients[name]), least[0]), "groups": (len(groups[name]), least[1])}
+        for what, (count, needed) in found.items():
+            if count < needed:
+                facts[f"left out:{quoted(name, _UNNAMED)}, {what} where {needed} are needed"] = count
     facts["patients left out with them"] += len({case.patient for case in _cases(placed)}) - len(
         {case.patient for case in _cases(kept)}
     )
