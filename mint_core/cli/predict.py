@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mint_core.cli.run import Finite, gather, quiet_option
+from mint_core.cli.choices import component_option, source_option, word_option
+from mint_core.cli.run import DEVICES, Finite, gather, quiet_option
 from mint_core.errors import ConfigError, PartialError
 from mint_core.files import access
 
@@ -56,13 +57,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
 @click.option("--allow-changed", is_flag=True, help="Use an adapter whose files are not as its training left them.")
 @click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
-@click.option("--retriever", help="What puts passages into the prompt.")
+@component_option("--retriever", kind="retriever", help="What puts passages into the prompt.")
 @click.option(
     "--fuse",
     type=click.Choice(["none", "rrf", "weighted"]),
     help="Combine the student's ranking with the retriever's (retrieval.fuse); weighted needs retrieval.weight.",
 )
-@click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
+@word_option("--device", words=DEVICES, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", type=click.IntRange(1), help="Prompts per batch. [default: 32; with vllm 512]")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Length limit of a response. [default: by the labels]")
 @click.option(
@@ -80,8 +81,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--parallel", type=click.IntRange(1), help="Endpoint: requests at a time. [default: 4]")
 @click.option("--request", multiple=True, metavar="KEY=VALUE", help="Endpoint: a further field; null takes one out.")
 @click.option("--config", "-c", "config_file", type=_PATH, help="Endpoint without an adapter: the task's config.")
-@click.option("--task", help="Endpoint without an adapter: what to predict.")
-@click.option("--source", help="Endpoint without an adapter: data source that names the labels (task.source).")
+@component_option("--task", kind="task", help="Endpoint without an adapter: what to predict.")
+@source_option(help="Endpoint without an adapter: data source that names the labels (task.source).")
 @click.option("--data", type=_PATH, help="Endpoint without an adapter: its file or folder (task.data).")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one key; may be repeated.")
 @click.option(
