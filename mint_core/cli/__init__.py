@@ -15,6 +15,7 @@ from mint_core.cli.inspect import config, plugins
 from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
+from mint_core.cli.runs import runs
 from mint_core.cli.say import own_terminal, say, say_lines, say_traceback
 from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
 from mint_core.faults import explained
@@ -38,11 +39,11 @@ def cli() -> None:
     Try it:            mint run --teacher plip --aligner orpo
     Your own patches:  mint run --teacher plip --aligner orpo --source folder --data PATH
     New samples:       mint predict --adapter runs/NAME/adapter --input notes.jsonl
-    What is here:      mint plugins, mint doctor
+    What is here:      mint plugins, mint runs, mint doctor
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (run, plan, compare, sweep, *stage_commands, predict, export, plugins, config, doctor):
+for command in (run, plan, compare, sweep, *stage_commands, predict, export, runs, plugins, config, doctor):
     cli.add_command(command)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mint_core.cli.choices import component_option, source_option, word_option
+from mint_core.errors import ConfigError
 
 STAGE_HELP = {
     "label": "Let the teacher rank all labels for every sample.",
@@ -134,5 +135,27 @@ def _stage_command(stage: str) -> click.Command:
     return command
 
 
-stage_commands = tuple(_stage_command(stage) for stage in STAGE_HELP)
+@click.command(help=f"{STAGE_HELP['report']} With FOLDER, a finished run or comparison, make its report again.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@quiet_option
+@config_options
+def report(folder: Path | None, quiet: bool, **options: Any) -> None:
+    """Runs the stages up to the report, or makes the report of a folder again from what it holds."""
+    if folder is None:
+        _execute("report", quiet, **options)
+        return
+    given = sorted(name for name, value in options.items() if value not in (None, ()))
+    if given:
+        raise ConfigError(f"`mint report {folder}` takes what its folder holds; leave --{given[0]} out.")
+    from mint_core.cli.progress import Terminal
+    from mint_core.comparison.compare import COMPARISONS, redraw
+    from mint_core.runs.again import report_again
+
+    with Terminal(quiet=quiet) as terminal:
+        compared = next((folder / name for name in COMPARISONS if (folder / name).is_file()), None)
+        made = redraw(compared) if compared else report_again(folder)
+    terminal.line(str(made))
+
+
+stage_commands = (*(_stage_command(stage) for stage in STAGE_HELP if stage != "report"), report)
 """Without `predict`, which is a command for new samples; the stage is `mint run --until predict`."""

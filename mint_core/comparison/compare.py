@@ -10,6 +10,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
+from mint_core.comparison.figures import draw
 from mint_core.comparison.rows import (
     CHANCE,
     RETRIEVER,
@@ -26,6 +27,7 @@ from mint_core.comparison.rows import (
 )
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
+from mint_core.comparison.table import markdown
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
 from mint_core.config import merge, parse_override, read_config, refuse_unknown, with_whole_paths
 from mint_core.errors import ConfigError, MintError
@@ -43,6 +45,8 @@ from mint_core.stages.run import Run
 from mint_core.stages.stage import Manifest
 from mint_core.types import Prediction, Variant
 
+COMPARISONS = ("compare.json", "sweep.json")
+"""Records of finished comparisons."""
 SEEDS = 3
 """Seeds of every reported number."""
 _OF_THE_FIRST = ("split", "n", "N", "n_labels", "simulated", "source", "confidence", "bootstrap", "seed")
@@ -289,9 +293,6 @@ def _path(run: PlannedRun) -> Path:
 
 def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
-    from mint_core.comparison.figures import draw
-    from mint_core.comparison.table import markdown
-
     made, columns = results.made, results.columns
     rows = results.rows(shared, observer)
     _name_missing(made.pairs, rows, observer)
@@ -315,6 +316,28 @@ def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, A
         (made.path / f"{made.kind}.md").write_text(markdown(content), encoding="utf-8")
     write_json(made.path / f"{made.kind}.json", content)
     return content
+
+
+def redraw(record: Path) -> Path:
+    """Writes table and figure of a finished comparison again, from its compare.json or sweep.json.
+
+    Returns:
+        The table, a Markdown file.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    kind = record.stem
+    table = record.with_suffix(".md")
+    try:
+        content = read_json(record)
+        text = markdown(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{record} is damaged; give the `mint {kind}` command again.") from None
+    draw(content, record.with_suffix(""))
+    with storage_errors(table):
+        table.write_text(text, encoding="utf-8")
+    return table
 
 
 def _config(made: Schedule) -> dict[str, Any]:
