@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,8 +35,11 @@ _WORDS = frozenset({"na", "n/a", "n.a.", "null", "none", "nil", "missing", "not 
 """What may mean that there is nothing, and may be a word (a gene, a class), in lower case."""
 _SEVERAL = 2
 """So many cells of a column look like it before somebody is warned."""
-_LONGEST_NAME, _MOST_WORDS, _SHOWN = 40, 4, 30
-"""Characters and words of what may be a column's name, and not a patient's text; names that a message shows."""
+_MOST_WORDS, _SHOWN = 3, 30
+"""Words of what may be a column's name, and not a patient's text; names that a message shows."""
+_NAME = re.compile(r"[^\W\d][\w .:/()%#-]{0,39}")
+_OWN_ID = re.compile(r"[^\W\d]{0,3}[-_ ]?\d+")
+"""`p17`: such a cell stands in a row of data."""
 
 
 def present(value: object, missing: Collection[str] = ()) -> str:
@@ -140,10 +144,17 @@ def first_row(text: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def check_columns(place: str, there: Iterable[str], needed: Mapping[tuple[str, ...], str], advice: str = "") -> None:
+def check_columns(
+    place: str,
+    there: Iterable[str],
+    needed: Mapping[tuple[str, ...], str],
+    advice: str = "",
+    *,
+    surely: bool = False,
+) -> None:
     """Refuses a table that lacks columns; the message names all of them, and those that there are.
 
-    A first row that holds sentences is no row of names, and is not quoted: it may be a patient's text.
+    A first row that does not look like names is not quoted: the table may have none, and the row be a patient's.
 
     Args:
         place: The table, as messages name it.
@@ -151,6 +162,7 @@ def check_columns(place: str, there: Iterable[str], needed: Mapping[tuple[str, .
         needed: Columns of which one is enough, and how the user names another one, such as `--set
             task.columns.text=NAME`; empty where that cannot be.
         advice: What else the user may do; half a sentence.
+        surely: They are names by the kind of the file, and no first row.
 
     Raises:
         DataError: It lacks some.
@@ -163,15 +175,17 @@ def check_columns(place: str, there: Iterable[str], needed: Mapping[tuple[str, .
     remedies = " ".join(dict.fromkeys(remedy for remedy in missing.values() if remedy))
     one = len(missing) == 1
     told = f"; name the right {'one' if one else 'ones'} with {remedies}" if remedies else ""
-    raise DataError(
-        f"{place} has no column{'' if one else 's'} {lacking}{_there(names, missing)}{told}{advice and f'; {advice}'}."
-    )
+    told += f"; {advice}" if advice else ""
+    raise DataError(f"{place} has no column{'' if one else 's'} {lacking}{_there(names, missing, surely)}{told}.")
 
 
-def _there(names: Sequence[str], missing: Iterable[tuple[str, ...]]) -> str:
+def _there(names: Sequence[str], missing: Iterable[tuple[str, ...]], surely: bool) -> str:
     """Which columns there are, and which of them the missing ones may be."""
-    if any(len(name) > _LONGEST_NAME or len(name.split()) > _MOST_WORDS for name in names):
-        return " (its first row holds sentences, not names of columns)"
+    alike = all(
+        _NAME.fullmatch(one) and len(one.split()) <= _MOST_WORDS and not _OWN_ID.fullmatch(one) for one in names
+    )
+    if names and not surely and not (alike and len(names) > 1):
+        return " (its first row does not look like names of columns, and is not shown)"
     near = dict.fromkeys(nearest_name(name, names) for some in missing for name in some)
     meant = " and ".join(f"'{name}'" for name in near if name)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

@@ -400,9 +400,10 @@ def test_all_missing_columns_are_named_at_once_with_those_that_there_are(write):
 
 
 def test_a_first_row_of_texts_is_not_quoted(write):
-    said = refusal(write("PRIVATE boy of three years who cannot hear,Alpha\nanother note,Beta\n"))
-    assert "its first row holds sentences, not names of columns" in said
-    assert "PRIVATE" not in said and "Alpha" not in said
+    for row in ("PRIVATE boy of three years who cannot hear,Alpha", "p17,PRIVATE", "PRIVATE", "17,PRIVATE tall"):
+        said = refusal(write(f"{row}\nanother note,Beta\n"))
+        assert "its first row does not look like names of columns, and is not shown" in said
+        assert "PRIVATE" not in said and "Alpha" not in said
 
 
 @pytest.mark.parametrize("nothing", ['""', "null", '"  "', "NaN"])

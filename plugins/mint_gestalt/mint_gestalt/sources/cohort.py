@@ -33,7 +33,7 @@ READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.re
 _LOOKED = 200
 """Texts in which the name of the disease is looked for once more."""
 _SHOWN = 3
-_NAMED = 16
+_NAMED = 10
 """How many of the diseases that are left out are named."""
 _UNNAMED = " a long name"
 
@@ -239,10 +239,9 @@ def _large_enough(
     kept = [one for one in placed if one.label not in small]
     facts["diseases left out, too few patients or groups"] += len(small)
     for name in sorted(small)[:_NAMED]:
-        found = {"patients": (len(patients[name]), least[0]), "groups": (len(groups[name]), least[1])}
-        for what, (count, needed) in found.items():
-            if count < needed:
-                facts[f"left out:{quoted(name, _UNNAMED)}, {what} where {needed} are needed"] = count
+        few = len(patients[name]) < least[0]
+        what, needed, counted = ("patients", least[0], patients) if few else ("groups", least[1], groups)
+        facts[f"left out:{quoted(name, _UNNAMED)}, {what} where {needed} are needed"] = len(counted[name])
     facts["patients left out with them"] += len({case.patient for case in _cases(placed)}) - len(
         {case.patient for case in _cases(kept)}
     )

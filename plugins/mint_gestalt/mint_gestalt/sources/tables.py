@@ -91,6 +91,7 @@ def read_table(
             **{tuple(column_of[field] for field in some): f"--set task.columns.{some[0]}=NAME" for some in wanted},
             **{(column,): "--set task.privileged='[NAME]'" for column in must},
         },
+        surely=lines,
     )
     read = [column for column in dict.fromkeys(column_of.values()) if column in table.columns]
     cells = {column: [row.cells[column] for row in table.rows if column in row.cells] for column in read}

@@ -88,7 +88,7 @@ def _check_columns(path: Path, columns: Sequence[str], wanted: Mapping[str, str]
         # An optional column may be absent, unless the user took the trouble to name it.
         if field in ("image", "label") or column != TissueOptions.model_fields[f"{field}_column"].default
     }
-    check_columns(str(path), columns, needed)
+    check_columns(str(path), columns, needed, surely=path.suffix.lower() in PARQUET)
     for column in wanted.values():
         if list(columns).count(column) > 1:
             raise DataError(f"{path} has two columns '{column}'; rename one of them.")
