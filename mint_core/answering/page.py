@@ -63,11 +63,13 @@ class HtmlPage(Format):
 
     def line(self, outcome: Outcome) -> str:
         """See `Format.line`."""
-        columns = (outcome.labels, outcome.known, outcome.normalised_probabilities, outcome.probabilities)
-        entries = [
-            {"label": visible(label), "known": known and visible(known), "share": share, "probability": probability}
-            for label, known, share, probability in zip_longest(*(column or () for column in columns))
+        names = zip_longest(outcome.labels, outcome.known)
+        shares = zip_longest(outcome.normalised_probabilities or (), outcome.probabilities or ())
+        entries: list[dict[str, Any]] = [
+            {"label": visible(label or ""), "known": known and visible(known), "share": None} for label, known in names
         ]
+        for entry, (share, probability) in zip(entries, shares, strict=False):
+            entry |= {"share": share, "probability": probability}
         texts = {"response": outcome.response, "input": outcome.input}
         one = {
             "id": self.key(outcome.id),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class NamedOption(click.Option):
@@ -48,7 +50,7 @@ class NamedOption(click.Option):
         ]
 
 
-def component_option(*declared: str, kind: str, beside: Sequence[str] = (), **given: Any) -> Any:
+def component_option(*declared: str, kind: str, beside: Sequence[str] = (), **given: Any) -> Callable[[F], F]:
     """A `click.option` that takes the name of a component; `beside`: what else it takes."""
 
     def names(_: click.Context) -> list[str]:
@@ -57,12 +59,12 @@ def component_option(*declared: str, kind: str, beside: Sequence[str] = (), **gi
     return click.option(*declared, cls=NamedOption, names=names, **given)
 
 
-def source_option(**given: Any) -> Any:
+def source_option(**given: Any) -> Callable[[F], F]:
     """A `click.option` that takes the name of a data source of the task on the command line, or of any task."""
     return click.option("--source", cls=NamedOption, names=_sources, listed=_sources_by_task, **given)
 
 
-def word_option(*declared: str, words: Sequence[str], **given: Any) -> Any:
+def word_option(*declared: str, words: Sequence[str], **given: Any) -> Callable[[F], F]:
     """A `click.option` that takes one of some words among others, which shells complete and the help tells."""
 
     def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:

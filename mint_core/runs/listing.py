@@ -56,10 +56,10 @@ def _listed(path: Path, out: Path) -> Listed:
         about = (_run if path.name == RECORD else _comparison)(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):  # another program's, or cut off
         about = {"task": None, "teacher": None, "aligner": None, "state": "damaged", "figure": None}
-    return Listed(folder, **about, date=date)
+    return Listed(folder=folder, date=date, **about)
 
 
-def _run(path: Path) -> dict[str, str | None]:
+def _run(path: Path) -> dict[str, Any]:
     record = read_json(path)
     metrics = path.parent / METRICS
     rows = {}
@@ -71,7 +71,7 @@ def _run(path: Path) -> dict[str, str | None]:
     return _components(record) | {"state": _state(path.parent, str(record["status"])), "figure": figure}
 
 
-def _comparison(path: Path) -> dict[str, str | None]:
+def _comparison(path: Path) -> dict[str, Any]:
     """The best of the student rows; task and teacher are those of the first run."""
     content = read_json(path)
     students = [row for row in content["rows"] if row["kind"] == "student"]
@@ -83,7 +83,7 @@ def _comparison(path: Path) -> dict[str, str | None]:
     return named | {"aligner": ", ".join(row["name"] for row in students), "state": "complete", "figure": figure}
 
 
-def _components(record: Mapping[str, Any]) -> dict[str, str | None]:
+def _components(record: Mapping[str, Any]) -> dict[str, Any]:
     config = record["config"]
     return {key: str(config[key]["name"]) if config[key] else None for key in ("task", "teacher", "aligner")}
 

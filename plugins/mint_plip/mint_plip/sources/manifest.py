@@ -82,7 +82,7 @@ def read_manifest(path: Path, options: TissueOptions, fields: Sequence[str] = FI
 
 
 def _check_columns(path: Path, columns: Sequence[str], wanted: Mapping[str, str]) -> None:
-    needed = {
+    needed: dict[tuple[str, ...], str] = {
         (column,): f"--set task.{field}_column=NAME"
         for field, column in wanted.items()
         # An optional column may be absent, unless the user took the trouble to name it.
