@@ -71,10 +71,9 @@ def _at_errors(library: str) -> Callable[[], None]:
     logger.setLevel(logging.ERROR)
 
     def undo() -> None:
-        level = before
-        if library in _VERBOSITY and not there and library in sys.modules:  # as its import would have set it
-            level = logging.WARNING
-        logger.setLevel(level)
+        imported = library in _VERBOSITY and not there and library in sys.modules
+        if logger.level == logging.ERROR:  # else its import, or the user, has said otherwise meanwhile
+            logger.setLevel(logging.WARNING if imported else before)  # as its import would have set it
 
     return undo
 

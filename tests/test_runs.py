@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 import mint_core
+from mint_core.cli.screen import Screen
 from mint_core.runs.folder import RunFolder
 from tests.tiny_students import build
 
@@ -40,7 +41,7 @@ def listed(mint, runs: Path) -> dict[str, dict]:
     return {one["folder"]: one for one in json.loads(answer.out)}
 
 
-def test_runs_are_listed_with_what_became_of_them(mint, runs: Path) -> None:
+def test_runs_are_listed_with_what_became_of_them(mint, runs: Path, monkeypatch) -> None:
     record = json.loads((runs / "t" / "run.json").read_text())
     titles = json.loads((runs / "t" / "metrics.json").read_text())["titles"]
     for name, status in (("going", "running"), ("killed", "running"), ("half", "complete until align")):
@@ -64,6 +65,11 @@ def test_runs_are_listed_with_what_became_of_them(mint, runs: Path) -> None:
     head, *lines = table.out.splitlines()
     assert head.split() == ["folder", "task", "teacher", "aligner", "state", "figure", "date"]
     assert {line.split()[0] for line in lines} == set(found)
+    with monkeypatch.context() as terminal:
+        terminal.setattr(Screen, "is_terminal", True)
+        terminal.setenv("COLUMNS", "40")
+        narrow = mint("runs", "--out", runs).out.splitlines()
+    assert narrow[::2] == list(found) and narrow[1 + 2 * narrow[::2].index("t")].startswith("    toy, oracle, complete")
     empty = mint("runs", "--out", runs / "no-run")
     assert (empty.code, empty.out, "There is no run in" in empty.err) == (0, "", True)
     assert mint("runs", "--out", runs / "no-run", "--json").out == "[]\n"

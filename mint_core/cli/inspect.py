@@ -145,12 +145,13 @@ def _print_options(registered: Registered, record: dict[str, Any]) -> None:
         return
     say(f"Set one with --set {component.kind}.NAME=VALUE, or in a config below `{component.kind}:`.")
     table = Table("option", "type", "default", "meaning", show_lines=True)
-    for column in table.columns[:3]:
-        column.overflow = "fold"
+    table.columns[0].no_wrap = True  # a name that is cut in two cannot be copied
     for field in record["fields"]:
         told = (field["name"], field["type"], _in_words(field["default"]), field["description"])
         table.add_row(*(escape(visible(text)) for text in told))
     Screen(highlight=False, emoji=False, width=None if Screen().is_terminal else 120).print(table)
+    if any(field["default"] is None for field in record["fields"]):
+        say("null: not set; the component decides by itself, an aligner by its preset.")
 
 
 def _in_words(default: Any) -> str:

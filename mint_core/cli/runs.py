@@ -20,6 +20,7 @@ def runs(out: Path, as_json: bool) -> None:
     The figure is that of the aligned student, in percent; of a comparison it is that of the best row.
     """
     from rich.markup import escape
+    from rich.measure import Measurement
     from rich.table import Table
 
     from mint_core.cli.screen import Screen
@@ -34,9 +35,15 @@ def runs(out: Path, as_json: bool) -> None:
         return
     columns = ("folder", "task", "teacher", "aligner", "state", "figure", "date")
     table = Table(*columns, box=None, pad_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
-    for one in found:
-        told = asdict(one) | {"date": one.date[:16].replace("T", " ")}
-        table.add_row(*(escape(visible(told[column] or "-")) for column in columns))
-    Screen(highlight=False, emoji=False, width=None if Screen().is_terminal else 200).print(table)
+    rows = [asdict(one) | {"date": one.date[:16].replace("T", " ")} for one in found]
+    for row in rows:
+        table.add_row(*(escape(visible(row[column] or "-")) for column in columns))
+    screen = Screen(highlight=False, emoji=False)
+    if not screen.is_terminal:
+        screen.width = 1000  # as wide as it is
+    if Measurement.get(screen, screen.options.update(max_width=1000), table).maximum <= screen.width:
+        screen.print(table)
+        return
+    for row in rows:  # names that are cut in two cannot be copied
+        say(row["folder"])
+        say(f"    {', '.join(row[column] for column in columns[1:] if row[column])}")
