@@ -152,11 +152,11 @@ def test_mistakes_get_one_sentence(user: dict, sentence: str) -> None:
 
 def test_names_of_all_kinds_are_found_in_any_case_with_hyphens_or_underscores(tmp_path: Path) -> None:
     plain = {
-        "task": "tissue-type", "teacher": "plip", "strategy": "near-miss", "aligner": "mult-dpo", "retriever": "hpo",
-        "metrics": ["top-n", {"name": "top-1"}],
+        "task": "rare-disease", "teacher": "gestalt", "strategy": "near-miss", "aligner": "mult-dpo",
+        "metrics": ["top-n", {"name": "top-1"}], "retriever": "hpo",
     }  # fmt: skip
     odd = {
-        "task": "Tissue_Type", "teacher": {"name": "PLIP"}, "strategy": "NEAR_miss", "aligner": "Mult_DPO",
+        "task": "Rare_Disease", "teacher": {"name": "GESTALT"}, "strategy": "NEAR_miss", "aligner": "Mult_DPO",
         "retriever": "HPO", "metrics": ["TOP_N", {"name": "Top_1"}],
     }  # fmt: skip
     assert resolve(odd, registry()).dump() == resolve(plain, registry()).dump()

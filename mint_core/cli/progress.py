@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -120,7 +121,10 @@ class Terminal(Observer):
         """Prints the table, or the run folder, on stdout."""
         if result.metrics is not None:
             from mint_core.report.table import result_table
+            from mint_core.report.uncredited import uncredited
 
             self.out.print(result_table(result.metrics))
+            for sentence in uncredited(result.metrics):
+                self.out.print(escape(sentence))
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
         self.line(f"run: {result.path}")

@@ -17,7 +17,8 @@ from mint_core.plugins import registry
 from mint_core.runs.record import RECORD
 from mint_core.stages.outputs import METRICS
 
-_COMPARISONS = ("compare.json", "sweep.json")
+COMPARISONS = ("compare.json", "sweep.json")
+"""Records of finished comparisons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def list_runs(out: Path) -> list[Listed]:
         out: Folder of the runs; one that does not exist holds none.
     """
     records = [path for depth in ("*", "*/*") for path in out.glob(f"{depth}/{RECORD}")]
-    records += [path for name in _COMPARISONS for path in out.glob(f"*/{name}")]
+    records += [path for name in COMPARISONS for path in out.glob(f"*/{name}")]
     return sorted((_listed(path, out) for path in records), key=lambda one: (one.date, one.folder), reverse=True)
 
 
