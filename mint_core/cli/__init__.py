@@ -15,7 +15,8 @@ from mint_core.cli.inspect import config, plugins
 from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.run import run, stage_commands
-from mint_core.cli.say import own_terminal, say, say_traceback
+from mint_core.cli.runs import runs
+from mint_core.cli.say import own_terminal, say, say_lines, say_traceback
 from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
 from mint_core.faults import explained
 
@@ -38,11 +39,11 @@ def cli() -> None:
     Try it:            mint run --teacher plip --aligner orpo
     Your own patches:  mint run --teacher plip --aligner orpo --source folder --data PATH
     New samples:       mint predict --adapter runs/NAME/adapter --input notes.jsonl
-    What is here:      mint plugins, mint doctor
+    What is here:      mint plugins, mint runs, mint doctor
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (run, plan, compare, sweep, *stage_commands, predict, export, plugins, config, doctor):
+for command in (run, plan, compare, sweep, *stage_commands, predict, export, runs, plugins, config, doctor):
     cli.add_command(command)
 
 
@@ -62,13 +63,15 @@ def _main(given: list[str], debug: bool) -> None:
             if processes.is_first():
                 cli.main(args=given, prog_name="mint", standalone_mode=False)
             else:
-                from mint_core.cli.progress import hush_libraries
+                from mint_core.libraries import quiet_libraries
                 from mint_core.runs.pipeline import follow
 
-                hush_libraries()
-                follow()
+                with quiet_libraries():
+                    follow()
     except (click.exceptions.Abort, KeyboardInterrupt):
         _stop("Interrupted. The same command goes on from there.", INTERRUPTED, debug)
+    except click.exceptions.NoArgsIsHelpError as error:  # nothing was asked, and nothing is wrong
+        say_lines(f"{error.format_message()}\n")
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = f" Run `{context.command_path} --help` for the options." if context else ""

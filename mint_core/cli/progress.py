@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -21,6 +20,7 @@ from rich.progress import (
 
 from mint_core.characters import visible
 from mint_core.cli.screen import Screen
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ class Terminal(Observer):
         self.name = ""
         self.first: tuple[float, int] | None = None
         self.last_line = time.monotonic()
+        self._open = ExitStack()
 
     def __enter__(self) -> Terminal:
-        hush_libraries()
+        self._open.enter_context(quiet_libraries())
         if self.console.is_terminal and not self.console.quiet:
             self.bar = Progress(
                 TextColumn("{task.description:<9}", markup=False),
@@ -67,8 +68,9 @@ class Terminal(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        with self._open:
+            if self.bar is not None:
+                self.bar.stop()
 
     def message(self, text: str) -> None:
         """Prints one sentence, on one line whatever it quotes."""
@@ -126,11 +128,3 @@ class Terminal(Observer):
                 self.out.print(escape(sentence))
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
         self.line(f"run: {result.path}")
-
-
-def hush_libraries() -> None:
-    """Progress bars and advice of the libraries below stay out of the way; they are no use to the person who waits."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate)(\..*)?$")

@@ -40,6 +40,8 @@ class Metric(Component[ComponentConfig]):
     kind = "metric"
     reads_teacher: ClassVar[bool] = False
     """Whether it reads `top` or `bottom`: its values of two runs are compared only where these lists are equal."""
+    main: ClassVar[bool] = False
+    """Whether it says the most by itself, so that `mint runs` shows it; of several the first one counts."""
 
     @abstractmethod
     def score(self, sample: EvaluationSample) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from mint_core.config import Resolved, merge, parse_override, read_config, resol
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
 from mint_core.files import access, digest_of, read_json, remove
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs.checks import check_retriever, check_run
@@ -29,6 +31,11 @@ from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
 from mint_core.types import TaskData
+
+_ENOUGH = 10
+"""Training samples of a label below which somebody is warned."""
+_NAMED = 3
+"""Labels that the warning names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class RunResult:
     """Content of metrics.json; None where the run stopped before."""
 
 
+@quiet_libraries()
 def run(
     config: Mapping[str, Any] | str | Path | None = None,
     *,
@@ -167,11 +175,27 @@ def _introduce(run: Run) -> None:
     if run.data.facts:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
+    if few := _few_samples(run):
+        observer.message(few)
     predict = run.resolved.config.predict
     if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
         observer.message(notice)
     if run.embedded:
         observer.message(f"Student: {run.embedded.description}")
+
+
+def _few_samples(run: Run) -> str:
+    """A warning where labels have so few training samples that little can be learnt of them; else empty."""
+    counts = Counter(sample.label for sample in run.data.split("train") if sample.label is not None)
+    few = sorted((count, label) for label, count in counts.items() if count < _ENOUGH)
+    if not few:
+        return ""
+    named = ", ".join(f"{label}: {count}" for count, label in few[:_NAMED])
+    more = f" and {len(few) - _NAMED:,} more" if len(few) > _NAMED else ""
+    return (
+        f"Warning: {len(few):,} of {len(counts):,} labels have fewer than {_ENOUGH} training samples ({named}{more}); "
+        "little can be learnt of them, and figures about them are uncertain."
+    )
 
 
 @contextmanager

@@ -64,6 +64,10 @@ def test_small_diseases_are_left_out_and_counted(write, packet):
     assert data.labels.names == ("Alphan syndrome", "Betan syndrome")
     assert data.facts["diseases left out, too few patients or groups"] == 2
     assert data.facts["patients left out with them"] == 4
+    assert {name: count for name, count in data.facts.items() if name.startswith("left out:")} == {
+        "left out: 'Gamman disease', patients where 2 are needed": 1,
+        "left out: 'Deltan dysplasia', groups where 2 are needed": 1,
+    }
     assert data.facts["diseases"] == 2
     assert len(load(store, min_groups=1).labels) == 3
     assert len(load(store, min_patients=1, min_groups=1).labels) == 4

@@ -22,6 +22,7 @@ class TopN(Metric):
     """
 
     name = "top-n"
+    main = True
     version = "1"
 
     class Config(ComponentConfig):
@@ -75,6 +76,7 @@ class Top1(TopN):
     """
 
     name = "top-1"
+    main = False
     version = "1"
 
     def rule(self) -> str:

@@ -144,9 +144,8 @@ def fit(
     Raises:
         TrainingError: A gradient is not finite.
     """
-    from datasets import Dataset, disable_progress_bars
+    from datasets import Dataset
 
-    disable_progress_bars()
     job, phase, given = rows.job, prepared.phase, prepared.arguments
     method = METHODS[phase.name]
     pairs = Dataset.from_list([_row(rows, method, pair) for pair in expand(job.groups, rejected=phase.rejected)])
