@@ -44,7 +44,7 @@ PRESETS: dict[PresetName, Preset] = {
 class TrainingConfig(ComponentConfig):
     """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to", "on_oom"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "save_minutes", "report_to", "on_oom"})
 
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
     epochs: float | None = Field(None, gt=0, le=100_000, description="Passes over the preference groups.")
@@ -83,6 +83,9 @@ class TrainingConfig(ComponentConfig):
     lora_vision: bool = Field(False, description="Adapt the vision tower and the projector too.")
     save_steps: int = Field(
         200, ge=1, le=1_000_000_000, description="Steps between checkpoints, from which an interrupted run goes on."
+    )
+    save_minutes: float | None = Field(
+        10, gt=0, le=1_000_000, description="Minutes after which a checkpoint is written in any case; null = never."
     )
     log_steps: int = Field(10, ge=1, le=1_000_000_000, description="Steps between two lines of the training history.")
     report_to: tuple[str, ...] = Field(

@@ -20,6 +20,10 @@ Layout = Literal["shared", "distinct", "expanded"]
 """Rows of a group: its prompt once with all responses behind it, one row per response, or two per pair."""
 
 
+def _silent(sentence: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class AlignmentJob:
     """What an aligner is given."""
@@ -39,6 +43,8 @@ class AlignmentJob:
     """Call it with step, total steps and the latest figures."""
     cache: Path | None = None
     """A folder that lives longer than the run; what lies there is named by content. None = nothing is kept."""
+    tell: Callable[[str], None] = _silent
+    """Call it with a sentence for the person who waits, which stands in the run's log too; never patients' text."""
 
 
 @dataclass(frozen=True, slots=True)

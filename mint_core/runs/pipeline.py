@@ -16,6 +16,7 @@ from mint_core.config import Resolved, merge, parse_override, read_config, resol
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
 from mint_core.files import access, digest_of, read_json
+from mint_core.interrupts import sigterm_is_ctrl_c
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.runs.checks import check_sizes
@@ -115,9 +116,9 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
     shared = shared or Shared(Store(resolved.config.out))
     reused = []
     path = run_folder(resolved)
-    with access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
+    with sigterm_is_ctrl_c(), access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
         shared.store.prepare()
-        run = Run(resolved, folder.path, observer, shared.store.cache, shared.data)
+        run = Run(resolved, folder.path, observer, shared.store.cache, shared.data, log=folder.log)
         check_sizes(run)
         write_record(run, folder, "running")
         if not shared.told:

@@ -58,6 +58,7 @@ class Align(Stage):
                 adapter=out / ADAPTER,
                 advance=lambda step, total, figures: run.observer.progress(step, total, "steps", figures),
                 cache=run.cache,
+                tell=run.tell,
             )
             result = aligner.align(job)
             processes.wait()  # nobody still writes into the working folder

@@ -21,6 +21,10 @@ from mint_core.students.load import fingerprint, resolve_device, resolve_dtype
 from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
 
 
+def _unlogged(event: str, **facts: Any) -> None:
+    """Nothing is kept."""
+
+
 @dataclass
 class Run:
     """What every stage needs: the resolved config, the task and its data, the run folder, an observer."""
@@ -34,6 +38,8 @@ class Run:
     """Data of earlier runs of one comparison, by digest of the task's record: reading them takes time."""
     made: dict[str, Manifest] = field(default_factory=dict)
     """The stages that are complete for this config, by name."""
+    log: Callable[..., None] = _unlogged
+    """Appends an event and its facts to log.jsonl."""
 
     @cached_property
     def task(self) -> Task:
@@ -177,6 +183,11 @@ class Run:
     def preferences(self) -> list[PreferenceGroup]:
         """The preference groups of the training split, in order."""
         return read_preferences(self.path / PREFERENCES)
+
+    def tell(self, sentence: str) -> None:
+        """Says a sentence to the person who waits, and keeps it in the log; never patients' text."""
+        self.observer.message(sentence)
+        self.log("told", sentence=sentence)
 
     def advance(self, total: int | None, unit: str) -> Callable[[int], None]:
         """A counter that tells the observer how far the stage is; without a total it is what is done."""
