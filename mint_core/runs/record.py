@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 from mint_core.files import write_json
@@ -72,6 +73,7 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
     )
 
 
+@lru_cache
 def library_version(name: str) -> str | None:
     """Version of an installed distribution, or None."""
     try:
