@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -43,6 +44,20 @@ class LoraAligner(Aligner):
 
         check_groups(job.groups, rejected=any(phase.rejected for phase in self.phases(0)))
         check_device(job.student)
+
+    def check_installed(self) -> None:
+        """Refuses trackers that are unknown or not installed."""
+        if self.config.report_to:
+            from mint_core.aligners.trackers import check
+
+            check(self.config.report_to)
+
+    def publish(self, figures: Mapping[str, float], logs: Path, step: int) -> None:
+        """Sends the figures where the last phase was tracked."""
+        if self.config.report_to:
+            from mint_core.aligners.trackers import send
+
+            send(self.config.report_to, logs / self.phases(0)[-1].name, figures, step)
 
     def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
         """One phase that reads all responses, and not the likelihood of the prompt."""

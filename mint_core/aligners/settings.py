@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mint_core.interfaces import ComponentConfig
 
@@ -89,8 +89,16 @@ class TrainingConfig(ComponentConfig):
     )
     log_steps: int = Field(10, ge=1, le=1_000_000_000, description="Steps between two lines of the training history.")
     report_to: tuple[str, ...] = Field(
-        (), description="Trackers of transformers' Trainer, for example tensorboard; none."
+        (), description="Trackers: tensorboard, wandb or others of transformers; one, or several joined by commas."
     )
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """`wandb`, `tensorboard,wandb` and `none` are lists too."""
+        if not isinstance(value, str):
+            return () if value is None else value
+        return tuple(name for part in value.split(",") if (name := part.strip()) not in ("", "none"))
 
 
 @dataclass(frozen=True, slots=True)

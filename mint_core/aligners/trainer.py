@@ -28,6 +28,7 @@ from mint_core.aligners.checkpoints import Checkpoints, checkpoint_folder, step_
 from mint_core.aligners.reference import reference_log_probs
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
+from mint_core.aligners.trackers import reporting, run_name
 from mint_core.errors import ConfigError, StorageError, TrainingError
 from mint_core.faults import no_memory
 from mint_core.files import read_json, write_json
@@ -255,6 +256,9 @@ class PreparedPhase:
     """See `TrainingConfig.on_oom`."""
     save_minutes: float | None
     """See `TrainingConfig.save_minutes`."""
+    trackers: tuple[str, ...] = ()
+    logs: Path | None = None
+    """Where they write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,12 +345,13 @@ def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings,
         ConfigError: The warm-up is as long as the phase.
     """
     folder = job.work / aligner.phase_folder(phase)
-    arguments = _arguments(job, aligner.config, aligner.phase_settings(phase, settings), folder)
+    config = aligner.config
+    logs = job.logs / phase.name if job.logs else None
+    arguments = _arguments(job, config, aligner.phase_settings(phase, settings), folder, logs)
     steps = phase.steps(phase.units(job.groups), arguments.world_size)
     arguments.warmup_steps = phase.warmup_steps(steps)
-    config = aligner.config
-    loss = aligner.phase_loss(phase)
-    return PreparedPhase(phase, loss, arguments, steps, config.on_oom == "shrink", config.save_minutes)
+    shrinks, loss = config.on_oom == "shrink", aligner.phase_loss(phase)
+    return PreparedPhase(phase, loss, arguments, steps, shrinks, config.save_minutes, config.report_to, logs)
 
 
 def fit(
@@ -413,8 +418,10 @@ def run_trainer(trainer: Any, job: AlignmentJob, prepared: PreparedPhase, *, bef
     checkpoint = usable_checkpoint(Path(trainer.args.output_dir), prepared.steps)
     if checkpoint is not None:
         job.tell(f"Resuming from step {before + step_of(checkpoint)} of {total}.")
-    with put_off(lambda: job.tell("Stopping: this step is finished and saved. A second Ctrl-C stops at once.")) as stop:
-        trainer.add_callback(Checkpoints(prepared.save_minutes, stop))
+    stopping = "Stopping: this step is finished and saved. A second Ctrl-C stops at once."
+    with reporting(prepared.trackers, prepared.logs) as trackers, put_off(lambda: job.tell(stopping)) as stop:
+        for callback in (*trackers, Checkpoints(prepared.save_minutes, stop)):
+            trainer.add_callback(callback)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except pickle.UnpicklingError as error:
@@ -448,7 +455,9 @@ def check_device(student: Student) -> None:
         )
 
 
-def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path) -> TrainingArguments:
+def _arguments(
+    job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path, logs: Path | None
+) -> TrainingArguments:
     """Transformers' own arguments, with its surprising defaults set right."""
     on_gpu = job.student.device.type == "cuda"
     arguments = TrainingArguments(
@@ -471,7 +480,8 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
         logging_strategy="steps",
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
-        report_to=list(config.report_to) or "none",
+        report_to="none",  # the trackers are called by `run_trainer`, which says where they write
+        run_name=run_name(logs) if logs else None,
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,

@@ -22,7 +22,7 @@ def check_sizes(run: Run) -> None:
     """Refuses what the data cannot give: sizes of the strategy, steps of a warm-up, samples to fit a weight on.
 
     Raises:
-        ConfigError: One of them does not fit.
+        ConfigError: One of them does not fit, or a tracker is not installed.
     """
     _ = run.reported
     check_fusion(run)
@@ -34,7 +34,11 @@ def check_sizes(run: Run) -> None:
         check_consent(predict.endpoint, run.task.modality)
     strategy = run.strategy
     aligner = run.resolved.aligner
-    phases = cast(Aligner, aligner.make()).phases(0) if aligner else ()
+    if aligner is None:
+        return
+    made = cast(Aligner, aligner.make())
+    made.check_installed()
+    phases = made.phases(0)
     if not phases:
         return
     train = run.data.split("train")

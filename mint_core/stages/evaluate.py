@@ -10,8 +10,9 @@ import numpy as np
 
 from mint_core.config import decisive
 from mint_core.evaluation.evaluate import evaluate
+from mint_core.evaluation.subsets import ALL
 from mint_core.files import read_json, storage_errors, write_json
-from mint_core.interfaces import EvaluationSample
+from mint_core.interfaces import Aligner, EvaluationSample
 from mint_core.stages.fused import fusion_identity, retrieval_rows
 from mint_core.stages.outputs import METRICS, SAMPLES, TEACHER, write_per_sample
 from mint_core.stages.predict import read_predictions
@@ -88,7 +89,26 @@ class Evaluate(Stage):
         with storage_errors(out):
             write_json(out / METRICS, content)
             write_per_sample(out / SAMPLES, scores.per_sample)
+            _publish(run, content)
         return {"n": len(samples), "split": run.split}
+
+
+def _publish(run: Run, content: Mapping[str, Any]) -> None:
+    """Sends the means of all rows to the trackers of the training."""
+    if run.resolved.aligner is None:
+        return
+    figures = {
+        "/".join([f"eval_{row['variant']}", *([] if row["subset"] == ALL else [row["subset"]]), key]): value["mean"]
+        for row in content["rows"]
+        for key, value in row["metrics"].items()
+        if value["mean"] is not None
+    }
+    trained = run.made["align"]
+    aligner = cast(Aligner, run.resolved.aligner.make(run.context()))
+    try:
+        aligner.publish(figures, run.logs(trained.key), trained.facts["steps"])
+    except Exception as error:  # a server that is away is no reason to lose the evaluation
+        run.tell(f"The trackers did not take the final metrics ({type(error).__name__}); {METRICS} has them.")
 
 
 def evaluation_samples(
