@@ -375,6 +375,7 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "phases": ("a tuple of TrainingPhase", _many(TrainingPhase)),
     "shape": ("an AdapterShape or None", _is(AdapterShape, None)),
     "shortened": ("an Aligner or None", _is(Aligner, None)),
+    "trackers": ("a tuple of names", _many(str)),
     "start_option": ("an option's name or None", _is(str, None)),
     "retrieve": ("one sequence of Passage per sample", _are_passages),
     "label_scores": (
@@ -384,5 +385,6 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "score": ("a finite number or None", _is_score),
     "title": ("a text", _is(str)),
     "rule": ("a text", _is(str)),
+    "claim": ("a text", _is(str)),
 }
 """By the method's name: what it must return, in words and as a test."""

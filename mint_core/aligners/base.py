@@ -52,6 +52,10 @@ class LoraAligner(Aligner):
 
             check(self.config.report_to)
 
+    def trackers(self) -> tuple[str, ...]:
+        """The option `report_to`."""
+        return self.config.report_to
+
     def publish(self, figures: Mapping[str, float], logs: Path, step: int) -> None:
         """Sends the figures where the last phase was tracked."""
         if self.config.report_to:

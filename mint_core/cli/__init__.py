@@ -61,7 +61,7 @@ def _main(given: list[str], debug: bool) -> None:
     try:
         with processes.joined():
             if processes.is_first():
-                cli.main(args=given, prog_name="mint", standalone_mode=False)
+                cli.main(args=given, prog_name="mint", standalone_mode=False, obj=tuple(given))
             else:
                 from mint_core.cli.progress import hush_libraries
                 from mint_core.runs.pipeline import follow

@@ -148,9 +148,12 @@ class Terminal(Observer):
     def conclude(self, result: RunResult) -> None:
         """Prints the table, or the run folder, on stdout."""
         if result.metrics is not None:
+            from mint_core.report.conclusion import conclusion
             from mint_core.report.table import result_table
 
             self.out.print(result_table(result.metrics))
+            if told := conclusion(result.metrics):
+                self.line(told)
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
         self.line(f"run: {result.path}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ def gather(config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -
     return merge(read_config(config_file) if config_file else {}, *map(parse_override, overrides), layer)
 
 
+def given_command() -> str:
+    """The command that is being carried out, so that it can be pasted into a shell."""
+    return shlex.join(["mint", *click.get_current_context().find_root().obj])
+
+
 def _execute(until: str, quiet: bool, config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
     from mint_core.cli.progress import Terminal
     from mint_core.config import resolve
@@ -94,7 +100,7 @@ def _execute(until: str, quiet: bool, config_file: Path | None, overrides: tuple
 
     resolved = resolve(gather(config_file, overrides, **flags), registry())
     with Terminal(quiet=quiet) as terminal:
-        result = run_resolved(resolved, until=until, observer=terminal)
+        result = run_resolved(resolved, until=until, observer=terminal, command=given_command())
     terminal.conclude(result)
 
 

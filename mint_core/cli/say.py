@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import sys
 import textwrap
@@ -49,8 +50,9 @@ def between_words(line: str, width: int | None, indent: int = 0) -> str:
     """
     if width is None or len(line) <= width:
         return line
+    line = re.sub(r"`[^`]*`", lambda quoted: quoted[0].replace(" ", "\0"), line)  # a command stays in one piece
     how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": " " * indent}
-    return textwrap.fill(line, max(width, 2 * indent, 20), **how)
+    return textwrap.fill(line, max(width, 2 * indent, 20), **how).replace("\0", " ")
 
 
 def say_lines(text: str, *, err: bool = False) -> None:

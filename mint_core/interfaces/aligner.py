@@ -168,6 +168,10 @@ class Aligner(Component[ComponentConfig]):
             ConfigError: Something is missing; the message says how to install it.
         """
 
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers that are sent figures and settings, by name; the report says so."""
+        return ()
+
     def publish(self, figures: Mapping[str, float], logs: Path, step: int) -> None:
         """Sends the evaluation's figures to the trackers that the config names.
 

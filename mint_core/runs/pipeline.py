@@ -108,8 +108,18 @@ def run_folder(resolved: Resolved) -> Path:
     return resolved.config.out / (resolved.config.name or default_name(resolved))
 
 
-def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None) -> RunResult:
-    """Makes a run from a resolved config; `shared` is what it has in common with other runs."""
+def run_resolved(
+    resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None, command: str | None = None
+) -> RunResult:
+    """Makes a run from a resolved config.
+
+    Args:
+        resolved: The config.
+        until: Its last stage.
+        observer: Hears of the progress.
+        shared: What it has in common with other runs.
+        command: What the user gave, for the report; None = the report names the run's record.
+    """
     planned = stages_of(resolved, until)
     processes.check()
     begin = time.monotonic()
@@ -118,7 +128,7 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
     path = run_folder(resolved)
     with sigterm_is_ctrl_c(), access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
         shared.store.prepare()
-        run = Run(resolved, folder.path, observer, shared.store.cache, shared.data, log=folder.log)
+        run = Run(resolved, folder.path, observer, shared.store.cache, shared.data, command=command, log=folder.log)
         check_sizes(run)
         write_record(run, folder, "running")
         if not shared.told:

@@ -20,7 +20,7 @@ from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.types import Prediction, Ranking
 
-LAYOUT = 2
+LAYOUT = 3
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 
 
@@ -83,6 +83,7 @@ class Evaluate(Stage):
             "asked": {**run.made["predict"].facts["who"], **config.predict.model_dump(include={"shots", "reason"})},
             "titles": {key: metric.title(run.n) for key, metric in metrics.items()},
             "rules": {key: metric.rule() for key, metric in metrics.items()},
+            "claims": {key: metric.claim(run.n) for key, metric in metrics.items()},
             "reads_teacher": [key for key, metric in metrics.items() if metric.reads_teacher],
             **scores.plain(),
         }

@@ -38,6 +38,8 @@ class Run:
     """Data of earlier runs of one comparison, by digest of the task's record: reading them takes time."""
     made: dict[str, Manifest] = field(default_factory=dict)
     """The stages that are complete for this config, by name."""
+    command: str | None = None
+    """What the user gave, where it was a command."""
     log: Callable[..., None] = _unlogged
     """Appends an event and its facts to log.jsonl."""
 
