@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
@@ -126,7 +126,10 @@ class Terminal(Observer):
         now = time.monotonic()
         left = self.pace.seconds_left(done, now)
         if self.bar is not None and self.task is not None:
-            fields = {"count": f"{done}/{total} {visible(unit)}", "end": None if left is None else now + left}
+            fields: dict[str, Any] = {
+                "count": f"{done}/{total} {visible(unit)}",
+                "end": None if left is None else now + left,
+            }
             self.bar.update(self.task, completed=done, total=total, figures=visible(shown), **fields)
         elif now - self.last_line > _LINE_EVERY and left is not None and done < total:
             self.last_line = now
