@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mint_core.cli.run import config_options, gather, quiet_option
+from mint_core.cli.run import config_options, gather, overwrite_option, quiet_option
 from mint_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _SEEDS = click.option(
     help="Two rows to test against each other; teacher, retriever and random list are rows too. May be repeated.",
 )
 @_SEEDS
+@overwrite_option
 @quiet_option
 @config_options
 def compare(
@@ -52,6 +53,7 @@ def compare(
     baselines: tuple[str, ...],
     pairs: tuple[str, ...],
     seeds: str | None,
+    overwrite: bool,
     quiet: bool,
     aligner: str | None,
     config_file: Path | None,
@@ -75,7 +77,7 @@ def compare(
     layer = gather(config_file, overrides, **options)
     with Terminal(quiet=quiet) as terminal:
         names = _split(aligners)
-        tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs}
+        tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs, "overwrite": overwrite}
         result = make(layer, aligners=names, rows=rows, observer=terminal, **tested)
     _conclude(terminal, result)
 
@@ -83,12 +85,14 @@ def compare(
 @click.command()
 @click.option("--aor", help="Ratios k/q of chosen to rejected labels, joined by commas: 10/10,10/15,10/20.")
 @_SEEDS
+@overwrite_option
 @quiet_option
 @config_options
 def sweep(
     *,
     aor: str | None,
     seeds: str | None,
+    overwrite: bool,
     quiet: bool,
     config_file: Path | None,
     overrides: tuple[str, ...],
@@ -104,7 +108,7 @@ def sweep(
 
     layer = gather(config_file, overrides, **options)
     with Terminal(quiet=quiet) as terminal:
-        result = make(layer, aor=_split(aor), seeds=seeds, observer=terminal)
+        result = make(layer, aor=_split(aor), seeds=seeds, overwrite=overwrite, observer=terminal)
     _conclude(terminal, result)
 
 

@@ -153,10 +153,13 @@ class Terminal(Observer):
         if result.metrics is not None:
             from mint_core.report.conclusion import conclusion
             from mint_core.report.table import result_table
+            from mint_core.report.uncredited import uncredited
 
             self.out.print(result_table(result.metrics))
             if told := conclusion(result.metrics):
                 self.line(told)
+            for sentence in uncredited(result.metrics):
+                self.line(sentence)
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
         self.line(f"run: {result.path}")
 

@@ -27,6 +27,12 @@ class PlannedRun:
     resolved: Resolved
     starts_from: str | None = None
     """Folder of the run whose adapter it starts from."""
+    first_adapter: Path | None = None
+    """That adapter."""
+    alone: Resolved | None = None
+    """The config without it."""
+    baseline: bool = False
+    """Its teacher answers itself: nothing but `label` is wanted of it."""
 
     @property
     def folder(self) -> str:
@@ -120,7 +126,8 @@ def make_schedule(
         runs += [alone] if unaligned else [planned(row, f"{row.folder}-seed{s}", s) for s in numbers]
     judged = {"task": rows[0].overlay["task"]} if "task" in rows[0].overlay else {}
     baseline_runs = tuple(
-        planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None) for row in baselines
+        replace(planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None), baseline=True)
+        for row in baselines
     )
     _check_folders([*runs, *baseline_runs])
     check_pairs(
@@ -168,7 +175,8 @@ def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registr
         if option is not None:
             adapter = other.resolved.config.out / other.folder / ADAPTER
             started = merge(run.resolved.dump(), {"aligner": {option: str(adapter)}})
-            return replace(run, resolved=resolve(started, components), starts_from=other.folder)
+            begun = resolve(started, components)
+            return replace(run, resolved=begun, starts_from=other.folder, first_adapter=adapter, alone=run.resolved)
     return run
 
 
