@@ -35,7 +35,7 @@ def metrics(difference: tuple[float, float, float] | None = None, **rows: tuple[
         "claims": CLAIMS, "confidence": 0.95, "titles": {key: key.upper() for key in CLAIMS},
         "rules": dict.fromkeys(CLAIMS, "A rule."), "asked": {"engine": "transformers", "shots": 0, "reason": False},
         "decode": "score", "simulated": False, "source": "A source.", "split": "test", "n": 100, "n_labels": 9, "N": 5,
-        "seed": 0, "bootstrap": 100, "teacher_top_1": {},
+        "seed": 0, "bootstrap": 100, "teacher_top_1": {}, "failures": {}, "ungated": {},
     }  # fmt: skip
 
 
