@@ -19,6 +19,7 @@ from mint_core.cli.runs import runs
 from mint_core.cli.say import own_terminal, say, say_lines, say_traceback
 from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
 from mint_core.faults import explained
+from mint_core.interrupts import sigterm_is_ctrl_c
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    with own_terminal():
+    with own_terminal(), sigterm_is_ctrl_c():
         _main(given, debug)
     sys.exit(0)
 
@@ -61,7 +62,7 @@ def _main(given: list[str], debug: bool) -> None:
     try:
         with processes.joined():
             if processes.is_first():
-                cli.main(args=given, prog_name="mint", standalone_mode=False)
+                cli.main(args=given, prog_name="mint", standalone_mode=False, obj=tuple(given))
             else:
                 from mint_core.libraries import quiet_libraries
                 from mint_core.runs.pipeline import follow
@@ -105,5 +106,6 @@ def _fault_of_a_plugin(error: BaseException) -> MintError | None:
 def _stop(message: str, code: int, debug: bool) -> NoReturn:
     if debug:
         say_traceback()
-    say(f"mint: {message}", err=True)
+    if processes.is_first() or code != INTERRUPTED:  # all of torchrun's processes are interrupted
+        say(f"mint: {message}", err=True)
     sys.exit(code)

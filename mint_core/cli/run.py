@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ def gather(config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -
     return merge(read_config(config_file) if config_file else {}, *map(parse_override, overrides), layer)
 
 
+def given_command() -> str:
+    """The command that is being carried out, so that it can be pasted into a shell."""
+    return shlex.join(["mint", *click.get_current_context().find_root().obj])
+
+
 def _execute(
     until: str, config_file: Path | None, overrides: tuple[str, ...], *, quiet: bool, overwrite: bool, **flags: Any
 ) -> None:
@@ -111,7 +117,7 @@ def _execute(
     resolved = resolve(gather(config_file, overrides, **flags), registry())
     shared = Shared(Store(resolved.config.out), overwrite=overwrite)
     with Terminal(quiet=quiet) as terminal:
-        result = run_resolved(resolved, until=until, observer=terminal, shared=shared)
+        result = run_resolved(resolved, until=until, observer=terminal, shared=shared, command=given_command())
     terminal.conclude(result)
 
 

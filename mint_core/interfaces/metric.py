@@ -68,3 +68,14 @@ class Metric(Component[ComponentConfig]):
     def rule(self) -> str:
         """One sentence on how the number is computed; printed in the report."""
         return ""
+
+    def claim(self, n: int) -> str:
+        """How the report's conclusion tells what 1 means, as in "The student <claim> in 34 of 100 samples".
+
+        Only where every value is 0 or 1; empty = the conclusion does not tell it. The last metric of the table that has
+        a claim is the one by which students are compared.
+
+        Args:
+            n: As for `title`.
+        """
+        return ""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mint_core.report.conclusion import conclusion
 from mint_core.report.table import columns_of, how_asked, sections
 from mint_core.report.uncredited import uncredited
 
@@ -31,7 +34,20 @@ class Page:
     facts: Mapping[str, int]
     """Counts about the data."""
     config: Mapping[str, Any]
+    command: str
+    """What makes the run, to be pasted into a shell."""
+    written: str
+    """Date and time for people."""
+    sent: Sequence[str]
+    """What has left the machine, half a sentence each; none = nothing."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+_DECODE = {
+    "free": "free: the student wrote its list without constraints",
+    "score": "score: every label was scored by its likelihood, and the best ones are the list",
+    "constrained": "constrained: the student wrote its list, and could write known labels only",
+}
 
 
 @lru_cache
@@ -49,15 +65,18 @@ def render_report(page: Page) -> str:
     retrieval = {stage["stage"]: stage["facts"]["retrieval"] for stage in page.stages if "retrieval" in stage["facts"]}
     return _template("report.html.jinja").render(
         page=page,
+        mint=version("mint-core"),
         metrics=page.metrics,
         columns=columns_of(page.metrics),
+        conclusion=conclusion(page.metrics),
+        decode=_DECODE[page.metrics["decode"]],
         uncredited=uncredited(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",
-        config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True).replace(str(Path.home()), "~"),
     )
 
 

@@ -53,9 +53,12 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
             raise ConfigError("An endpoint needs an HTTP client; run `pip install 'mint-core[endpoint]'`.")
     _ = run.strategy
     aligner = run.resolved.aligner
-    phases = cast(Aligner, aligner.make()).phases(0) if aligner else ()
-    shortened = list(_shortened(run, phases))
-    return shortened if "align" in stages else []
+    made = cast(Aligner, aligner.make()) if aligner else None
+    shortened = list(_shortened(run, made.phases(0) if made else ()))
+    if made is None or "align" not in stages:
+        return []
+    made.check_installed()
+    return shortened
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:

@@ -17,6 +17,7 @@ from mint_core.config import Resolved, merge, parse_override, read_config, resol
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
 from mint_core.files import access, digest_of, read_json, remove
+from mint_core.interrupts import sigterm_is_ctrl_c
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
@@ -125,17 +126,28 @@ def run_folder(resolved: Resolved) -> Path:
     return resolved.config.out / (resolved.config.name or default_name(resolved))
 
 
-def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None) -> RunResult:
-    """Makes a run from a resolved config; `shared` is what it has in common with other runs."""
+def run_resolved(
+    resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None, command: str | None = None
+) -> RunResult:
+    """Makes a run from a resolved config.
+
+    Args:
+        resolved: The config.
+        until: Its last stage.
+        observer: Hears of the progress.
+        shared: What it has in common with other runs.
+        command: What the user gave, for the report; None = the report names the run's record.
+    """
     planned = stages_of(resolved, until)
     processes.check()
     begin = time.monotonic()
     shared = shared or Shared(Store(resolved.config.out))
     reused = []
     path = run_folder(resolved)
-    run = Run(resolved, path, observer, shared.store.cache, shared.data)
+    run = Run(resolved, path, observer, shared.store.cache, shared.data, command=command)
     chosen = check_run(run, [stage.name for stage in planned])
-    with access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
+    with sigterm_is_ctrl_c(), access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
+        run.log = folder.log
         shared.store.prepare()
         _make_room(run, folder, planned, shared)
         write_record(run, folder, "running")

@@ -57,6 +57,11 @@ class TopN(Metric):
         """The rule in force."""
         return self._rule("Top-N is the share of responses whose first N names contain the truth")
 
+    def claim(self, n: int) -> str:
+        """What counts as a hit."""
+        depth = self._depth(n)
+        return "names the right label first" if depth == 1 else f"has the right label among its first {depth}"
+
     def _depth(self, n: int) -> int:
         """How many names count where `n` were asked for."""
         return n
