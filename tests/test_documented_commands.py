@@ -1,5 +1,6 @@
 """Every command of the documentation is given: up to the first stage, or the first answer; the quick ones wholly."""
 
+import io
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ COMMANDS = [command for command in written() if re.match(MINT, command.text)]
 
 def arguments(text: str) -> list[list[str]]:
     """What mint is given; several lists where a line names several commands. What stands far behind explains it."""
-    text = re.sub(rf"^(?:{MINT}) ", "", re.split(r" {3,}| +#", text)[0])
+    text = re.sub(rf"^(?:{MINT}) ", "", re.split(r" {3,}| +#| < ", text)[0])
     names, *alternatives = text.split(" | ")
     if alternatives:
         return [[name] for name in (names, *alternatives)]
@@ -91,6 +92,7 @@ def filled(given: list[str]) -> list[str]:
     named = next((name for name in ("folder", "pannuke") if f"--source {name}" in joined), "phenopackets")
     source = {"folder": "patches", "pannuke": "pannuke"}.get(named, "phenopackets.zip")
     words = {
+        "FOLDER": "runs/NAME",
         "PATH": source, "~/pannuke": "pannuke", "~/patches": "patches", "~/gmdb": "gmdb", "patches/": "patches",
         "ID_OR_FOLDER": "some-lab/a-student", "https://HOST/v1": "https://example.org/v1",
         "retriever.path=FOLDER": "retriever.path=passages", "runs/<name>/run.json": "runs/NAME/run.json",
@@ -98,6 +100,7 @@ def filled(given: list[str]) -> list[str]:
     }  # fmt: skip
     given = [words.get(word, word) for word in given]
     alone = given[0] in ("run", "label", "prefer", "align", "evaluate", "report", "plan")
+    alone = alone and given[:2] != ["report", "runs/NAME"]
     named = {"--teacher", "--config", "-c"}.intersection(given)
     return [*given, "--teacher", "plip"] if alone and not named else given
 
@@ -142,6 +145,8 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mint_core.planning.plan.make_plan", lambda resolved, **_: run(resolved))
     monkeypatch.setattr("mint_core.answering.new_samples.predict", stop)
     monkeypatch.setattr("mint_core.runs.export.export_to_trl", stop)
+    monkeypatch.setattr("mint_core.runs.again.report_again", stop)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"id": "a", "text": "tall"}')))
     monkeypatch.setattr("mint_core.answering.vllm.check_options", lambda _: None)  # vLLM is not in this environment
     monkeypatch.chdir(place)
 
@@ -155,7 +160,7 @@ def identity(command: Command) -> str:
 def test_a_documented_command_comes_to_its_work(command: Command, stopped, place: Path) -> None:
     for given in arguments(command.text):
         words = filled(given)
-        quick = words[0] in ("plugins", "doctor", "config")
+        quick = words[0] in ("plugins", "doctor", "config", "runs")
         try:
             with pytest.MonkeyPatch.context() as patch:
                 if REAL_DATA.search(command.text):

@@ -102,7 +102,7 @@ def gather(config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -
 
 def given_command() -> str:
     """The command that is being carried out, so that it can be pasted into a shell."""
-    return shlex.join(["mint", *click.get_current_context().find_root().obj])
+    return shlex.join(["mint", *(click.get_current_context().find_root().obj or ())])
 
 
 def _execute(
