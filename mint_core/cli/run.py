@@ -49,7 +49,7 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--fuse", help="Combine the student's ranking with the retriever's: none, rrf or weighted (retrieval.fuse)."
         ),
         click.option("--metric", "metrics", multiple=True, help="A metric; may be repeated. Default: all installed."),
-        click.option("--student", help="Hugging Face id, local folder, or `embedded`."),
+        click.option("--student", help="Hugging Face id, local folder, GGUF file, or `embedded`."),
         click.option("--source", help="The task's data source (task.source)."),
         click.option("--data", type=click.Path(path_type=Path), help="Folder or file of the source (task.data)."),
         click.option("--seed", type=int, help="Seed of everything that is drawn."),

@@ -145,8 +145,8 @@ def _introduce(run: Run) -> None:
     predict = run.resolved.config.predict
     if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
         observer.message(notice)
-    if run.embedded:
-        observer.message(f"Student: {run.embedded.description}")
+    if run.student_told:
+        observer.message(f"Student: {run.student_told}")
 
 
 @contextmanager

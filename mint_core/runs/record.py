@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from mint_core.files import write_json
 from mint_core.runs.folder import RunFolder
@@ -55,7 +56,7 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
                 "reported_split": run.split,
                 "N": run.n,
             },
-            "student": {"embedded": run.embedded.description} if run.embedded else {},
+            "student": _student(run),
             "stages": {
                 name: {
                     "current": name in run.made,
@@ -70,6 +71,13 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
             },
         },
     )
+
+
+def _student(run: Run) -> dict[str, Any]:
+    """What must be known of the student beside its name."""
+    if run.embedded:
+        return {"embedded": run.embedded.description}
+    return {"gguf": run.gguf.record(), "dtype": run.dtype} if run.gguf else {}
 
 
 def library_version(name: str) -> str | None:

@@ -14,7 +14,7 @@ from mint_core.students.load import fingerprint, hub_commit
 def write_card(adapter: Path, run: Run) -> None:
     """Replaces the card that peft writes, and writes `mint.json`, which seals what lies beside it."""
     resolved, data = run.resolved, run.data
-    student = run.embedded.description if run.embedded else resolved.config.student.model
+    student = run.student_told or resolved.config.student.model
     lines = [
         "---",
         "library_name: peft",
@@ -65,6 +65,7 @@ def _record(run: Run, adapter: Path) -> AdapterRecord:
             fingerprint=fingerprint(weights, student.revision),
             chat_date=student.chat_date,
             chat_template_kwargs=student.chat_template_kwargs,
+            gguf=run.gguf.record() if run.gguf else None,
         ),
         header=run.task.header,
         modality=run.task.modality,
