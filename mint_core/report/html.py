@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mint_core.preservation.results import cells, header, title
 from mint_core.report.table import columns_of, how_asked, sections
 
 
@@ -26,6 +27,10 @@ class Page:
     facts: Mapping[str, int]
     """Counts about the data."""
     config: Mapping[str, Any]
+    preserved: Mapping[str, Any] | None = None
+    """Content of preserve.json; None where general ability was not measured."""
+    ability: str = ""
+    """Its figure, as the source of an image."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
@@ -47,6 +52,7 @@ def render_report(page: Page) -> str:
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",
+        ability=(title(page.preserved), header(page.preserved), cells(page.preserved)) if page.preserved else (),
         config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True),
     )
 

@@ -11,6 +11,7 @@ from mint_core.files import write_json
 from mint_core.runs.folder import RunFolder
 from mint_core.stages import NAMES
 from mint_core.stages.run import Run
+from mint_core.students.load import precision
 
 RECORD = "run.json"
 _LIBRARIES = [
@@ -77,7 +78,7 @@ def _student(run: Run) -> dict[str, Any]:
     """What must be known of the student beside its name."""
     if run.embedded:
         return {"embedded": run.embedded.description}
-    return {"gguf": run.gguf.record(), "dtype": run.dtype} if run.gguf else {}
+    return {"gguf": run.gguf.record(), "dtype": precision(run.resolved.config.student)} if run.gguf else {}
 
 
 def library_version(name: str) -> str | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mint_core.answering.record import FORMAT, AdapterRecord, FileRecord, StudentRecord, TaskRecord, write_record
+from mint_core.files import storage_errors
+from mint_core.preservation.results import markdown
 from mint_core.stages.run import Run
 from mint_core.students.adapter_files import describe_files, put_in_order
 from mint_core.students.load import fingerprint, hub_commit
@@ -40,6 +44,26 @@ def write_card(adapter: Path, run: Run) -> None:
     (adapter / "README.md").write_text("\n".join(lines), encoding="utf-8")
     put_in_order(adapter)
     write_record(adapter, _record(run, adapter))
+
+
+_ABILITY = "## General ability"
+
+
+def add_preservation(adapter: Path, content: Mapping[str, Any]) -> None:
+    """Writes into the card what alignment cost in general ability, in place of what an earlier measurement found.
+
+    Args:
+        adapter: The adapter's folder.
+        content: Content of preserve.json.
+    """
+    card = adapter / "README.md"
+    kept, told = [], False
+    for line in card.read_text(encoding="utf-8").splitlines():
+        told = line == _ABILITY or (told and not line.startswith("#"))
+        kept += [] if told else [line]
+    lines = [*"\n".join(kept).rstrip().split("\n"), "", _ABILITY, "", *markdown(content), ""]
+    with storage_errors(adapter):
+        card.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _record(run: Run, adapter: Path) -> AdapterRecord:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from mint_core.config import EMBEDDED, Resolved, decisive
+from mint_core.config import EMBEDDED, Resolved
 from mint_core.errors import ContractError
 from mint_core.evaluation.subsets import Member, members, reported
 from mint_core.files import digest_of, storage_errors
@@ -18,7 +18,7 @@ from mint_core.splits import check_samples
 from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
 from mint_core.stages.stage import Manifest
 from mint_core.students.gguf import GgufFile, find_gguf
-from mint_core.students.load import fingerprint, resolve_device, resolve_dtype
+from mint_core.students.load import identity, precision, resolve_device
 from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
 
 
@@ -141,18 +141,12 @@ class Run:
         """Who the student is, in one sentence where there is more to say than its name."""
         if self.embedded:
             return self.embedded.description
-        return self.gguf.describe(self.dtype) if self.gguf else ""
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the student's weights, for example `float32`."""
-        return str(resolve_dtype(self.resolved.config.student.dtype, self.device)).removeprefix("torch.")
+        return self.gguf.describe(precision(self.resolved.config.student)) if self.gguf else ""
 
     def student_identity(self) -> dict[str, Any]:
         """What decides the student: its weights by content, its settings without the device, its precision."""
         config = self.resolved.config.student
-        weights = fingerprint(self.student_path or config.model, config.revision)
-        return {"student": {**decisive(config), "dtype": self.dtype}, "student_weights": weights}
+        return identity(config, self.student_path or config.model)
 
     @cached_property
     def data_fingerprint(self) -> str:

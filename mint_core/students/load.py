@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.config import StudentConfig
+from mint_core.config import StudentConfig, decisive
 from mint_core.errors import ConfigError, MintError, ModelError
 from mint_core.interfaces import Student
 from mint_core.students.folder import check_config, check_folder, check_size, check_weights
@@ -254,6 +254,22 @@ def hub_commit(source: str, revision: str | None) -> str | None:
         return HfApi().model_info(source, revision=revision).sha or revision
     except Exception:  # a wrong name, no network, no access: loading it will say what is wrong
         return revision
+
+
+def identity(config: StudentConfig, source: str) -> dict[str, Any]:
+    """What decides a student's answers: its weights by content, its settings without the device, its precision.
+
+    Args:
+        config: The student.
+        source: Where its weights lie: `config.model`, or the folder of the embedded student.
+    """
+    weights = fingerprint(source, config.revision)
+    return {"student": {**decisive(config), "dtype": precision(config)}, "student_weights": weights}
+
+
+def precision(config: StudentConfig) -> str:
+    """Precision of the weights on the config's device, for example `float32`."""
+    return str(resolve_dtype(config.dtype, resolve_device(config.device))).removeprefix("torch.")
 
 
 def fingerprint(source: str, revision: str | None = None) -> str:
