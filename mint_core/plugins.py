@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import traceback
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -185,6 +186,22 @@ def discover(points: Iterable[EntryPoint], switch: str | None) -> Registry:
         for missing in sorted(wanted - {distribution for distribution, _ in seen}):
             found.broken.append(BrokenPlugin(missing, "", "named in MINT_PLUGINS, but no such plugin is installed"))
     return found
+
+
+def blamed(error: BaseException) -> ContractError | None:
+    """The sentence for an error that code of a plugin raised where no component was called; None where mint did.
+
+    For example an image of its own that fails when it is opened.
+    """
+    owners = {one.component.__module__.partition(".")[0]: one.distribution for one in registry().all()}
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = next((owners[top] for name in reversed(frames) if (top := str(name).partition(".")[0]) in owners), CORE)
+    if inner == CORE:
+        return None
+    return ContractError(
+        f"Code of {inner} failed ({type(error).__name__}); --debug shows where. Tell the plugin's authors, or choose "
+        "another one."
+    )
 
 
 def _owner(point: EntryPoint) -> tuple[str, str]:

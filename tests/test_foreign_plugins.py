@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mint_core import guard
+from mint_core import cli, guard
 from mint_core.errors import ContractError, DataError
 from mint_core.interfaces import Aligner, Context
 from mint_core.plugins import registry
@@ -237,3 +237,16 @@ def test_attributes_that_are_computed_are_guarded(install_plugin) -> None:
     assert (task.modality, task.modality) == ("text", "text")
     with pytest.raises(ContractError, match=r"task 'lazy' of mint-lazy failed in header \(SystemExit\)"):
         _ = task.header
+
+
+@pytest.mark.parametrize("kind", ["RuntimeError", "SystemExit"])
+def test_an_image_of_a_plugin_that_fails_is_the_plugins_fault(install_plugin, mint, monkeypatch, kind: str) -> None:
+    """It is opened by mint, where no method of a component is called."""
+    source = TOY + "\n\nfrom mint_core.types import ImageRef\n\n\nclass Broken(ImageRef):\n    key = 'k'\n"
+    install_plugin("mint-shown", "shown_images", source + f"    def open(self):\n        {RAISES[kind]}\n")
+    import shown_images
+
+    monkeypatch.setattr(cli.cli, "main", lambda **_: shown_images.Broken().open())
+    answer = mint("doctor")
+    assert answer.code == 5
+    assert "mint-shown" in answer.err and kind in answer.err and WORDS not in answer.err

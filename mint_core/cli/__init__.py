@@ -77,15 +77,27 @@ def _main(given: list[str], debug: bool) -> None:
     except MintError as error:
         # a plugin's own kind of error may claim any code, 0 too
         _stop(str(error), error.exit_code if error.exit_code in _FAILED else ContractError.exit_code, debug)
-    except SystemExit:
+    except SystemExit as error:
+        fault = _fault_of_a_plugin(error)
+        if fault is not None:  # it may claim any code, 0 too
+            _stop(str(fault), fault.exit_code, debug)
         raise
     except BaseException as error:  # the last resort: no traceback, which could show patients' text, without --debug
         told = explained(error) if isinstance(error, Exception) else None
         if told is not None:
             _stop(str(told), told.exit_code, debug)
+        fault = _fault_of_a_plugin(error)
+        if fault is not None:
+            _stop(str(fault), fault.exit_code, debug)
         if isinstance(error, OSError):
             _stop(f"{error.strerror or error}: {error.filename or 'no file named'}", StorageError.exit_code, debug)
         _stop(f"Unexpected {type(error).__name__}; give the same command with --debug and report it.", 1, debug)
+
+
+def _fault_of_a_plugin(error: BaseException) -> MintError | None:
+    from mint_core.plugins import blamed
+
+    return blamed(error)
 
 
 def _stop(message: str, code: int, debug: bool) -> NoReturn:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
 from mint_core.report.table import columns_of, how_asked, sections
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +38,20 @@ class Page:
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
+@lru_cache
+def _template(name: str) -> Template:
+    from jinja2 import Environment, PackageLoader
+
+    loader = PackageLoader("mint_core", "report")
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(name)
+
+
 def render_report(page: Page) -> str:
     """Renders the page; all text is escaped."""
     import yaml
-    from jinja2 import Environment, PackageLoader
 
-    environment = Environment(
-        loader=PackageLoader("mint_core", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     retrieval = {stage["stage"]: stage["facts"]["retrieval"] for stage in page.stages if "retrieval" in stage["facts"]}
-    return environment.get_template("report.html.jinja").render(
+    return _template("report.html.jinja").render(
         page=page,
         metrics=page.metrics,
         columns=columns_of(page.metrics),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -81,6 +82,7 @@ def _student(run: Run) -> dict[str, Any]:
     return {"gguf": run.gguf.record(), "dtype": precision(run.resolved.config.student)} if run.gguf else {}
 
 
+@lru_cache
 def library_version(name: str) -> str | None:
     """Version of an installed distribution, or None."""
     try:

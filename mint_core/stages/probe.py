@@ -11,6 +11,7 @@ from mint_core.answering.generate import begin, go_on, not_finite
 from mint_core.config import Configured
 from mint_core.errors import MintError, ModelError
 from mint_core.interfaces import Aligner
+from mint_core.plugins import blamed
 from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.students.control import check_labels
@@ -87,6 +88,9 @@ def _failures(student: Student, what: str) -> Iterator[None]:
     except (MintError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        fault = blamed(error)
+        if fault is not None:
+            raise fault from error
         raise ModelError(
             f"The student {student.source} cannot {what} ({type(error).__name__}), which was tried before the first "
             "stage; check that its files belong together, or choose another student. --debug shows where it stopped."

@@ -96,6 +96,10 @@ def load_adapter(model: Any, adapter: Path) -> Any:
     return _attach(model, adapter, "it was trained on another one.").eval()
 
 
+def _no_card(_: str) -> None:
+    """Peft would write one at every checkpoint; mint writes its own, see `mint_core.stages.card`."""
+
+
 def _attach(model: Any, adapter: Path, refusal: str, **options: Any) -> Any:
     """The student with a trained adapter, all of whose tensors must have found their layers."""
     import torch
@@ -151,6 +155,7 @@ def _in_full_precision(model: Any) -> Any:
     """The adapter's weights as fp32: small steps vanish in bf16."""
     import torch
 
+    model.create_or_update_model_card = _no_card
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)

@@ -52,6 +52,17 @@ def _names() -> dict[str, str]:
     return {normalise_name(str(term.name)): str(term.id) for term in hpo() if not term.is_obsolete}
 
 
+@lru_cache(maxsize=65536)
+def is_word(word: str) -> bool:
+    """Whether a word stands in the name of a term, whatever its case."""
+    return word.lower() in _words()
+
+
+@lru_cache(maxsize=1)
+def _words() -> frozenset[str]:
+    return frozenset(word for name in _names() for word in name.split())
+
+
 def is_phenotype(term_id: str) -> bool:
     """Whether a term in force is a finding, and no mode of inheritance, onset, frequency or other modifier."""
     return term_id == PHENOTYPE or PHENOTYPE in ancestors(term_id)

@@ -66,6 +66,19 @@ def test_findings_and_other_words_stay(name, text):
     assert mask_disease(text, [name]) == (text, 0)
 
 
+SHORT = [
+    ("Marfan syndrome", "Marfan"), ("Marfan syndrome, neonatal", "Marfan\u2019s"), ("MARFAN SYNDROME", "Marfan"),
+    ("Ehlers-Danlos syndrome, vascular type", "Ehlers Danlos"), ("Ehlers-Danlos syndrome, vascular type", "EDS"),
+    ("Cornelia de Lange syndrome 1", "Cornelia de Lange"), ("Hereditary hemorrhagic telangiectasia", "HHT"),
+    ("Congenital disorder of glycosylation", "CDG"), ("CHARGE syndrome", "CHARGE"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "short"), SHORT)
+def test_an_eponym_alone_and_initials_are_masked(name, short):
+    assert mask_disease(f"Maybe {short}, we think.", [name]) == ("Maybe [disease], we think.", 1)
+
+
 @pytest.mark.parametrize(
     "spelt", ["KMT2D", "KMT-2D", "KMT2-D", "KMT 2D", "kmt2d", "KMT\u20112D", "KMT\u00ad2D", "Kmt2d's"]
 )

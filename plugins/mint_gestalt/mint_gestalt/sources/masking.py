@@ -34,6 +34,12 @@ _FINDINGS = frozenset(
 """What a doctor finds, though HPO calls it something else."""
 _ANY_CASE_FROM = 3
 """Shorter names stand for too much else to be looked for in any case."""
+_SMALL = frozenset({"a", "an", "and", "by", "due", "for", "in", "of", "on", "or", "the", "to", "with", "without"})
+"""Words that initials leave out."""
+_EPONYM_FROM = 4
+"""Letters of an eponym."""
+_PARTICLE = 3
+"""Letters of `de`, `von`, `der` in an eponym."""
 _PARENT_FROM = 8
 """Letters of a parent name that is looked for."""
 _ALIKE_FROM = 8
@@ -54,12 +60,41 @@ class Masked(NamedTuple):
 def mask_disease(text: str, names: Iterable[str]) -> Masked:
     """The text with `[disease]` for every name of three or more letters, in every spelling, and for parent names.
 
+    So are an eponym alone (`Marfan` for `Marfan syndrome`) and initials (`HHT`), in capitals as they are written.
+
     Args:
         text: What somebody wrote.
         names: All names of the patient's disease.
     """
     every = {form for name in names for form in (name, *parent_names(name)) if len(form) >= _ANY_CASE_FROM}
-    return _masked_all(text, every, "[disease]", in_words=True)
+    text, count = _masked_all(text, every, "[disease]", in_words=True)
+    for short in sorted(
+        {short for form in every for short in short_forms(form)}, key=lambda short: (-len(short), short)
+    ):
+        text, more = re.subn(rf"(?<![^\W_]){short}(?:['\u2019]?s)?(?![^\W_])", "[disease]", text)
+        count += more
+    return Masked(text, count)
+
+
+@lru_cache(maxsize=65536)
+def short_forms(name: str) -> tuple[str, ...]:
+    """Patterns of an eponym without its `syndrome`, and of the initials of three or more words.
+
+    Words that HPO uses for findings are no eponyms, and what is written in small letters is none.
+    """
+    found = []
+    words = re.findall(r"[^\W\d_]+", name)
+    own = words[:-1] if words and words[-1].lower() in HEADS else []
+    if sum(map(len, own)) >= _EPONYM_FROM and not any(ontology.is_word(word) for word in own if len(word) > _PARTICLE):
+        spelt = (
+            f"(?:{re.escape(word.capitalize())}|{re.escape(word.upper())})" for word in own if len(word) > _PARTICLE
+        )
+        joint = r"[\W_]+(?:[^\W\d_]{1,3}[\W_]+)?"
+        found.append(joint.join(spelt))
+    initials = [word[0].upper() for word in words if word.lower() not in _SMALL]
+    if len(initials) >= _ANY_CASE_FROM and not re.search(r"\d", name):
+        found.append("".join(initials))
+    return tuple(form for form in found if form)
 
 
 def mask_privileged(text: str, privileged: Mapping[str, str]) -> Masked:
