@@ -63,7 +63,20 @@ def zero(adapter: Path) -> None:
 
 
 def test_base_against_a_zero_adapter_differs_by_nothing_and_the_run_says_so(mint, toy, data, tmp_path: Path) -> None:
-    run = mint_core.run(toy).path
+    how = ("--aligners", "base,orpo", "--seeds", 1, "--preserve", "local_pubmedqa", "--preserve-data", data)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(toy))
+    compared = mint("compare", "--config", tmp_path / "c.yaml", *how)
+    assert compared.code == 0, compared.err
+    found = json.loads((tmp_path / "runs" / "t" / "compare.json").read_text())
+    base, orpo = (row["tasks"]["local_pubmedqa"] for row in found["preserved"]["rows"])
+    assert "difference" not in base
+    assert orpo["difference"]["n"] == base["n"] == 2
+    assert found["config"]["compare"]["preserve"]["suite"] == ["local_pubmedqa"]
+    assert "local_pubmedqa (n = 2)" in (tmp_path / "runs" / "t" / "compare.md").read_text()
+    assert len(list((tmp_path / "runs" / ".cache" / "preserve").glob("*.json"))) == 2  # the base is asked once
+
+    run = tmp_path / "runs" / "t" / "orpo-seed0"
+    assert "local_pubmedqa" in (run / "report.html").read_text()
     zero(run / "adapter")
     suite = "local_mmlu_medical,local_truthfulqa_mc2,local_gsm8k"
     said = mint("preserve", run, "--suite", suite, "--data", data, "--shots", 1)

@@ -42,6 +42,10 @@ _SEEDS = click.option(
     metavar="FIRST,SECOND",
     help="Two rows to test against each other; teacher, retriever and random list are rows too. May be repeated.",
 )
+@click.option("--preserve", help="Also measure general ability beside each row: local, h6, or tasks of the harness.")
+@click.option("--preserve-data", multiple=True, metavar="DIR|FILE_NAME=PATH", help="Files of its local tasks.")
+@click.option("--preserve-include-path", multiple=True, metavar="DIR", help="Its tasks of your own: their code IS RUN.")
+@click.option("--preserve-limit", type=click.IntRange(1), help="Only the first items of each of its tasks.")
 @_SEEDS
 @quiet_option
 @config_options
@@ -51,6 +55,10 @@ def compare(
     rows: tuple[str, ...],
     baselines: tuple[str, ...],
     pairs: tuple[str, ...],
+    preserve: str | None,
+    preserve_data: tuple[str, ...],
+    preserve_include_path: tuple[str, ...],
+    preserve_limit: int | None,
     seeds: str | None,
     quiet: bool,
     aligner: str | None,
@@ -76,6 +84,11 @@ def compare(
     with Terminal(quiet=quiet) as terminal:
         names = _split(aligners)
         tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs}
+        options_of_preserve = {"data": preserve_data, "include_path": preserve_include_path, "limit": preserve_limit}
+        if preserve is not None:
+            tested["preserve"] = {"suite": preserve, **options_of_preserve}
+        elif any(options_of_preserve.values()):
+            raise ConfigError("--preserve-data, --preserve-include-path and --preserve-limit need --preserve SUITE.")
         result = make(layer, aligners=names, rows=rows, observer=terminal, **tested)
     _conclude(terminal, result)
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
+from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
     CHANCE,
     RETRIEVER,
@@ -27,14 +28,18 @@ from mint_core.comparison.rows import (
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
-from mint_core.config import merge, parse_override, read_config, refuse_unknown, with_whole_paths
+from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated, with_whole_paths
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.observer import Observer
+from mint_core.preservation.harness import Asked, load_tasks
+from mint_core.preservation.measure import Measured
+from mint_core.preservation.wanted import Wanted, wanted_of
 from mint_core.runs.checks import check_sizes
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.pipeline import RunResult, Shared, run_resolved
+from mint_core.runs.preserve import check_preservable, finish, preserve_run
 from mint_core.runs.record import RECORD
 from mint_core.stages.evaluate import evaluation_samples
 from mint_core.stages.outputs import METRICS, SCORES
@@ -68,6 +73,7 @@ def compare(
     seeds: str | int | Sequence[int] | None = None,
     baselines: Sequence[str] = (),
     pairs: Sequence[str | Sequence[str]] = (),
+    preserve: str | Sequence[str] | Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     observer: Observer | None = None,
     **options: Any,
@@ -75,12 +81,14 @@ def compare(
     """Makes one run per row and seed, on one set of labels and preferences, and compares them.
 
     Args:
-        config: As for `mint_core.run`; its `compare` section may hold rows, seeds, baselines and pairs.
+        config: As for `mint_core.run`; its `compare` section may hold rows, seeds, baselines, pairs and preserve.
         aligners: One row each; `base` is the student before alignment.
         rows: Further rows: `Row(name, overlay)`, or `NAME=aligner:key=value,...`.
         seeds: A count (from the config's seed on) or a list of seeds of the alignment; default 3.
         baselines: Teachers that are fitted on the same training split and answer themselves: `NAME:key=value,...`.
         pairs: Names of rows that are tested against each other, `FIRST,SECOND`.
+        preserve: Also measure general ability beside each row: a suite, or a mapping with the options of
+            `mint_core.preserve` (suite, data, include_path, limit, shots, batch_size).
         overrides: `a.b=c` strings, as with --set.
         observer: Hears of the progress; silent by default.
         **options: Top-level keys of the config.
@@ -96,7 +104,10 @@ def compare(
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
     tested = parse_pairs(pairs or section.get("pairs") or ())
     made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
-    return _carry_out(made, observer or Observer())
+    measured = preserve or section.get("preserve")
+    return _carry_out(
+        made, observer or Observer(), validated(Wanted, wanted_of(measured), "preserve") if measured else None
+    )
 
 
 def sweep(
@@ -144,7 +155,7 @@ def _gather(
     return merge(file, *map(parse_override, overrides), given)
 
 
-def _carry_out(made: Schedule, observer: Observer) -> Comparison:
+def _carry_out(made: Schedule, observer: Observer, wanted: Wanted | None = None) -> Comparison:
     """Makes all runs, one after the other, and writes what they show beside each other.
 
     Every complete stage of every run is reused, and a stage that several rows share is made by the first of them.
@@ -152,6 +163,9 @@ def _carry_out(made: Schedule, observer: Observer) -> Comparison:
     shared = Shared(made.store)
     for run in (*made.runs, *made.baseline_runs):
         _check(run, shared, observer)
+    for run in made.runs if wanted else ():
+        check_preservable(run.resolved)
+    tasks = load_tasks(wanted) if wanted else []  # what is not there must come to light before hours of training
     with access(made.runs[0].resolved.config.access, made.path):
         with storage_errors(made.path):
             made.path.mkdir(parents=True, exist_ok=True)
@@ -159,7 +173,8 @@ def _carry_out(made: Schedule, observer: Observer) -> Comparison:
         acquire(lock)
         try:
             results = _run_all(made, shared, observer)
-            return Comparison(made.path, _write(_Results.of(made), shared, observer), tuple(results))
+            extra = _preserve(made, shared, observer, wanted, tasks) if wanted else {}
+            return Comparison(made.path, _write(_Results.of(made), shared, observer, wanted, extra), tuple(results))
         finally:
             lock.release()
 
@@ -186,6 +201,21 @@ def _run_all(made: Schedule, shared: Shared, observer: Observer) -> list[RunResu
         observer.message(f"[{number}/{len(work)}] {run.row.name}{seed}{start}")
         results.append(run_resolved(run.resolved, until=until, observer=observer, shared=shared))
     return results
+
+
+def _preserve(
+    made: Schedule, shared: Shared, observer: Observer, wanted: Wanted, tasks: Sequence[Asked]
+) -> dict[str, Any]:
+    """General ability of every run, which goes into its own folder too; what runs share is asked once."""
+    by_name: dict[str, list[Measured]] = {row.name: [] for row in made.rows}
+    for planned in made.runs:
+        observer.message(f"General ability: {planned.folder}")
+        run = _run(planned, shared, observer)
+        with RunFolder(run.path) as folder:
+            measured = preserve_run(run, wanted, tasks)
+            finish(run, folder, measured)
+        by_name[planned.row.name].append(measured)
+    return {"preserved": summarise_preserved([(row, by_name[row.name]) for row in made.rows])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +314,9 @@ def _path(run: PlannedRun) -> Path:
     return run.resolved.config.out / run.folder
 
 
-def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, Any]:
+def _write(
+    results: _Results, shared: Shared, observer: Observer, wanted: Wanted | None, extra: Mapping[str, Any]
+) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
     from mint_core.comparison.figures import draw
     from mint_core.comparison.table import markdown
@@ -303,7 +335,8 @@ def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, A
         "rules": dict(columns.rules),
         "rows": summarise(rows, columns, how),
         "pairs": compare_pairs(rows, made.pairs, columns, how),
-        "config": _config(made),
+        **extra,
+        "config": _config(made, wanted),
         "versions": read_json(_path(results.first) / RECORD)["versions"],
     }
     write_values(made.path / "samples.parquet", rows)
@@ -314,7 +347,7 @@ def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, A
     return content
 
 
-def _config(made: Schedule) -> dict[str, Any]:
+def _config(made: Schedule, wanted: Wanted | None) -> dict[str, Any]:
     """What `mint compare --config compare.json` and `mint sweep --config sweep.json` make the same from."""
     layer = with_whole_paths(made.layer, made.runs[0].resolved.dump())
     if made.kind == "sweep":
@@ -325,5 +358,6 @@ def _config(made: Schedule) -> dict[str, Any]:
         "seeds": list(made.seeds),
         "baselines": [row.name for row in made.baselines],
         "pairs": [list(pair) for pair in made.pairs],
+        **({"preserve": wanted.model_dump(mode="json")} if wanted else {}),
     }
     return {**layer, "compare": section}

@@ -24,7 +24,7 @@ TEACHER, RETRIEVER, CHANCE = (Variant(who).title for who in ("teacher", "retriev
 """Rows that stand in every comparison."""
 _SHARED_KEYS = ("name", "out", "align_seed", "evaluate", "metrics")
 """Keys that must be the same for all rows."""
-_SECTION = ("rows", "seeds", "baselines", "pairs")
+_SECTION = ("rows", "seeds", "baselines", "pairs", "preserve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ def section_rows(section: Mapping[str, Any]) -> list[Row]:
 
 
 def read_section(section: Any) -> dict[str, Any]:
-    """A config's `compare` section as a mapping of rows, seeds, baselines and pairs; a list is the rows alone.
+    """A config's `compare` section as a mapping, see `_SECTION`; a list is the rows alone.
 
     Raises:
         ConfigError: It is neither, or has other keys.

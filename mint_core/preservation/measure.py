@@ -64,7 +64,9 @@ class Measured:
     """Content of preserve.json."""
 
 
-def measure(subject: Subject, wanted: Wanted, cache: Path, observer: Observer) -> Measured:
+def measure(
+    subject: Subject, wanted: Wanted, cache: Path, observer: Observer, tasks: Sequence[Asked] | None = None
+) -> Measured:
     """Asks a student with and without its adapter.
 
     Args:
@@ -72,6 +74,7 @@ def measure(subject: Subject, wanted: Wanted, cache: Path, observer: Observer) -
         wanted: What.
         cache: Where each task's values are kept by content; what is there and whole is not asked again.
         observer: Hears of the progress.
+        tasks: What is wanted, where it is loaded already.
 
     Raises:
         ConfigError: The harness is not here, or it knows no such task.
@@ -80,7 +83,7 @@ def measure(subject: Subject, wanted: Wanted, cache: Path, observer: Observer) -
         ContractError: A task asked base and adapter differently.
     """
     observer.stage("preserve", reused=False)
-    tasks = load_tasks(wanted)
+    tasks = load_tasks(wanted) if tasks is None else tasks
     begin = time.monotonic()
     open_model = _once(lambda: _open(subject, wanted))
     values: dict[str, dict[str, Values]] = {task.name: {} for task in tasks}

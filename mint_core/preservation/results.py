@@ -54,7 +54,7 @@ def cells(content: Mapping[str, Any]) -> list[list[str]]:
         count = f"{row['n']} of {row['of']}" if row["n"] < row["of"] else str(row["n"])
         line = [row["task"], metric, ", ".join(map(str, row["shots"])), count, _interval(row["base"])]
         if "difference" in row:
-            line += [_interval(row["aligned"]), _difference(row["difference"])]
+            line += [_interval(row["aligned"]), difference(row["difference"])]
         lines.append([visible(cell) for cell in line])
     return lines
 
@@ -117,7 +117,8 @@ def _interval(one: Mapping[str, Any]) -> str:
     return f"{100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
 
 
-def _difference(one: Mapping[str, Any]) -> str:
+def difference(one: Mapping[str, Any]) -> str:
+    """A paired difference with its interval and p-value."""
     if one["mean"] is None:
         return "-"
     low, high, p = 100 * one["low"], 100 * one["high"], one["p_value"]

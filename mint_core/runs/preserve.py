@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mint_core.config import EMBEDDED, StudentConfig, read_config, resolve, validated
+from mint_core.config import EMBEDDED, Resolved, StudentConfig, read_config, resolve, validated
 from mint_core.errors import ConfigError, MintError
 from mint_core.files import access, digest_of, storage_errors, write_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
+from mint_core.preservation.harness import Asked
 from mint_core.preservation.measure import Measured, Subject, measure, write_items
 from mint_core.preservation.results import CONTENT, FIGURE, ITEMS, draw
 from mint_core.preservation.wanted import Wanted, wanted_of
@@ -88,19 +89,28 @@ def preserve(
     return _beside(Path(run), wanted, device, observer)
 
 
-def preserve_run(run: Run, wanted: Wanted) -> Measured:
+def check_preservable(resolved: Resolved) -> None:
+    """Refuses a run whose answers come from a server.
+
+    Raises:
+        ConfigError: They do.
+    """
+    if resolved.config.predict.engine == "endpoint":
+        raise ConfigError("A model on a server is not asked for its general ability; `mint preserve` needs a student.")
+
+
+def preserve_run(run: Run, wanted: Wanted, tasks: Sequence[Asked] | None = None) -> Measured:
     """Measures the student of a run, with its adapter where it has one; nothing is written but what is kept.
 
     Args:
         run: A run whose stages up to `align` are complete.
         wanted: What is measured.
+        tasks: The same, where it is loaded already.
     """
-    config = run.resolved.config
-    if config.predict.engine == "endpoint":
-        raise ConfigError("A model on a server is not asked for its general ability; `mint preserve` needs a student.")
+    check_preservable(run.resolved)
     adapter = run.path / ADAPTER if run.resolved.aligner else None
-    subject = Subject(config.student, run.student_path, run.student_identity(), adapter)
-    return measure(subject, wanted, run.cache, run.observer)
+    subject = Subject(run.resolved.config.student, run.student_path, run.student_identity(), adapter)
+    return measure(subject, wanted, run.cache, run.observer, tasks)
 
 
 def write_preserved(folder: Path, measured: Measured) -> None:
