@@ -229,6 +229,7 @@ def test_a_damaged_line_is_named(data: Path, tmp_path: Path, line: str, told: st
 
 def test_files_are_found_by_name_and_missing_ones_named(data: Path, tmp_path: Path) -> None:
     assert len(local_tasks()) == 6
+    assert list(local_tasks())[-1] == "local_gsm8k"
     with pytest.raises(DataError, match=r"needs hellaswag_val\.jsonl, which is not in"):
         with_data("local_hellaswag", [str(tmp_path)])
     with pytest.raises(ConfigError, match="'hellaswagval' is no file of a local task; did you mean 'hellaswag_val'"):

@@ -28,6 +28,7 @@ _SEEDS = click.option(
     metavar="NAME=ALIGNER:KEY=VALUE,…",
     help="A row with options of its own; a key with a dot is a path into the config. May be repeated.",
 )
+@click.option("--students", help="Every row with each of these students, joined by commas: ids, folders, GGUF files.")
 @click.option(
     "--baseline",
     "baselines",
@@ -53,6 +54,7 @@ def compare(
     *,
     aligners: str | None,
     rows: tuple[str, ...],
+    students: str | None,
     baselines: tuple[str, ...],
     pairs: tuple[str, ...],
     preserve: str | None,
@@ -71,6 +73,7 @@ def compare(
     \b
     mint compare --teacher plip --aligners base,orpo --seeds 3
     mint compare --teacher plip --aligners base --row soft=orpo:weight=0.1 --row hard=orpo:weight=1
+    mint compare --task NAME --aligners base,orpo --students ID,FOLDER --preserve local --preserve-data FOLDER
 
     Every complete run is reused; the same command again resumes. Options that all aligners share are set without a
     name, for example --set aligner.epochs=3.
@@ -84,6 +87,7 @@ def compare(
     with Terminal(quiet=quiet) as terminal:
         names = _split(aligners)
         tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs}
+        tested["students"] = _split(students)
         options_of_preserve = {"data": preserve_data, "include_path": preserve_include_path, "limit": preserve_limit}
         if preserve is not None:
             tested["preserve"] = {"suite": preserve, **options_of_preserve}

@@ -24,6 +24,7 @@ from mint_core.comparison.rows import (
     parse_row,
     read_section,
     section_rows,
+    student_rows,
 )
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
@@ -70,6 +71,7 @@ def compare(
     *,
     aligners: Sequence[str] = (),
     rows: Sequence[Row | str] = (),
+    students: Sequence[str] = (),
     seeds: str | int | Sequence[int] | None = None,
     baselines: Sequence[str] = (),
     pairs: Sequence[str | Sequence[str]] = (),
@@ -84,6 +86,7 @@ def compare(
         config: As for `mint_core.run`; its `compare` section may hold rows, seeds, baselines, pairs and preserve.
         aligners: One row each; `base` is the student before alignment.
         rows: Further rows: `Row(name, overlay)`, or `NAME=aligner:key=value,...`.
+        students: Every row with each of these students.
         seeds: A count (from the config's seed on) or a list of seeds of the alignment; default 3.
         baselines: Teachers that are fitted on the same training split and answer themselves: `NAME:key=value,...`.
         pairs: Names of rows that are tested against each other, `FIRST,SECOND`.
@@ -100,6 +103,7 @@ def compare(
     section = read_section(layer.pop("compare", None))
     own = [*aligner_rows(aligners, layer), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
     chosen = [*own, *section_rows(section)] if own else section_rows(section)
+    chosen = student_rows(students, chosen) if students else chosen
     names = baselines or section.get("baselines", ())
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
     tested = parse_pairs(pairs or section.get("pairs") or ())

@@ -24,10 +24,11 @@ _NUMBERS = {"four": 4}
 
 @cache
 def local_tasks() -> dict[str, Mapping[str, Any]]:
-    """The harness's configs of the local tasks, by name."""
+    """The harness's configs of the local tasks, by name; what takes longest, answers that are written, comes last."""
     folder = files("mint_core.preservation") / "tasks"
     found = [parse_yaml(one.read_text(encoding="utf-8")) for one in folder.iterdir() if one.name.endswith(".yaml")]
-    return {one["task"]: one for one in sorted(found, key=lambda one: str(one["task"]))}
+    found.sort(key=lambda one: (one["output_type"] == "generate_until", one["task"]))
+    return {one["task"]: one for one in found}
 
 
 def with_data(name: str, data: Sequence[str]) -> dict[str, Any]:
@@ -141,8 +142,9 @@ def _fits(item: Mapping[str, Any], field: str, kind: str) -> bool:
         return isinstance(value, str)
     if kind.endswith("texts"):
         count = _NUMBERS.get(kind.partition(" ")[0])
-        texts = isinstance(value, list) and len(value) > 0 and all(isinstance(one, str) and one for one in value)
-        return texts and (count is None or len(value) == count)
+        if not isinstance(value, list) or len(value) != (count or max(len(value), 1)):
+            return False
+        return all(isinstance(one, str) and one for one in value)
     if kind.startswith("position of "):
         choices = item.get(kind.removeprefix("position of "))
         return type(value) is int and isinstance(choices, list) and 0 <= value < len(choices)

@@ -27,7 +27,7 @@ FORMAT = 1
 """Of what is kept: raise it when the same task would give other values."""
 _FIRST = ("acc_norm", "acc")
 """Which of a task's metrics stands in the table; of the others the first that the task names."""
-_HOW = {"draws": 2000, "confidence": 0.95, "seed": 0}
+_HOW: dict[str, Any] = {"draws": 2000, "confidence": 0.95, "seed": 0}
 
 
 @dataclass(frozen=True, slots=True)
