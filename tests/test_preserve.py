@@ -77,6 +77,9 @@ def test_base_against_a_zero_adapter_differs_by_nothing_and_the_run_says_so(mint
 
     run = tmp_path / "runs" / "t" / "orpo-seed0"
     assert "local_pubmedqa" in (run / "report.html").read_text()
+    again = mint("run", "--config", run / "run.json")
+    assert again.code == 0, again.err
+    assert again.err.count("complete, reused") == 6
     zero(run / "adapter")
     suite = "local_mmlu_medical,local_truthfulqa_mc2,local_gsm8k"
     said = mint("preserve", run, "--suite", suite, "--data", data, "--shots", 1)
@@ -113,6 +116,11 @@ def test_base_against_a_zero_adapter_differs_by_nothing_and_the_run_says_so(mint
     assert told in limited.out
     assert "1 of 2" in limited.out
     assert read_preserved(run, run / "adapter") is not None
+    whole = (run / "preserve.json").read_text()
+    for damaged in ("{", "[]", '{"rows": 1}', whole.replace('"shots"', '"other"')):
+        (run / "preserve.json").write_text(damaged)
+        assert read_preserved(run, run / "adapter") is None
+    (run / "preserve.json").write_text(whole)
     (run / "adapter" / "adapter_model.safetensors").write_bytes(b"another")
     assert read_preserved(run, run / "adapter") is None
 

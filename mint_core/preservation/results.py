@@ -28,8 +28,9 @@ def read_preserved(folder: Path, adapter: Path) -> dict[str, Any] | None:
         content = read_json(folder / CONTENT)
         known = content["adapter"]
         same = not changed_files(adapter, known) if known else not (adapter / CONFIG).exists()
-        return content if same and all(row["base"]["n"] is not None for row in content["rows"]) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        _ = title(content), cells(content)
+        return dict(content) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by another mint
         return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mint_core.config import EMBEDDED, Resolved, StudentConfig, read_config, resolve, validated
+from mint_core.config import EMBEDDED, Resolved, StudentConfig, merge, read_config, resolve, validated
 from mint_core.errors import ConfigError, MintError
 from mint_core.files import access, digest_of, storage_errors, write_json
 from mint_core.observer import Observer
@@ -24,6 +24,7 @@ from mint_core.stages import STAGES
 from mint_core.stages.card import add_preservation
 from mint_core.stages.outputs import ADAPTER, REPORT
 from mint_core.stages.run import Run
+from mint_core.students.adapter_files import check_files
 from mint_core.students.load import identity
 
 
@@ -109,6 +110,8 @@ def preserve_run(run: Run, wanted: Wanted, tasks: Sequence[Asked] | None = None)
     """
     check_preservable(run.resolved)
     adapter = run.path / ADAPTER if run.resolved.aligner else None
+    if adapter is not None:
+        check_files(adapter)
     subject = Subject(run.resolved.config.student, run.student_path, run.student_identity(), adapter)
     return measure(subject, wanted, run.cache, run.observer, tasks)
 
@@ -166,7 +169,7 @@ def _beside(path: Path, wanted: Wanted, device: str | None, observer: Observer) 
         raise ConfigError(f"{path} holds no run.json; name a run folder, for example runs/NAME.")
     layer = read_config(path / RECORD)
     if device:
-        layer = {**layer, "student": {**layer["student"], "device": device}}
+        layer = merge(layer, {"student": {"device": device}})
     resolved = resolve(layer, registry())
     if resolved.aligner and not (path / ADAPTER).is_dir():
         raise ConfigError(f"{path} holds no adapter yet; train it with `mint align --config {path / RECORD}`.")
@@ -195,6 +198,8 @@ def _report_again(run: Run, folder: RunFolder) -> None:
                 run.made[stage.name] = manifest
         inputs = report.all_inputs(run)
         key = digest_of(inputs)
+        if folder.complete(report.name, key) is not None:
+            return
         work = folder.workspace(report.name, key)
         facts = report.make(run, work, work / "out")
         folder.commit(report.name, key, inputs, seconds=0.0, peak=peak_memory(), facts=facts)

@@ -58,7 +58,7 @@ def add_preservation(adapter: Path, content: Mapping[str, Any]) -> None:
     """
     card = adapter / "README.md"
     kept, told = [], False
-    for line in card.read_text(encoding="utf-8").splitlines():
+    for line in card.read_text(encoding="utf-8").splitlines() if card.is_file() else ():
         told = line == _ABILITY or (told and not line.startswith("#"))
         kept += [] if told else [line]
     lines = [*"\n".join(kept).rstrip().split("\n"), "", _ABILITY, "", *markdown(content), ""]
