@@ -63,20 +63,21 @@ def zero(adapter: Path) -> None:
 
 
 def test_base_against_a_zero_adapter_differs_by_nothing_and_the_run_says_so(mint, toy, data, tmp_path: Path) -> None:
-    how = ("--aligners", "base,orpo", "--seeds", 1, "--preserve", "local_pubmedqa", "--preserve-data", data)
+    how = ("--aligners", "base,orpo", "--seeds", 1, "--preserve", "local_truthfulqa_mc2", "--preserve-data", data)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(toy))
     compared = mint("compare", "--config", tmp_path / "c.yaml", *how)
     assert compared.code == 0, compared.err
     found = json.loads((tmp_path / "runs" / "t" / "compare.json").read_text())
-    base, orpo = (row["tasks"]["local_pubmedqa"] for row in found["preserved"]["rows"])
+    base, orpo = (row["tasks"]["local_truthfulqa_mc2"] for row in found["preserved"]["rows"])
     assert "difference" not in base
     assert orpo["difference"]["n"] == base["n"] == 2
-    assert found["config"]["compare"]["preserve"]["suite"] == ["local_pubmedqa"]
-    assert "local_pubmedqa (n = 2)" in (tmp_path / "runs" / "t" / "compare.md").read_text()
+    assert orpo["difference"]["mean"] == pytest.approx(orpo["mean"] - base["mean"]) != 0  # the adapter answers
+    assert found["config"]["compare"]["preserve"]["suite"] == ["local_truthfulqa_mc2"]
+    assert "local_truthfulqa_mc2 (n = 2)" in (tmp_path / "runs" / "t" / "compare.md").read_text()
     assert len(list((tmp_path / "runs" / ".cache" / "preserve").glob("*.json"))) == 2  # the base is asked once
 
     run = tmp_path / "runs" / "t" / "orpo-seed0"
-    assert "local_pubmedqa" in (run / "report.html").read_text()
+    assert "local_truthfulqa_mc2" in (run / "report.html").read_text()
     again = mint("run", "--config", run / "run.json")
     assert again.code == 0, again.err
     assert again.err.count("complete, reused") == 6
