@@ -9,6 +9,7 @@ import difflib
 import json
 import logging
 import math
+import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mint_core.errors import ConfigError, DataError, MintError, ModelError
 from mint_core.faults import explained
@@ -93,13 +96,28 @@ def load_tasks(wanted: Wanted) -> list[Asked]:
             raise ConfigError(f"--include-path {folder} is no folder; name the one that holds the tasks' YAML files.")
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     found: dict[str, Asked] = {}
-    for name, shots in task_names(wanted.suite).items():
-        for task in _load(name, wanted):
-            asked = _prepared(task, name, wanted, shots if wanted.shots is None else wanted.shots)
-            if asked.name in found:
-                raise ConfigError(f"The task {asked.name} is named twice, by {found[asked.name].row} and by {name}.")
-            found[asked.name] = asked
+    with _seeded():
+        for name, shots in task_names(wanted.suite).items():
+            for task in _load(name, wanted):
+                asked = _prepared(task, name, wanted, shots if wanted.shots is None else wanted.shots)
+                if asked.name in found:
+                    first = found[asked.name].row
+                    raise ConfigError(f"The task {asked.name} is named twice, by {first} and by {name}; leave one out.")
+                found[asked.name] = asked
     return list(found.values())
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Tasks that shuffle what they ask do so in the same way each time; the process's own dice are as before."""
+    before = (random.getstate(), np.random.get_state())
+    random.seed(_SEED)
+    np.random.seed(_SEED)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
 
 
 class Model:

@@ -85,11 +85,11 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 2 if content["adapter"] else 1, squeeze=False, sharey=True)[0]
         names = [f"{row['task']} (n = {row['n']})" for row in rows]
-        _dots(panels[0], rows, "base", _BASE, 0.12 if content["adapter"] else 0.0)
+        _dots(panels[0], rows, "base", _BASE, -0.12 if content["adapter"] else 0.0)
         panels[0].set_yticks(range(len(rows)), names)
         panels[0].set_ylim(len(rows) - 0.5, -0.5)
         if content["adapter"]:
-            _dots(panels[0], rows, "aligned", _ALIGNED, -0.12)
+            _dots(panels[0], rows, "aligned", _ALIGNED, 0.12)
             panels[1].axvline(0, color="#999999", linewidth=0.8)
             _dots(panels[1], rows, "difference", _ALIGNED, 0.0)
             panels[1].set_title("aligned - base", fontsize=9)

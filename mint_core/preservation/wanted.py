@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -39,16 +40,31 @@ class Wanted(ComponentConfig):
 
 
 def wanted_of(given: str | Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """What a user writes as plain data: names joined by commas, a list of them, or a mapping; lists stand for texts."""
+    """What a user writes as plain data that means the same from every folder.
+
+    Args:
+        given: Names of suites joined by commas, a list of them, or a mapping with the keys of `Wanted`, in which a text
+            may stand for a list of one.
+    """
     plain: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"suite": given}
     for key in ("suite", "data", "include_path"):
         value = plain.get(key)
         listed = [value] if isinstance(value, str) else value
         if key == "suite" and isinstance(listed, list | tuple) and all(isinstance(one, str) for one in listed):
             listed = [part.strip() for one in listed for part in one.split(",") if part.strip()]
+        if key != "suite" and isinstance(listed, list | tuple):
+            listed = [_whole(one) for one in listed]
         if listed is not None:
             plain[key] = listed
     return plain
+
+
+def _whole(given: Any) -> Any:
+    """A path, or the path in NAME=PATH, from the root on."""
+    name, equals, path = str(given).partition("=")
+    if equals and not Path(str(given)).exists():
+        return f"{name}={Path(path).absolute()}"
+    return str(Path(given).absolute()) if isinstance(given, str | Path) else given
 
 
 def task_names(suite: Sequence[str]) -> dict[str, int | None]:
