@@ -102,6 +102,18 @@ def test_a_gguf_answers_like_the_folder_that_it_was_made_from(file: Path, folder
     assert student.model.name_or_path == str(file)
 
 
+def test_what_lies_beside_a_gguf_is_not_taken_for_its_own(file: Path, folder: Path, tmp_path: Path) -> None:
+    own = load_outline(settings(file)).tokenizer
+    beside = tmp_path / "tiny.gguf"
+    beside.write_bytes(file.read_bytes())
+    for name in ("chat_template.jinja", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        (tmp_path / name).write_text((folder / name).read_text().replace("<|eot_id|>", "<|eom_id|>"))
+    student = load_outline(settings(beside))
+    assert student.tokenizer.chat_template == own.chat_template
+    assert student.tokenizer.eos_token_id == own.eos_token_id
+    assert student.source == str(beside)
+
+
 def test_a_folder_with_one_gguf_is_that_file_and_an_outline_reads_no_weights(file: Path) -> None:
     outline = load_outline(settings(file.parent))
     assert next(outline.model.parameters()).device.type == "meta"

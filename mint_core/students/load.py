@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -99,12 +100,11 @@ def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
     # A fused kernel is planned like sdpa, and may not be installed where only the outline is asked for.
     if config.attention != "auto" if weights else config.attention in ("sdpa", "eager"):
         options["attn_implementation"] = config.attention
-    with load_failures(source):
+    gguf = find_gguf(source)
+    with load_failures(source), _place(source, gguf) as place:
         check_folder("student", source)
-        gguf = find_gguf(source)
         held = gguf.numbers if gguf else check_weights(Path(source)) if Path(source).is_dir() else 0
         check_config(Path(source))
-        place = str(gguf.path.parent) if gguf else source
         hub |= {"gguf_file": gguf.path.name} if gguf else {}
         model_config = _model_config(place, hub, gguf)
         reads_images = is_image_text(model_config)
@@ -131,6 +131,20 @@ def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
         processor = (AutoProcessor if reads_images else AutoTokenizer).from_pretrained(place, **hub)
         tokenizer = processor.tokenizer if reads_images else processor
         return finished(Student(model, processor, tokenizer, reads_images, torch.device(device), source), config)
+
+
+@contextmanager
+def _place(source: str, gguf: GgufFile | None) -> Iterator[str]:
+    """What transformers reads: of a GGUF file a folder with a link to it and nothing else.
+
+    Whatever lies beside the file, another model's tokenizer or chat template, would be taken for its own.
+    """
+    if gguf is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / gguf.path.name).symlink_to(gguf.path.resolve())
+        yield folder
 
 
 def _model_config(place: str, hub: dict[str, Any], gguf: GgufFile | None) -> Any:
@@ -216,7 +230,7 @@ def explain_load_failure(role: str, source: str, error: Exception) -> str:
     if Path(source).exists():
         kind = "file" if Path(source).is_file() else "folder"
         return f"The {role} in {source} cannot be loaded ({reason}); check that the {kind} holds a complete model."
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+    if source.startswith((".", "/", "~")) or source.count("/") > 1 or source.endswith(".gguf"):
         return f"The {role} {source} does not exist; check the path."
     chain = [error, error.__cause__, error.__context__]
     if any(isinstance(one, GatedRepoError) for one in chain):
