@@ -53,6 +53,8 @@ class Asked:
     shots: int
     total: int
     """Items that the task has."""
+    asked: int
+    """Those of them that are asked."""
     metrics: tuple[str, ...]
     """Metrics that are means over items."""
     lower_is_better: tuple[str, ...]
@@ -129,10 +131,8 @@ class Model:
     """
 
     def __init__(self, student: Student, batch_size: int) -> None:
-        from lm_eval.models.huggingface import HFLM
-
         self.student = student
-        self._model = HFLM(
+        self._model = _without_bars()(
             pretrained=student.model, tokenizer=student.tokenizer, batch_size=batch_size, backend="causal"
         )
 
@@ -167,6 +167,25 @@ class Model:
             return
         with self.student.model.disable_adapter():
             yield
+
+
+def _without_bars() -> type[Any]:
+    """The harness's model of transformers, without progress bars of its own."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Silent(HFLM):  # type: ignore[misc, unused-ignore]
+        """See `HFLM`."""
+
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().loglikelihood(requests, disable_tqdm=True)
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().generate_until(requests, disable_tqdm=True)
+
+    return Silent
 
 
 def _load(name: str, wanted: Wanted) -> list[Any]:
@@ -241,6 +260,7 @@ def _prepared(task: Any, row: str, wanted: Wanted, shots: int | None) -> Asked:
         task=task,
         shots=int(task.get_config("num_fewshot")),
         total=len(task.eval_docs),
+        asked=len({one.doc_id for one in task.instances}),
         metrics=tuple(means),
         lower_is_better=tuple(key for key in means if not better.get(key, True)),
         identity=digest_of([requests, config, _code(wanted.include_path)]),

@@ -90,7 +90,9 @@ def measure(
     work = [(task, who) for task in tasks for who in subject.who]
     for done, (task, who) in enumerate(work):
         observer.progress(done, len(work), "tasks")
-        values[task.name][who] = _values(subject, task, who, wanted, cache=cache, open_model=open_model)
+        values[task.name][who] = _values(
+            subject, task, who, wanted, cache=cache, observer=observer, open_model=open_model
+        )
     observer.finished("preserve", time.monotonic() - begin)
     for task in tasks:
         _check_paired(task, values[task.name])
@@ -179,7 +181,14 @@ def _part(task: Asked, by_who: Mapping[str, Values]) -> dict[str, Any]:
 
 
 def _values(
-    subject: Subject, task: Asked, who: str, wanted: Wanted, *, cache: Path, open_model: Callable[[], Model]
+    subject: Subject,
+    task: Asked,
+    who: str,
+    wanted: Wanted,
+    *,
+    cache: Path,
+    observer: Observer,
+    open_model: Callable[[], Model],
 ) -> Values:
     """What somebody scored in a task: kept from an earlier attempt, or asked now and kept."""
     adapter = subject.adapter_files if who == ALIGNED else None
@@ -188,6 +197,7 @@ def _values(
     if sealed_file(kept):
         content = read_json(kept)
         return Values(tuple(content["items"]), {key: tuple(scores) for key, scores in content["metrics"].items()})
+    observer.message(f"{task.name}, {who}: {task.asked} items")
     found = open_model().ask(task, wanted, adapter=who == ALIGNED)
     if not found.metrics:
         raise ConfigError(f"The task {task.name} gave no value for any item, so that nothing can be compared.")
