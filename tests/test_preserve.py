@@ -212,6 +212,7 @@ def test_what_is_not_known_or_not_there_is_one_sentence(folder: Path, tmp_path: 
     assert isinstance(refused(suite="h6"), DataError)
     assert "has no task for SEED-Bench" in str(refused(suite="seed-bench"))
     assert "--data FOLDER" in str(refused(suite="local"))
+    assert "--name takes letters" in str(refused(suite="local", name="../x"))
     with pytest.raises(ConfigError, match="one of the two"):
         mint_core.preserve(suite="local")
     with pytest.raises(ConfigError, match=r"no run\.json"):

@@ -150,6 +150,8 @@ def _alone(
     config = validated(StudentConfig, {**plain, **({"device": device} if device else {})}, "student")
     if config.model == EMBEDDED:
         raise ConfigError("The embedded student belongs to a task; name a run folder, whose student it is.")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"--name takes letters, digits, '.', '_' and '-', not '{name}'.")
     label = re.sub(r"[^A-Za-z0-9._]+", "-", Path(config.model).name).strip("-._") or "student"
     folder = out / (name or f"preserve-{label}")
     if (folder / RECORD).exists():
