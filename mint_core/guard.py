@@ -32,6 +32,7 @@ from mint_core.interfaces import (
     AlignmentResult,
     Component,
     EmbeddedStudent,
+    Metric,
     Passage,
     TrainingPhase,
     Unreadable,
@@ -406,5 +407,7 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "score": ("a finite number or None", _is_score),
     "title": ("a text", _is(str)),
     "rule": ("a text", _is(str)),
+    "why": ("a text or None", _is(str, None)),
+    "ungated": ("a Metric or None", _is(Metric, None)),
 }
 """By the method's name: what it must return, in words and as a test."""

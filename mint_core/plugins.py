@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, get_args
 
 import pluggy
 
@@ -33,6 +33,7 @@ from mint_core.interfaces import (
     Task,
     Teacher,
 )
+from mint_core.types import Modality
 
 CORE = "mint-core"
 SEAMS: dict[str, tuple[str, type[Component[Any]]]] = {
@@ -253,6 +254,7 @@ def _check_component(component: Any, kind: str, hook: str, base: type[Component[
     name = getattr(component, "name", None)
     if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)):
         raise PluginError(f"{component.__name__}.name must be lower-case words joined by hyphens")
+    _check_served(component)
     for option in sorted(
         (component.Config.neutral | component.Config.of_one_model) - set(component.Config.model_fields)
     ):
@@ -265,3 +267,13 @@ def _check_component(component: Any, kind: str, hook: str, base: type[Component[
             value = inspect.getattr_static(component, attribute, None)
             if not isinstance(value, wanted | property | cached_property):
                 raise PluginError(f"{component.__name__}.{attribute} must be {words}")
+
+
+def _check_served(component: Any) -> None:
+    """A bare text in place of a tuple would be read letter by letter."""
+    modalities = get_args(Modality)
+    allowed = {"tasks": None, "teachers": None, "reads": modalities}
+    for attribute, words in allowed.items():
+        value = getattr(component, attribute, ())
+        if not isinstance(value, tuple) or not all(isinstance(one, str) and one in (words or (one,)) for one in value):
+            raise PluginError(f"{component.__name__}.{attribute} must be a tuple of {' or '.join(words or ('names',))}")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from mint_core.errors import DataError
-from mint_core.files import MAX_TEXT_BYTES, read_utf8
+from mint_core.files import MAX_TEXT_BYTES, check_regular, read_utf8
 
 MAX_COLUMNS = 10_000
 _HEAD = 2**20
@@ -88,6 +88,16 @@ def read_text(path: Path, what: str) -> str:
     if not text.strip():
         raise DataError(f"{what} {path} is empty; it needs a row of column names, and one row per sample.")
     return text
+
+
+def read_head(path: Path) -> str:
+    """The beginning of a text file, to see what it may be; empty where it is no file that can be read."""
+    try:
+        check_regular(path)
+        with path.open("rb") as stream:
+            return stream.read(_HEAD).decode("utf-8-sig", "ignore").lstrip("\r\n")
+    except OSError:
+        return ""
 
 
 def split_rows(path: Path, text: str, what: str, delimiter: str) -> Table:

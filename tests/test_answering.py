@@ -158,7 +158,8 @@ def test_a_run_asks_a_model_on_a_server_and_needs_no_student(toy, serve) -> None
     assert {tuple(line["labels"]) for line in lines} == {("Colon", "Liver")}
     again = mint_core.run({**toy, "name": "other", "predict": at(server, endpoint={"url": server.url, "model": "m"})})
     assert "predict" in again.reused  # how many requests go at a time changes no answer
-    other = mint_core.run({**toy, "predict": at(server, endpoint={"url": server.url, "model": "another"})})
+    another = at(server, endpoint={"url": server.url, "model": "another"})
+    other = mint_core.run({**toy, "predict": another}, overwrite=True)
     assert "predict" not in other.reused
 
 

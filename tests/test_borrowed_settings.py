@@ -256,12 +256,11 @@ def test_what_is_set_in_the_template_is_recorded_and_decides(config: dict[str, A
         "enable_thinking": False
     }
     assert read_record(made.path / "adapter").student.chat_template_kwargs == {"enable_thinking": False}
-    other = mint_core.run(config, until="align")
+    other = mint_core.run(config, until="align", overwrite=True)
     assert "align" not in other.reused
     with pytest.raises(ConfigError, match="reads no `thinking`"):
-        mint_core.run(
-            {**config, "student": {**config["student"], "chat_template_kwargs": {"thinking": 1}}}, until="align"
-        )
+        unread = {**config["student"], "chat_template_kwargs": {"thinking": 1}}
+        mint_core.run({**config, "student": unread}, until="align", overwrite=True)
     assert thinking.exists()
 
 
@@ -345,7 +344,7 @@ def test_no_probe_where_nobody_needs_the_student(config: dict[str, Any], folder:
     mint_core.run(config, until="prefer")
     assert stages == ["label"]
     with pytest.raises(ModelError, match="has no chat template"):
-        mint_core.run({**config, "aligner": "none", "seed": 1}, until="predict")
+        mint_core.run({**config, "aligner": "none", "seed": 1}, until="predict", overwrite=True)
     assert stages == ["label"]
 
 
@@ -362,7 +361,7 @@ def test_the_probe_is_left_out_where_the_stages_are_complete(
     assert asked == [{"trains": True, "answers": False}]  # `predict` itself is the next stage, and finds out at once
     mint_core.run({**config, "evaluate": {"bootstrap": 200}})
     assert len(asked) == 1
-    mint_core.run({**config, "seed": 3})
+    mint_core.run({**config, "seed": 3}, overwrite=True)
     assert asked[1:] == [{"trains": True, "answers": True}]
     assert folder.exists()
 

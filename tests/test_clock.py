@@ -202,7 +202,7 @@ def test_another_day_gives_the_same_adapter_and_the_date_is_recorded(
     assert json.loads((made[0] / "run.json").read_text())["config"]["student"]["chat_date"] == "2024-07-26"
     assert read_record(made[0] / "adapter").student.chat_date == real.date(2024, 7, 26)
     other = {**config["student"], "chat_date": "2025-01-01"}
-    moved = mint_core.run({**config, "out": "one", "name": "t", "student": other}, until="align")
+    moved = mint_core.run({**config, "out": "one", "name": "t", "student": other}, until="align", overwrite=True)
     assert "align" not in moved.reused
     assert read_record(moved.path / "adapter").student.chat_date == real.date(2025, 1, 1)
 

@@ -106,7 +106,7 @@ def test_a_run_counts_what_it_replaced(install_plugin, tmp_path: Path, monkeypat
     run = mint_core.run(config)
     facts = json.loads((run.path / "run.json").read_text())["stages"]["predict"]["facts"]
     assert facts["control_tokens_replaced"] == run.metrics["n"]
-    plain = mint_core.run({**config, "task": "toy"})
+    plain = mint_core.run({**config, "task": "toy"}, overwrite=True)
     facts = json.loads((plain.path / "run.json").read_text())["stages"]["predict"]["facts"]
     assert "control_tokens_replaced" not in facts
     assert len(LABELS) == 6

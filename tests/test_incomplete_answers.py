@@ -170,7 +170,7 @@ def test_a_run_says_how_many_of_how_many_were_cut(mint, config: dict[str, Any]) 
     Path("c.json").write_text(
         json.dumps({**config, "aligner": "none", "predict": {"decode": "constrained", "free_beside": False}})
     )
-    answer = mint("run", "--config", "c.json")
+    answer = mint("run", "--config", "c.json", "--overwrite")
     assert answer.code == 0, answer.err
     assert "were cut" not in answer.err
 

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -112,6 +113,21 @@ def test_the_examples_of_the_docs_make_a_run_together(samples_of_the_docs, tmp_p
     run = mint_core.run(config)
     assert {row["variant"] for row in run.metrics["rows"]} >= {"base", "aligned", "teacher", "retriever"}
     assert mint_core.run(config).reused == ("label", "prefer", "align", "predict", "evaluate", "report")
+
+
+def test_two_samples_of_the_docs_install_from_one_folder(tmp_path: Path) -> None:
+    """As the page says: the modules and the pyproject.toml side by side."""
+    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"```(?:python|toml)\n# ([\w.]+)\n(.*?)```", text, flags=re.S))
+    folder, site = tmp_path / "mint-prior", tmp_path / "site"
+    folder.mkdir()
+    for name in ("my_task.py", "my_teacher.py", "pyproject.toml"):
+        (folder / name).write_text(blocks[name], encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site]
+    subprocess.run([*pip, folder], check=True)
+    code = "from mint_core.plugins import registry; r = registry(); r.get('task', 'triage'); r.get('teacher', 'prior')"
+    paths = os.pathsep.join([str(site), *filter(None, sys.path)])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": paths})
 
 
 def test_discovery_imports_no_torch() -> None:

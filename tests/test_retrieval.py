@@ -346,7 +346,7 @@ def test_a_weight_is_fitted_on_the_validation_split(with_val) -> None:
     assert {line["sample_id"] for line in lines} == {f"p{i}" for i in range(2, 18, 3)}
     assert all(line["passages"] == [] for line in lines)
     assert "fitted on 6 samples" in (result.path / "report.html").read_text()
-    by_hand = mint_core.run(merge(with_val, given, {"retrieval": {"weight": 0.0}}))
+    by_hand = mint_core.run(merge(with_val, given, {"retrieval": {"weight": 0.0}}), overwrite=True)
     assert "predict" not in by_hand.reused  # another weight's runs need no answers for the val split
     assert by_hand.metrics["fusion"]["weights"] == {"base": 0.0, "aligned": 0.0}
     assert variants(by_hand)["base-fused"]["metrics"]["top-1"] == variants(by_hand)["base"]["metrics"]["top-1"]
@@ -357,7 +357,7 @@ def test_the_aligned_student_has_no_vote_on_what_its_training_never_named_first(
     weighted_by_hand = {"fuse": "weighted", "weight": 1.0}
     result = mint_core.run(merge(with_val, {"predict": {"base": True}, "retrieval": weighted_by_hand}))
     assert result.metrics["fusion"]["abstains"] == {"base": 0, "aligned": 4}
-    fitted = mint_core.run(merge(with_val, {"retrieval": {"fuse": "weighted"}}))
+    fitted = mint_core.run(merge(with_val, {"retrieval": {"fuse": "weighted"}}), overwrite=True)
     scores = ScoreTable.read(fitted.path / "scores")
     val = [f"p{i}" for i in range(1, 18, 3)]
     student, retriever = (scores.rows(name, val) for name in ("aligned", "retriever"))
@@ -399,12 +399,12 @@ def test_training_prompts_get_passages_where_the_config_says_so(toy) -> None:
     other = mint_core.run({**toy, "retriever": None}, until="align")
     assert "align" in other.reused
     weights = digest_of_path(plain.path / "adapter" / "adapter_model.safetensors")
-    trained = mint_core.run({**toy, "retrieval": {"train": True}}, until="align")
+    trained = mint_core.run({**toy, "retrieval": {"train": True}}, until="align", overwrite=True)
     assert "align" not in trained.reused
     assert digest_of_path(trained.path / "adapter" / "adapter_model.safetensors") != weights
     assert facts(trained.path, "align")["retrieval"]["passages"] == 32
     assert "with retrieved passages" in (trained.path / "adapter" / "README.md").read_text()
-    fewer = mint_core.run({**toy, "retrieval": {"train": True, "tokens": 115}}, until="align")
+    fewer = mint_core.run({**toy, "retrieval": {"train": True, "tokens": 115}}, until="align", overwrite=True)
     assert "align" not in fewer.reused
     assert facts(fewer.path, "align")["retrieval"]["passages_left_out"] > 0
 
@@ -456,12 +456,15 @@ def test_what_the_retriever_reads_counts_by_content(toy, tmp_path: Path) -> None
     mint_core.run(toy, until="predict")
     assert "predict" in mint_core.run(toy, until="predict").reused
     (folder / "Colon.txt").write_text("Colon lies at the end.")
-    assert "predict" not in mint_core.run(toy, until="predict").reused
+    assert "predict" not in mint_core.run(toy, until="predict", overwrite=True).reused
     (folder / "Colon.txt").write_text("Colon lies in the body.")
-    assert "predict" not in mint_core.run(merge(toy, {"retriever": {"release": "2"}}), until="predict").reused
+    assert (
+        "predict"
+        not in mint_core.run(merge(toy, {"retriever": {"release": "2"}}), until="predict", overwrite=True).reused
+    )
     for name in ("Colon", "Skin"):
         (folder / f"{name}.txt").write_text(HOSTILE)
-    hostile = read_lines(mint_core.run(toy, until="predict").path / "predictions.jsonl")
+    hostile = read_lines(mint_core.run(toy, until="predict", overwrite=True).path / "predictions.jsonl")
     assert all(line["well_formed"] and len(line["labels"]) == 2 for line in hostile)  # scored labels keep any format
     with pytest.raises(ConfigError, match=r"retriever\.folder: .* does not exist"):
         mint_core.run(merge(toy, {"retriever": {"folder": str(tmp_path / "nowhere")}}), until="predict")

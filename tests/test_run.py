@@ -136,7 +136,7 @@ def test_a_change_runs_what_depends_on_it(toy, change, again) -> None:
     from mint_core.config import merge
 
     mint_core.run(toy)
-    second = mint_core.run(merge(toy, change))
+    second = mint_core.run(merge(toy, change), overwrite=True)
     expected = again or STAGES
     # what comes out the same bit for bit is reused even below a stage that ran again
     assert set(STAGES) - set(second.reused) <= set(expected)
@@ -335,7 +335,7 @@ def test_without_an_aligner_only_the_base_student_is_evaluated(toy, mint) -> Non
     assert "No alignment" in (run / "report.html").read_text()
     assert mint_core.run(run / "run.json").reused == ("label", "predict", "evaluate", "report")
     del toy["aligner"]
-    answer = mint("run", "-c", write(toy), "--aligner", "none", "--set", "predict.base=false")
+    answer = mint("run", "-c", write(toy), "--aligner", "none", "--set", "predict.base=false", "--overwrite")
     assert answer.code == 0, answer.err
     assert "base student" in answer.out
     assert "aligned" not in answer.out
@@ -346,12 +346,12 @@ def test_without_an_aligner_only_the_base_student_is_evaluated(toy, mint) -> Non
 def test_the_alignment_has_a_seed_of_its_own(toy) -> None:
     first = mint_core.run(toy)
     adapter = digest_of_path(first.path / "adapter")
-    second = mint_core.run({**toy, "align_seed": 5})
+    second = mint_core.run({**toy, "align_seed": 5}, overwrite=True)
     assert second.reused[:2] == ("label", "prefer")
     assert "align" not in second.reused
     assert "seed 5" in (second.path / "adapter" / "README.md").read_text()
     assert digest_of_path(second.path / "adapter") != adapter
-    same = mint_core.run({**toy, "align_seed": 0})
+    same = mint_core.run({**toy, "align_seed": 0}, overwrite=True)
     assert digest_of_path(same.path / "adapter") == adapter
     assert same.metrics == first.metrics
 
@@ -365,7 +365,7 @@ def test_another_reported_split_or_prompt_does_not_label_again(toy, tmp_path: Pa
     (tmp_path / "toy.json").write_text(json.dumps(records))
     toy["task"] = {"name": "toy", "source": "file", "data": str(tmp_path / "toy.json")}
     mint_core.run(toy)
-    second = mint_core.run({**toy, "evaluate": {"bootstrap": 200, "split": "val"}})
+    second = mint_core.run({**toy, "evaluate": {"bootstrap": 200, "split": "val"}}, overwrite=True)
     assert second.reused == ("label", "prefer", "align")
     assert second.metrics["split"] == "val"
 
@@ -410,7 +410,8 @@ def test_own_val_is_reported_beside_an_external_cohort(toy, tmp_path: Path) -> N
         "all": 4, "clinic B": 6, "clinic B: seen": 6,
     }  # fmt: skip
     assert run.metrics["split"] == "val, external: test"
-    only = mint_core.run({**toy, "task": task, "aligner": "none", "evaluate": {"split": "val", "bootstrap": 200}})
+    val = {"split": "val", "bootstrap": 200}
+    only = mint_core.run({**toy, "task": task, "aligner": "none", "evaluate": val}, overwrite=True)
     assert {row["subset"] for row in only.metrics["rows"]} == {"all"}
 
 
@@ -446,10 +447,10 @@ def test_run_json_says_how_a_run_ended_and_keeps_earlier_stages(toy) -> None:
     assert list(stopped["stages"]) == ["label", "prefer"]
     mint_core.run(toy)
     with pytest.raises(ContractError):
-        mint_core.run({**toy, "teacher": {"name": "oracle", "fail": True}})
+        mint_core.run({**toy, "teacher": {"name": "oracle", "fail": True}}, overwrite=True)
     failed = json.loads(record.read_text())
     assert failed["status"] == "stopped: label"
-    assert {name: stage["current"] for name, stage in failed["stages"].items()} == dict.fromkeys(STAGES, False)
+    assert {name: stage["current"] for name, stage in failed["stages"].items()} == dict.fromkeys(STAGES[:4], False)
     mint_core.run(toy, until="prefer")
     again = json.loads(record.read_text())
     assert again["status"] == "complete until prefer"

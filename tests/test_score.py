@@ -411,6 +411,6 @@ def test_a_run_keeps_the_ranking_of_all_labels(install_plugin, tmp_path, monkeyp
         assert math.log(1 - one.missing) + one.ranking.log_probs[0] == pytest.approx(line["log_probs"][0], abs=1e-4)
     with pytest.raises(DataError, match="no scores of 'aligned'; available: base"):
         read_student_rankings(run.path)
-    free = mint_core.run({**config, "predict": {"decode": "free"}})
+    free = mint_core.run({**config, "predict": {"decode": "free"}}, overwrite=True)
     with pytest.raises(DataError, match=r"decode=score"):
         read_student_rankings(free.path, "base")

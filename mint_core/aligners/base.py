@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mint_core.aligners.settings import TrainingConfig, TrainingSettings, settle
+from mint_core.aligners.settings import SMALL_DATA_WARMUP, TrainingConfig, TrainingSettings, settle
 from mint_core.interfaces import AdapterShape, Aligner, AlignmentJob, AlignmentResult, TrainingPhase
+from mint_core.students.adapter import check_start
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +38,14 @@ class LoraAligner(Aligner):
         return train(job, self)
 
     def check(self, job: AlignmentJob) -> None:
-        """Refuses groups that cannot be trained on, and a GPU that is not the first."""
+        """Refuses groups that cannot be trained on, a GPU that is not the first, and an adapter of another student."""
         from mint_core.aligners.batches import check_groups
         from mint_core.aligners.trainer import check_device
 
         check_groups(job.groups, rejected=any(phase.rejected for phase in self.phases(0)))
         check_device(job.student)
+        if self.start is not None:
+            check_start(job.student.model, self.start)
 
     def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
         """One phase that reads all responses, and not the likelihood of the prompt."""
@@ -58,6 +61,7 @@ class LoraAligner(Aligner):
             batch_size=config.batch_size,
             accumulation=config.accumulation,
             warmup=settings.warmup,
+            warmup_share=SMALL_DATA_WARMUP if config.warmup is None else None,
             layout="shared" if config.share_prompt and not other.get("reads_prompt") else "distinct",
             token_budget=config.token_budget,
             gradient_checkpointing=config.gradient_checkpointing,

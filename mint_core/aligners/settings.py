@@ -9,6 +9,8 @@ from pydantic import Field
 
 from mint_core.interfaces import ComponentConfig
 
+SMALL_DATA_WARMUP = 0.1
+"""Share of all steps, as in the published scripts, where a preset's steps are more than half of the training."""
 PresetName = Literal["icml", "arxiv", "scripts"]
 
 
@@ -50,7 +52,11 @@ class TrainingConfig(ComponentConfig):
     epochs: float | None = Field(None, gt=0, le=100_000, description="Passes over the preference groups.")
     learning_rate: float | None = Field(None, gt=0, le=10, description="Peak learning rate.")
     warmup: float | None = Field(
-        None, ge=0, le=100_000_000, description="Warm-up: steps from 1 on, share of all steps below 1."
+        None,
+        ge=0,
+        le=100_000_000,
+        description="Warm-up: steps from 1 on, share of all steps below 1; null = the preset's, or 10 % where that is "
+        "more than half of the training.",
     )
     clip: float | None = Field(None, gt=0, le=1e9, description="Largest gradient norm.")
     batch_size: int = Field(8, ge=1, le=65_536, description="Preference groups per device and batch.")

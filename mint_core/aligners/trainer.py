@@ -286,9 +286,11 @@ def result(
     settings: Mapping[str, Any], prepared: Sequence[PreparedPhase], done: Sequence[PhaseResult]
 ) -> AlignmentResult:
     """What the run record says of the training, with the steps of all phases but the last."""
-    earlier = {f"{one.phase.name}_steps": one.steps for one in prepared[:-1]}
+    earlier: dict[str, Any] = {f"{one.phase.name}_steps": one.steps for one in prepared[:-1]}
+    if any(one.phase.shortens_warmup(one.steps) for one in prepared):
+        earlier["warmup_steps"] = [int(one.arguments.warmup_steps) for one in prepared]
     history = tuple(entry for phase in done for entry in phase.history)
-    steps = sum(earlier.values()) + done[-1].steps
+    steps = sum(one.steps for one in prepared[:-1]) + done[-1].steps
     return AlignmentResult(steps, history[-1]["loss"], history, {**settings, **earlier})
 
 

@@ -8,12 +8,14 @@ import ipaddress
 import os
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
+from urllib.request import getproxies
 
 from mint_core.answering.engine import Answered, Asking, Engine, Prompts
 from mint_core.config import EndpointConfig
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; doubled before every further one."""
 LONGEST_WAIT = 60.0
+_CALL = 10.0
+"""Seconds in which a server must answer the first call."""
 LARGEST_ANSWER = 8 * 2**20
 """Bytes; a longer answer is no list of labels."""
 IN_A_ROW = 3
@@ -107,6 +111,25 @@ def check_consent(config: EndpointConfig, modality: Modality) -> str:
         )
     plain = ", unencrypted" if config.url.startswith("http:") else ""
     return f"Patients' {what} leave this machine: they are sent to {where}{plain}."
+
+
+def check_reachable(config: EndpointConfig) -> None:
+    """Calls the server and hangs up, where no proxy stands between.
+
+    Raises:
+        ModelError: Nobody answers there.
+    """
+    parts = urlsplit(config.url)
+    if not is_local(config.url) and parts.scheme in getproxies():
+        return
+    address = (str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80))
+    try:
+        socket.create_connection(address, timeout=min(config.timeout, _CALL)).close()
+    except OSError as error:
+        raise ModelError(
+            f"{shown(checked_url(config.url))} cannot be reached ({error.strerror or type(error).__name__}); start the "
+            "server, or mend predict.endpoint.url."
+        ) from None
 
 
 class CharacterCounter:

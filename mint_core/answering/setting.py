@@ -16,6 +16,8 @@ from mint_core.config import (
     RetrievalConfig,
     StudentConfig,
     check_engine,
+    check_fit,
+    check_read,
     check_retrieval,
     configured,
     merge,
@@ -26,6 +28,7 @@ from mint_core.errors import ConfigError, ModelError
 from mint_core.interfaces import Task
 from mint_core.plugins import registry
 from mint_core.students.adapter_files import RECORD
+from mint_core.students.load import resolve_device
 from mint_core.types import LabelSpace
 
 _LAYERS = ("task", "student", "predict", "retriever", "retrieval")
@@ -93,7 +96,7 @@ def from_adapter(
 
     Raises:
         ModelError: The folder is no adapter of mint, its files were changed, or its task or student is not here.
-        ConfigError: An option is wrong.
+        ConfigError: An option is wrong, or the device or a file of the retriever is not here.
     """
     record = read_record(adapter)
     user = merge(user)
@@ -102,11 +105,14 @@ def from_adapter(
             raise ConfigError(f"With --adapter, --set takes {', '.join(_LAYERS)}, not '{key}'.")
     task = _task(adapter, record, user.get("task", {}), place)
     wanted = user.get("retriever")
-    retriever = None if wanted is None else configured("retriever", wanted, registry())
+    retriever = None if wanted is None else _retriever(wanted, task)
     taught = None if record.taught is None else frozenset(record.taught)
     predict = _predict(user)
     changed = what_changed(adapter, record, weights=predict.engine != "endpoint")
     n = task.n_listed(len(record.labels), record.n)
+    student = _student(adapter, record, user.get("student", {}))
+    if predict.engine == "transformers" and student.device != "auto":
+        resolve_device(student.device)
     setting = Setting(
         task=task,
         labels=LabelSpace(record.labels, record.aliases),
@@ -116,7 +122,7 @@ def from_adapter(
         listed=min(top or n, len(record.labels)),
         simulated=record.simulated,
         adapter=adapter,
-        student=_student(adapter, record, user.get("student", {})),
+        student=student,
         trained_on=record.student.fingerprint,
         retriever=retriever,
         retrieval=_retrieval(user.get("retrieval", {}), retriever, taught, adapter, predict),
@@ -128,6 +134,15 @@ def from_adapter(
             f"{changed}; copy the adapter/ folder of its run again, or use what is there with --allow-changed."
         )
     return setting
+
+
+def _retriever(wanted: Mapping[str, Any], task: Task) -> Configured:
+    """The retriever, refused where it does not serve the task or its files are not there."""
+    found = configured("retriever", wanted, registry())
+    check_fit(found.registered, registry().get("task", task.name), registry())
+    check_read(found.registered, task)
+    found.check_files()
+    return found
 
 
 def _predict(user: Mapping[str, Any]) -> PredictConfig:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mint_core.cli.run import config_options, gather, quiet_option
+from mint_core.cli.run import config_options, gather, overwrite_option, quiet_option
 from mint_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _SEEDS = click.option(
 @click.option("--preserve-include-path", multiple=True, metavar="DIR", help="Its tasks of your own: their code IS RUN.")
 @click.option("--preserve-limit", type=click.IntRange(1), help="Only the first items of each of its tasks.")
 @_SEEDS
+@overwrite_option
 @quiet_option
 @config_options
 def compare(
@@ -62,6 +63,7 @@ def compare(
     preserve_include_path: tuple[str, ...],
     preserve_limit: int | None,
     seeds: str | None,
+    overwrite: bool,
     quiet: bool,
     aligner: str | None,
     config_file: Path | None,
@@ -86,7 +88,7 @@ def compare(
     layer = gather(config_file, overrides, **options)
     with Terminal(quiet=quiet) as terminal:
         names = _split(aligners)
-        tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs}
+        tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs, "overwrite": overwrite}
         tested["students"] = _split(students)
         options_of_preserve = {"data": preserve_data, "include_path": preserve_include_path, "limit": preserve_limit}
         if preserve is not None:
@@ -100,12 +102,14 @@ def compare(
 @click.command()
 @click.option("--aor", help="Ratios k/q of chosen to rejected labels, joined by commas: 10/10,10/15,10/20.")
 @_SEEDS
+@overwrite_option
 @quiet_option
 @config_options
 def sweep(
     *,
     aor: str | None,
     seeds: str | None,
+    overwrite: bool,
     quiet: bool,
     config_file: Path | None,
     overrides: tuple[str, ...],
@@ -121,7 +125,7 @@ def sweep(
 
     layer = gather(config_file, overrides, **options)
     with Terminal(quiet=quiet) as terminal:
-        result = make(layer, aor=_split(aor), seeds=seeds, observer=terminal)
+        result = make(layer, aor=_split(aor), seeds=seeds, overwrite=overwrite, observer=terminal)
     _conclude(terminal, result)
 
 

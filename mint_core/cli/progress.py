@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -118,8 +119,11 @@ class Terminal(Observer):
         """Prints the table, or the run folder, on stdout."""
         if result.metrics is not None:
             from mint_core.report.table import result_table
+            from mint_core.report.uncredited import uncredited
 
             self.out.print(result_table(result.metrics))
+            for sentence in uncredited(result.metrics):
+                self.out.print(escape(sentence))
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
         self.line(f"run: {result.path}")
 

@@ -21,6 +21,11 @@ STAGE_HELP = {
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 
 
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what another config left in the folder; without it nothing is lost."
+)
+
+
 class Finite(click.FloatRange):
     """A number within bounds that is neither NaN nor infinite: NaN is below no bound and above none."""
 
@@ -86,15 +91,19 @@ def gather(config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -
     return merge(read_config(config_file) if config_file else {}, *map(parse_override, overrides), layer)
 
 
-def _execute(until: str, quiet: bool, config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -> None:
+def _execute(
+    until: str, config_file: Path | None, overrides: tuple[str, ...], *, quiet: bool, overwrite: bool, **flags: Any
+) -> None:
     from mint_core.cli.progress import Terminal
     from mint_core.config import resolve
     from mint_core.plugins import registry
-    from mint_core.runs.pipeline import run_resolved
+    from mint_core.runs.pipeline import Shared, run_resolved
+    from mint_core.runs.store import Store
 
     resolved = resolve(gather(config_file, overrides, **flags), registry())
+    shared = Shared(Store(resolved.config.out), overwrite=overwrite)
     with Terminal(quiet=quiet) as terminal:
-        result = run_resolved(resolved, until=until, observer=terminal)
+        result = run_resolved(resolved, until=until, observer=terminal, shared=shared)
     terminal.conclude(result)
 
 
@@ -105,23 +114,25 @@ def _execute(until: str, quiet: bool, config_file: Path | None, overrides: tuple
     show_default=True,
     help="Last stage to run: label, prefer, align, predict, evaluate, report.",
 )
+@overwrite_option
 @quiet_option
 @config_options
-def run(until: str, quiet: bool, **options: Any) -> None:
+def run(until: str, **options: Any) -> None:
     """Make a whole run: label, prefer, align, predict, evaluate, report.
 
     Complete stages are reused; the same command again resumes. With nothing but a teacher and an aligner it runs on the
     embedded default: simulated data, a small student, no network.
     """
-    _execute(until, quiet, **options)
+    _execute(until, **options)
 
 
 def _stage_command(stage: str) -> click.Command:
     @click.command(name=stage, help=f"{STAGE_HELP[stage]} Runs the stages before it where they are not complete.")
+    @overwrite_option
     @quiet_option
     @config_options
-    def command(quiet: bool, **options: Any) -> None:
-        _execute(stage, quiet, **options)
+    def command(**options: Any) -> None:
+        _execute(stage, **options)
 
     return command
 

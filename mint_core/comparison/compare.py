@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
+from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
 from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
     CHANCE,
@@ -29,7 +31,7 @@ from mint_core.comparison.rows import (
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
-from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated, with_whole_paths
+from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
@@ -37,9 +39,10 @@ from mint_core.observer import Observer
 from mint_core.preservation.harness import Asked, load_tasks
 from mint_core.preservation.measure import Measured
 from mint_core.preservation.wanted import Wanted, wanted_of
-from mint_core.runs.checks import check_sizes
+from mint_core.runs.checks import check_run
 from mint_core.runs.folder import RunFolder
-from mint_core.runs.pipeline import RunResult, Shared, run_resolved
+from mint_core.runs.keep import check_kept
+from mint_core.runs.pipeline import RunResult, Shared, prepare, run_resolved, stages_of
 from mint_core.runs.preserve import check_preservable, finish, preserve_run
 from mint_core.runs.record import RECORD
 from mint_core.stages.evaluate import evaluation_samples
@@ -77,6 +80,7 @@ def compare(
     pairs: Sequence[str | Sequence[str]] = (),
     preserve: str | Sequence[str] | Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
+    overwrite: bool = False,
     observer: Observer | None = None,
     **options: Any,
 ) -> Comparison:
@@ -93,6 +97,7 @@ def compare(
         preserve: Also measure general ability beside each row: a suite, or a mapping with the options of
             `mint_core.preserve` (suite, data, include_path, limit, shots, batch_size).
         overrides: `a.b=c` strings, as with --set.
+        overwrite: Replace what another config left in the folder, as with --overwrite.
         observer: Hears of the progress; silent by default.
         **options: Top-level keys of the config.
 
@@ -109,9 +114,9 @@ def compare(
     tested = parse_pairs(pairs or section.get("pairs") or ())
     made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
     measured = preserve or section.get("preserve")
-    return _carry_out(
-        made, observer or Observer(), validated(Wanted, wanted_of(measured), "preserve") if measured else None
-    )
+    if measured:
+        made = replace(made, preserve=validated(Wanted, wanted_of(measured), "preserve"))
+    return _carry_out(made, observer or Observer(), overwrite=overwrite)
 
 
 def sweep(
@@ -120,6 +125,7 @@ def sweep(
     aor: Sequence[str] = (),
     seeds: str | int | Sequence[int] | None = None,
     overrides: Sequence[str] = (),
+    overwrite: bool = False,
     observer: Observer | None = None,
     **options: Any,
 ) -> Comparison:
@@ -130,6 +136,7 @@ def sweep(
         aor: Ratios k/q as `"10/15"`: k chosen against q rejected labels.
         seeds: A count (from the config's seed on) or a list of seeds of the alignment; default 3.
         overrides: `a.b=c` strings, as with --set.
+        overwrite: Replace what another config left in the folder, as with --overwrite.
         observer: Hears of the progress; silent by default.
         **options: Top-level keys of the config.
 
@@ -147,7 +154,7 @@ def sweep(
     made = make_schedule("sweep", merge({"predict": {"shuffled": False}}, layer), rows, wanted)
     if any(run.aligner is None for run in made.runs):
         raise ConfigError("A sweep compares alignments; name an aligner with --aligner.")
-    return _carry_out(made, observer or Observer())
+    return _carry_out(made, observer or Observer(), overwrite=overwrite)
 
 
 def _gather(
@@ -159,64 +166,95 @@ def _gather(
     return merge(file, *map(parse_override, overrides), given)
 
 
-def _carry_out(made: Schedule, observer: Observer, wanted: Wanted | None = None) -> Comparison:
+def _carry_out(made: Schedule, observer: Observer, *, overwrite: bool) -> Comparison:
     """Makes all runs, one after the other, and writes what they show beside each other.
 
     Every complete stage of every run is reused, and a stage that several rows share is made by the first of them.
     """
-    shared = Shared(made.store)
-    for run in (*made.runs, *made.baseline_runs):
-        _check(run, shared, observer)
-    for run in made.runs if wanted else ():
+    shared = Shared(made.store, overwrite=overwrite, tables=tables(made))
+    if not overwrite:
+        refuse_another(made)
+    runs = (*made.runs, *made.baseline_runs)
+    for run in runs:
+        with _named(run):
+            _check(run, shared, observer)
+    for run in made.runs if made.preserve else ():
         check_preservable(run.resolved)
-    tasks = load_tasks(wanted) if wanted else []  # what is not there must come to light before hours of training
+    tasks = load_tasks(made.preserve) if made.preserve else []  # what is not there is told before hours of training
     with access(made.runs[0].resolved.config.access, made.path):
         with storage_errors(made.path):
             made.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(made.path / ".lock")
         acquire(lock)
         try:
+            shared.store.prepare()
+            for run in runs:
+                with _named(run):
+                    _prepare(run, shared, observer)
             results = _run_all(made, shared, observer)
-            extra = _preserve(made, shared, observer, wanted, tasks) if wanted else {}
-            return Comparison(made.path, _write(_Results.of(made), shared, observer, wanted, extra), tuple(results))
+            extra = _preserve(made, shared, observer, tasks) if made.preserve else {}
+            return Comparison(made.path, _write(_Results.of(made), shared, observer, extra), tuple(results))
         finally:
             lock.release()
 
 
-def _check(run: PlannedRun, shared: Shared, observer: Observer) -> None:
-    """Refuses what does not fit the data, before the first run."""
+@contextmanager
+def _named(run: PlannedRun) -> Iterator[None]:
+    """Puts the row's name in front of what is wrong with it."""
     try:
-        check_sizes(_run(run, shared, observer))
+        yield
     except MintError as error:
         raise type(error)(f"Row '{run.row.name}': {error}") from None
 
 
-def _run(run: PlannedRun, shared: Shared, observer: Observer) -> Run:
-    """What the stages of a run see."""
-    return Run(run.resolved, _path(run), observer, shared.store.cache, shared.data)
+def _check(run: PlannedRun, shared: Shared, observer: Observer) -> None:
+    """Refuses what does not fit config, data and machine, and what would be lost, before the first run."""
+    resolved = run.resolved
+    planned = stages_of(resolved, _last(run))
+    coming = (run.first_adapter,) if run.first_adapter else ()
+    seen = _run(run, shared, observer)
+    check_run(seen, [stage.name for stage in planned], coming)
+    if not shared.overwrite and all(path.exists() for path in coming):
+        check_kept(seen, RunFolder(_path(run)), planned)
+
+
+def _prepare(run: PlannedRun, shared: Shared, observer: Observer) -> None:
+    """Tries what a run needs that was never complete: student, retriever, server."""
+    planned = stages_of(run.resolved, _last(run))
+    if RunFolder(_path(run)).manifest(planned[-1].name) is None:
+        prepare(_run(run, shared, observer, alone=True), planned, shared)
+
+
+def _last(run: PlannedRun) -> str:
+    """The last stage that a comparison wants of a run."""
+    return "label" if run.baseline else "report"
+
+
+def _run(run: PlannedRun, shared: Shared, observer: Observer, *, alone: bool = False) -> Run:
+    """What the stages of a run see; `alone`: as if it began from no other run's adapter."""
+    resolved = (run.alone if alone else None) or run.resolved
+    return Run(resolved, _path(run), observer, shared.store.cache, shared.data)
 
 
 def _run_all(made: Schedule, shared: Shared, observer: Observer) -> list[RunResult]:
     results = []
-    work = [(run, "report") for run in made.in_order()] + [(run, "label") for run in made.baseline_runs]
-    for number, (run, until) in enumerate(work, 1):
+    work = [*made.in_order(), *made.baseline_runs]
+    for number, run in enumerate(work, 1):
         seed = "" if run.seed is None else f", seed {run.seed}"
         start = f", from the adapter of {run.starts_from}" if run.starts_from else ""
         observer.message(f"[{number}/{len(work)}] {run.row.name}{seed}{start}")
-        results.append(run_resolved(run.resolved, until=until, observer=observer, shared=shared))
+        results.append(run_resolved(run.resolved, until=_last(run), observer=observer, shared=shared))
     return results
 
 
-def _preserve(
-    made: Schedule, shared: Shared, observer: Observer, wanted: Wanted, tasks: Sequence[Asked]
-) -> dict[str, Any]:
+def _preserve(made: Schedule, shared: Shared, observer: Observer, tasks: Sequence[Asked]) -> dict[str, Any]:
     """General ability of every run, which goes into its own folder too; what runs share is asked once."""
     by_name: dict[str, list[Measured]] = {row.name: [] for row in made.rows}
     for planned in made.runs:
         observer.message(f"General ability: {planned.folder}")
         run = _run(planned, shared, observer)
         with RunFolder(run.path) as folder:
-            measured = preserve_run(run, wanted, tasks)
+            measured = preserve_run(run, cast(Wanted, made.preserve), tasks)
             finish(run, folder, measured)
         by_name[planned.row.name].append(measured)
     return {"preserved": summarise_preserved([(row, by_name[row.name]) for row in made.rows])}
@@ -318,9 +356,7 @@ def _path(run: PlannedRun) -> Path:
     return run.resolved.config.out / run.folder
 
 
-def _write(
-    results: _Results, shared: Shared, observer: Observer, wanted: Wanted | None, extra: Mapping[str, Any]
-) -> dict[str, Any]:
+def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
     from mint_core.comparison.figures import draw
     from mint_core.comparison.table import markdown
@@ -340,28 +376,12 @@ def _write(
         "rows": summarise(rows, columns, how),
         "pairs": compare_pairs(rows, made.pairs, columns, how),
         **extra,
-        "config": _config(made, wanted),
+        "config": config_of(made),
         "versions": read_json(_path(results.first) / RECORD)["versions"],
     }
-    write_values(made.path / "samples.parquet", rows)
+    write_values(made.path / SAMPLES, rows)
     draw(content, made.path / made.kind)
     with storage_errors(made.path):
         (made.path / f"{made.kind}.md").write_text(markdown(content), encoding="utf-8")
-    write_json(made.path / f"{made.kind}.json", content)
+    write_json(record_of(made), content)
     return content
-
-
-def _config(made: Schedule, wanted: Wanted | None) -> dict[str, Any]:
-    """What `mint compare --config compare.json` and `mint sweep --config sweep.json` make the same from."""
-    layer = with_whole_paths(made.layer, made.runs[0].resolved.dump())
-    if made.kind == "sweep":
-        return {**layer, "sweep": {"aor": [row.name for row in made.rows], "seeds": list(made.seeds)}}
-    plain = {run.row.name: run.resolved.dump() for run in made.runs}
-    section = {
-        "rows": [{"name": row.name, **with_whole_paths(row.overlay, plain[row.name])} for row in made.rows],
-        "seeds": list(made.seeds),
-        "baselines": [row.name for row in made.baselines],
-        "pairs": [list(pair) for pair in made.pairs],
-        **({"preserve": wanted.model_dump(mode="json")} if wanted else {}),
-    }
-    return {**layer, "compare": section}

@@ -13,6 +13,7 @@ from mint_core.errors import ConfigError
 from mint_core.files import digest_of
 from mint_core.interfaces import Aligner
 from mint_core.plugins import Registry, registry
+from mint_core.preservation.wanted import Wanted
 from mint_core.runs.store import Store
 from mint_core.stages.outputs import ADAPTER
 
@@ -27,6 +28,12 @@ class PlannedRun:
     resolved: Resolved
     starts_from: str | None = None
     """Folder of the run whose adapter it starts from."""
+    first_adapter: Path | None = None
+    """That adapter."""
+    alone: Resolved | None = None
+    """The config without it."""
+    baseline: bool = False
+    """Its teacher answers itself: nothing but `label` is wanted of it."""
 
     @property
     def folder(self) -> str:
@@ -59,6 +66,8 @@ class Schedule:
     baseline_runs: tuple[PlannedRun, ...]
     pairs: tuple[Pair, ...] = ()
     """Rows that are tested against each other, beside every row against the one before."""
+    preserve: Wanted | None = None
+    """General ability that is measured beside each row."""
 
     def in_order(self) -> list[PlannedRun]:
         """The runs in the order of work: those that another starts from come first."""
@@ -120,7 +129,8 @@ def make_schedule(
         runs += [alone] if unaligned else [planned(row, f"{row.folder}-seed{s}", s) for s in numbers]
     judged = {"task": rows[0].overlay["task"]} if "task" in rows[0].overlay else {}
     baseline_runs = tuple(
-        planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None) for row in baselines
+        replace(planned(Row(row.name, merge(judged, row.overlay)), f"baseline-{row.folder}", None), baseline=True)
+        for row in baselines
     )
     _check_folders([*runs, *baseline_runs])
     check_pairs(
@@ -168,7 +178,8 @@ def _with_start(run: PlannedRun, runs: Sequence[PlannedRun], components: Registr
         if option is not None:
             adapter = other.resolved.config.out / other.folder / ADAPTER
             started = merge(run.resolved.dump(), {"aligner": {option: str(adapter)}})
-            return replace(run, resolved=resolve(started, components), starts_from=other.folder)
+            begun = resolve(started, components)
+            return replace(run, resolved=begun, starts_from=other.folder, first_adapter=adapter, alone=run.resolved)
     return run
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mint_core.comparison.rows import Pair
 from mint_core.comparison.values import Columns, RowValues, mean
+from mint_core.evaluation.failures import failures, many_fail
 from mint_core.evaluation.statistics import PERMUTATIONS, estimate, paired
 from mint_core.evaluation.subsets import subsets
 
@@ -33,12 +34,26 @@ def summarise(rows: Sequence[RowValues], columns: Columns, how: Mapping[str, Any
         entry["seeds"] = [seed for seed in row.by_seed if seed is not None]
         entry["subsets"] = [_subset(row, name, ids, columns, how) for name, ids in subsets(row.members).items()]
         if row.kind == "student":
+            entry |= _uncredited(row, how)
             if before is not None:
                 for part in entry["subsets"]:
                     part["against"] = _against(row, before, part["subset"], columns, how)
             before = row
         content.append(entry)
     return content
+
+
+def _uncredited(row: RowValues, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Why answers of a student are not credited, over all seeds, and where these are many, what they are worth."""
+    failed = failures(record for records in row.by_seed.values() for record in records.values())
+    ungated = {}
+    if many_fail(failed):
+        groups = [record["group"] for record in row.records.values()]
+        for key in next(iter(row.records.values()))["ungated"]:
+            values = [mean(one[i]["ungated"][key] for one in row.by_seed.values()) for i in row.records]
+            if any(value is not None for value in values):
+                ungated[key] = asdict(estimate(values, groups, **how))
+    return {"failures": failed, "ungated": ungated}
 
 
 def compare_pairs(

@@ -12,8 +12,10 @@ from rich.text import Text
 
 from mint_core.characters import visible
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
+from mint_core.evaluation.failures import many_fail
 from mint_core.preservation.results import difference, title
 from mint_core.report.table import Column, cell, columns, how_asked
+from mint_core.report.uncredited import next_step, sentences
 
 _REASONS = {
     OTHER_SAMPLES: "no sample of one row is in the other with the same id, text, image, label and group",
@@ -89,6 +91,11 @@ def _results(content: Mapping[str, Any]) -> Grid:
     ]
     asked = [(row["name"], how_asked(row["asked"])) for row in content["rows"] if "asked" in row]
     notes = [f"{name}: {how}" for name, how in asked if how]
+    failing = [row for row in content["rows"] if many_fail(row.get("failures", {}))]
+    for row in failing:
+        notes += sentences(row["name"], row["failures"], content["titles"], row["ungated"])
+    if failing:
+        notes.append(next_step("free"))
     return Grid(title, ["", "n", *(column.heading for column in shown)], parts, notes)
 
 

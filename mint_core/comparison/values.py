@@ -83,8 +83,9 @@ class Columns:
     def keyed(self, records: Mapping[str, Record], titles: Mapping[str, str]) -> dict[str, Record]:
         """A run's records by sample id with the comparison's keys; `titles` are the run's, by its own keys."""
         keys = {key: key if key in self.titles else f"{key} ({title})" for key, title in titles.items()}
+        by_key = ("metrics", "why", "ungated")
         return {
-            i: {**record, "metrics": {keys[key]: value for key, value in record["metrics"].items()}}
+            i: {**record, **{name: {keys[key]: value for key, value in record[name].items()} for name in by_key}}
             for i, record in records.items()
         }
 

@@ -1,5 +1,6 @@
-"""The config: what it may hold (schema), how it is put together (layers), what it means (resolve)."""
+"""The config: what it may hold (schema), how it is put together (layers), what it means (choose, resolve)."""
 
+from mint_core.config.choose import check_fit, check_read, suitable
 from mint_core.config.layers import NO_ALIGNER, merge, parse_override, read_config
 from mint_core.config.resolve import (
     Configured,
@@ -8,9 +9,7 @@ from mint_core.config.resolve import (
     check_retrieval,
     configured,
     decisive,
-    refuse_unknown,
     resolve,
-    validated,
     with_whole_paths,
 )
 from mint_core.config.schema import (
@@ -22,6 +21,7 @@ from mint_core.config.schema import (
     RunConfig,
     StudentConfig,
 )
+from mint_core.config.validate import refuse_unknown, validated
 
 __all__ = [
     "EMBEDDED",
@@ -35,6 +35,8 @@ __all__ = [
     "RunConfig",
     "StudentConfig",
     "check_engine",
+    "check_fit",
+    "check_read",
     "check_retrieval",
     "configured",
     "decisive",
@@ -43,6 +45,7 @@ __all__ = [
     "read_config",
     "refuse_unknown",
     "resolve",
+    "suitable",
     "validated",
     "with_whole_paths",
 ]

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-
+from mint_core.config.choose import check_read, completed, fits
 from mint_core.config.layers import merge
 from mint_core.config.schema import EMBEDDED, PredictConfig, RetrievalConfig, RunConfig, StudentConfig
+from mint_core.config.validate import refuse_unknown, validated
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.files import digest_of_path
 from mint_core.interfaces import ComponentConfig, Context, Retriever, Task
+from mint_core.interfaces.task import SIMULATED
 from mint_core.plugins import Registered, Registry
 
-M = TypeVar("M", bound=BaseModel)
+_CONSTRAINED = (
+    "The embedded student is small and has never seen your labels: it answers with constrained decoding, free answers "
+    "stand beside; --decode free leaves them alone."
+)
 DEFAULT_STRATEGY = "listwise"
 DEFAULT_ALIGNER = "orpo"
 _COMPONENTS = ("task", "teacher", "strategy", "aligner", "retriever")
@@ -69,6 +73,31 @@ class Configured:
             known = {"knowledge": str(fingerprint(self.config))} if fingerprint is not None else {}
         return {**self._about(), "config": options, **known}
 
+    def check_files(self, coming: Sequence[Path] = ()) -> None:
+        """Refuses files and folders of its options that are not there, or may not be read; none is opened.
+
+        Args:
+            coming: Files and folders that somebody makes first.
+
+        Raises:
+            ConfigError: One of them is not, or may not.
+        """
+        for option, value in self.config:
+            for path in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(path, Path) and path not in coming:
+                    self._check_there(option, path)
+                    if not os.access(path, os.R_OK):
+                        kind = self.registered.component.kind
+                        raise ConfigError(f"{kind}.{option}: {path} may not be read; check its permissions.")
+
+    def _check_there(self, option: str, path: Path) -> None:
+        if not path.exists():
+            raise ConfigError(f"{self.registered.component.kind}.{option}: {path} does not exist; check the path.")
+
+    def decisive(self) -> dict[str, Any]:
+        """Its name and the options that change results, as they are written: no file is looked at."""
+        return {"name": self.name, **decisive(self.config)}
+
     def _about(self) -> dict[str, Any]:
         one = self.registered
         return {
@@ -80,9 +109,7 @@ class Configured:
 
     def _by_content(self, option: str, value: Any, plain: Any) -> Any:
         if isinstance(value, Path):
-            if not value.exists():
-                kind = self.registered.component.kind
-                raise ConfigError(f"{kind}.{option}: {value} does not exist; check the path.")
+            self._check_there(option, value)
             return digest_of_path(value)
         if isinstance(value, list | tuple) and any(isinstance(one, Path) for one in value):
             return [self._by_content(option, one, str(one)) for one in value]
@@ -139,6 +166,8 @@ class Resolved:
     retriever: Configured | None
     metrics: Mapping[str, Configured]
     """By key: the name, or where it occurs several times `name:option=value` with the options that are not default."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what mint chose where the user did not, for the person who waits."""
 
     def chosen(self) -> Iterable[Configured]:
         """All components of the run."""
@@ -178,7 +207,8 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         components: What is installed.
 
     Raises:
-        ConfigError: A key, value or name is unknown or missing.
+        ConfigError: A key, value or name is unknown or missing, or components do not fit together.
+        DataError: There is nothing at `task.data`, and no source is named.
         PluginError: Two distributions claim a component that is used.
     """
     user = merge(user)
@@ -192,15 +222,17 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         name = (user[key] or {}).get("name")
         if not isinstance(name, str | None):
             raise ConfigError(f"`{key}.name` must be a name, not '{name}'; `mint plugins` shows what there is.")
-    task_name, teacher_name = _task_and_teacher(user, components)
-    user = merge(user, {"task": {"name": task_name}, "teacher": {"name": teacher_name}})
+    whole = completed(user, components)
+    user = whole.user
     task = configured("task", user["task"], components)
     instance = cast(Task, task.make())
     student = validated(StudentConfig, user.get("student", {}), "student")
     embedded = instance.embedded_student() if student.model == EMBEDDED else None
-    asked = (user.get("predict") or {}).get("engine") == "endpoint"
-    if student.model == EMBEDDED and embedded is None and not asked:
-        raise ConfigError(f"The task '{task_name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
+    predict = user.get("predict")
+    predict = predict if isinstance(predict, Mapping) else {}
+    engine = predict.get("engine", "transformers")
+    if student.model == EMBEDDED and embedded is None and engine != "endpoint":
+        raise ConfigError(f"The task '{task.name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
     overrides = embedded.overrides if embedded else {}
     if "task" in overrides:
         task = configured("task", merge({"task": overrides["task"]}, user)["task"], components)
@@ -208,17 +240,25 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     base: dict[str, Any] = {
         "strategy": {"name": user.get("strategy", {}).get("name", DEFAULT_STRATEGY)},
         "aligner": {"name": (user.get("aligner") or {}).get("name", DEFAULT_ALIGNER)},
-        "metrics": [registered.component.name for registered in components.in_order("metric")],
+        "metrics": [
+            metric.component.name
+            for metric in components.in_order("metric")
+            if fits(metric.component, task.registered.component)
+        ],
     }
     name = base["aligner"]["name"]
     own = {"aligner": embedded.aligners[name]} if embedded and name in embedded.aligners else {}
-    complete = merge(base, _for_aligner(overrides, name, components), own, instance.defaults(), user)
+    constrained = embedded is not None and instance.config.source != SIMULATED and engine == "transformers"
+    safe = {"predict": {"decode": "constrained"}} if constrained else {}
+    complete = merge(base, _for_aligner(overrides, name, components), own, safe, instance.defaults(), user)
     metrics = complete["metrics"]
     if not isinstance(metrics, list | tuple) or not metrics:
         raise ConfigError("`metrics` must be a list with at least one metric; install mint-metrics or name one.")
     complete["metrics"] = [{"name": m} if isinstance(m, str) else m for m in metrics]
     config = validated(RunConfig, complete, "the config")
     retriever = configured("retriever", config.retriever, components) if config.retriever else None
+    if retriever is not None:
+        check_read(retriever.registered, instance)
     check_retrieval(config.retrieval, config.predict, retriever)
     check_engine(config.predict, aligned=config.aligner is not None)
     return Resolved(
@@ -229,6 +269,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         aligner=configured("aligner", config.aligner, components) if config.aligner else None,
         retriever=retriever,
         metrics=_by_key([configured("metric", metric, components) for metric in config.metrics]),
+        notes=(*whole.notes, *([_CONSTRAINED] if safe and "decode" not in predict else [])),
     )
 
 
@@ -298,30 +339,6 @@ def _for_aligner(overrides: Mapping[str, Any], name: str, components: Registry) 
     return {**overrides, "aligner": {key: value for key, value in wanted.items() if key in fields}}
 
 
-def _task_and_teacher(user: Mapping[str, Any], components: Registry) -> tuple[str, str]:
-    """The names of both; one follows from the other, and from nothing where only one task is installed."""
-    task, teacher = (user.get(key, {}).get("name") for key in ("task", "teacher"))
-    tasks = components.names("task")
-    if teacher is not None:
-        components.get("teacher", teacher)
-    if task is None:
-        fitting = tasks
-        if teacher is not None:
-            fitting = [t for t in tasks if _task_class(components, t).default_teacher == teacher]
-        if len(fitting) != 1:
-            raise ConfigError(
-                f"Which task? Give --task (available: {', '.join(tasks) or 'none; install a plugin that brings one'})."
-            )
-        task = fitting[0]
-    if teacher is None:
-        teacher = _task_class(components, task).default_teacher
-    return task, teacher
-
-
-def _task_class(components: Registry, name: str) -> type[Task]:
-    return cast(type[Task], components.get("task", name).component)  # the loader has checked it
-
-
 def configured(kind: str, choice: Mapping[str, Any], components: Registry, otherwise: str = "") -> Configured:
     """A component with its options, validated.
 
@@ -342,53 +359,3 @@ def configured(kind: str, choice: Mapping[str, Any], components: Registry, other
     with registered.guarded("Config"):
         config = validated(registered.component.Config, options, f"{kind} '{name}'", otherwise)
     return Configured(registered, config)
-
-
-def refuse_unknown(known: Collection[str], data: Mapping[str, Any], where: str, otherwise: str = "") -> None:
-    """Refuses keys that are not known; `where` and `otherwise` as for `validated`.
-
-    Raises:
-        ConfigError: There is one.
-    """
-    for key in data:
-        if key not in known:
-            raise ConfigError(f"Unknown key '{key}' in {where}{did_you_mean(str(key), known)}{otherwise}.")
-
-
-def validated(model: type[M], data: Any, where: str, otherwise: str = "") -> M:
-    """A config from plain data, with sentences that a person can act on.
-
-    Args:
-        model: Its class.
-        data: As the user gives it.
-        where: What it belongs to, for messages.
-        otherwise: What else the user may do; ends the message.
-
-    Raises:
-        ConfigError: A key is unknown or a value is wrong.
-    """
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} must be a mapping of keys to values.")
-    refuse_unknown(model.model_fields, data, where, otherwise)
-    try:
-        return model.model_validate(dict(data))
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        path = [str(part) for part in first["loc"]]
-        if first["type"] == "extra_forbidden":
-            known = _fields_at(model, path[:-1])
-            hint = f"{did_you_mean(path[-1], known)}{otherwise}"
-            raise ConfigError(f"Unknown key '{path[-1]}' in {'.'.join(path[:-1])}{hint}.") from None
-        field = _fields_at(model, path[:-1]).get(path[-1]) if path else None
-        about = f" ({field.description})" if field is not None and field.description else ""
-        sentence = f"{where}: {'.'.join(path)}: {first['msg']}{about}{otherwise}."
-        raise ConfigError(sentence.replace("..", ".")) from None
-
-
-def _fields_at(model: type[BaseModel], path: Sequence[str]) -> dict[str, FieldInfo]:
-    """The fields of a nested config; none where the path leads to no config."""
-    fields = dict(model.model_fields)
-    for part in path:
-        inner = fields[part].annotation if part in fields else None
-        fields = dict(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
-    return fields

@@ -8,16 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mint_core.errors import ContractError
+from mint_core.evaluation.failures import failures, is_students, many_fail
 from mint_core.evaluation.statistics import Estimate, estimate
 from mint_core.evaluation.subsets import Member, subsets
 from mint_core.files import digest_of
 from mint_core.interfaces import EvaluationSample, Metric
+from mint_core.names import recognise
 
 Record = dict[str, Any]
 """One sample of one variant: sample, group, cohort, seen, variant, truth, and under `metrics` a value per key.
 
-`content` and `lists` are digests of what was judged and of the teacher's lists: values of two runs can be paired where
-they are equal.
+`answer` holds the names of the response as labels of the label space, None for a name that is not recognised. `why`
+says by key why a response is not credited, and `ungated` its value without another metric's rule; None where there is
+nothing to say. `content` and `lists` are digests of what was judged and of the teacher's lists: values of two runs can
+be paired where they are equal.
 """
 
 
@@ -42,6 +46,10 @@ class Scores:
     differences: Mapping[str, Mapping[str, Estimate]]
     """Aligned minus base, paired per sample, by subset and key; empty where one of them is missing."""
     per_sample: tuple[Record, ...]
+    failures: Mapping[str, Mapping[str, Any]]
+    """Why answers are not credited, by variant of a student; see `failures`."""
+    ungated: Mapping[str, Mapping[str, Estimate]]
+    """Where more than one answer in ten is not: metrics without the rule of another one, by variant and key."""
 
     def plain(self) -> dict[str, Any]:
         """Rows and differences as plain data."""
@@ -49,6 +57,10 @@ class Scores:
             "rows": [asdict(row) for row in self.rows],
             "aligned_minus_base": {
                 subset: {key: asdict(one) for key, one in by_key.items()} for subset, by_key in self.differences.items()
+            },
+            "failures": self.failures,
+            "ungated": {
+                variant: {key: asdict(one) for key, one in by_key.items()} for variant, by_key in self.ungated.items()
             },
         }
 
@@ -81,7 +93,16 @@ def evaluate(
         paired = _paired(by_variant.get("aligned", {}), by_variant.get("base", {}), ids)
         if paired:
             differences[subset] = _estimates(paired, metrics, how)
-    return Scores(tuple(rows), differences, tuple(records))
+    failed = {variant: failures(found.values()) for variant, found in by_variant.items() if is_students(variant)}
+    free = [key for key, metric in metrics.items() if metric.ungated() is not None]
+    ungated = {
+        variant: _estimates(
+            [record | {"metrics": record["ungated"]} for record in by_variant[variant].values()], free, how
+        )
+        for variant, by_key in failed.items()
+        if many_fail(by_key)
+    }
+    return Scores(tuple(rows), differences, tuple(records), failed, ungated)
 
 
 def score_samples(
@@ -93,11 +114,13 @@ def score_samples(
         ContractError: A metric returned something outside [0, 1].
     """
     records = []
+    ungated = {key: free for key, metric in metrics.items() if (free := metric.ungated()) is not None}
     for sample in samples:
         prediction = sample.prediction
         member = members[prediction.sample_id]
         values = {key: metric.score(sample) for key, metric in metrics.items()}
-        for key, value in values.items():
+        without = {key: metric.score(sample) for key, metric in ungated.items()}
+        for key, value in (*values.items(), *without.items()):
             if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
                 raise ContractError(
                     f"Metric '{key}' returned {value} for sample {prediction.sample_id}; it must lie in [0, 1] or be "
@@ -113,7 +136,10 @@ def score_samples(
                 "truth": sample.truth,
                 "content": member.content,
                 "lists": digest_of([sample.top, sample.bottom]),
+                "answer": recognise(prediction.labels, sample.labels),
                 "metrics": values,
+                "why": {key: metric.why(sample) for key, metric in metrics.items()},
+                "ungated": {key: without.get(key) for key in metrics},
             }
         )
     return records

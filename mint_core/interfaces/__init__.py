@@ -6,11 +6,12 @@ from mint_core.interfaces.metric import EvaluationSample, Metric
 from mint_core.interfaces.retriever import Passage, Retriever
 from mint_core.interfaces.strategy import PreferenceStrategy
 from mint_core.interfaces.student import Student
-from mint_core.interfaces.task import EmbeddedStudent, Task, TaskConfig, Unreadable
+from mint_core.interfaces.task import SIMULATED, EmbeddedStudent, Task, TaskConfig, Unreadable
 from mint_core.interfaces.teacher import Teacher
 
 __all__ = [
     "MAX_SEED",
+    "SIMULATED",
     "AdapterShape",
     "Aligner",
     "AlignmentJob",

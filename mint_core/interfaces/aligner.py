@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mint_core.errors import ConfigError
 from mint_core.interfaces.component import Component, ComponentConfig
@@ -64,6 +64,9 @@ class TrainingPhase:
     """Batches per optimiser step."""
     warmup: float = 0.0
     """Steps from 1 on, share of all steps below 1."""
+    warmup_share: float | None = None
+    """Share of all steps that takes the place of so many `warmup` steps where they are more than half of the phase, for
+    steps that nobody asked for; None = they stay, and are refused where they are as long as the phase."""
     rejected: bool = True
     """Whether the loss reads the rejected responses."""
     reads_prompt: bool = False
@@ -97,14 +100,19 @@ class TrainingPhase:
         Raises:
             ConfigError: It is as long as the phase, so that the learning rate would never be reached.
         """
-        if self.warmup < 1:
-            return min(math.ceil(self.warmup * steps), steps - 1)
+        if self.warmup < 1 or self.shortens_warmup(steps):
+            share = self.warmup if self.warmup < 1 else cast(float, self.warmup_share)
+            return min(math.ceil(share * steps), steps - 1)
         if int(self.warmup) >= steps:
             raise ConfigError(
                 f"The warm-up of {int(self.warmup)} steps is as long as the training ({steps} steps); "
                 "set a share instead, for example --set aligner.warmup=0.1."
             )
         return int(self.warmup)
+
+    def shortens_warmup(self, steps: int) -> bool:
+        """Whether `warmup_share` takes the place of `warmup` in a phase of so many steps."""
+        return self.warmup_share is not None and 2 * int(self.warmup) > steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,8 @@ class Component(ABC, Generic[C]):
     """The seam: task, teacher, strategy, aligner, retriever or metric."""
     version: ClassVar[str] = "1"
     """Raise it when the same input gives another output: stages that used the old one run again."""
+    tasks: ClassVar[tuple[str, ...]] = ()
+    """Names of the tasks that it serves; empty = any. A run that pairs it with another is refused at once."""
     Config: ClassVar[type[Any]] = ComponentConfig
 
     def __init__(self, config: C | None = None, context: Context | None = None) -> None:

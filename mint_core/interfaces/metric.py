@@ -33,7 +33,8 @@ class Metric(Component[ComponentConfig]):
         1. `score` returns a value in [0, 1], or None where the sample cannot be scored (counted, but not as zero).
         2. It is deterministic and does not change its input.
         3. An empty response is scored, not raised on.
-        4. `title` with the options in force says what a reader of the report needs.
+        4. `why` is None or one of a few fixed phrases, the same for all samples of one kind; it quotes no answer.
+        5. `title` with the options in force says what a reader of the report needs.
     """
 
     kind = "metric"
@@ -43,6 +44,20 @@ class Metric(Component[ComponentConfig]):
     @abstractmethod
     def score(self, sample: EvaluationSample) -> float | None:
         """The value of one sample, or None where it cannot be scored."""
+
+    def why(self, sample: EvaluationSample) -> str | None:
+        """Why a whole response is not credited, for example `no list`; None where it is, or nothing can be said.
+
+        Reports count these phrases, so that a reader sees what to mend.
+        """
+        return None
+
+    def ungated(self) -> Metric | None:
+        """The same metric where another rule makes whole responses misses, without that rule.
+
+        Reports show it beside where many responses fail that rule.
+        """
+        return None
 
     def title(self, n: int) -> str:
         """Column heading where N labels were asked for, for example `Top-5`."""

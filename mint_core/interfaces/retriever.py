@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import Sample
+from mint_core.types import Modality, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,8 @@ class Retriever(Component[ComponentConfig]):
     """
 
     kind = "retriever"
+    reads: ClassVar[tuple[Modality, ...]] = ()
+    """What it searches by and cannot do without: a task whose student reads something else is refused."""
 
     def build(self) -> None:
         """Prepares the index from `self.labels`, in `self.context.cache`. Called once before anything is retrieved."""

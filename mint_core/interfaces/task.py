@@ -15,6 +15,9 @@ from mint_core.errors import ConfigError, did_you_mean
 from mint_core.interfaces.component import Component, ComponentConfig, Context
 from mint_core.types import Modality, Prompt, Sample, TaskData
 
+SIMULATED = "simulated"
+"""The source that reads no data."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedStudent:
@@ -45,7 +48,7 @@ class TaskConfig(ComponentConfig):
     neutral: ClassVar[frozenset[str]] = frozenset({"data"})
     """The samples count by their content, wherever they lie."""
 
-    source: str = Field("simulated", description="Data source: one of the task's readers.")
+    source: str = Field(SIMULATED, description="Data source: one of the task's readers.")
     data: Path | None = Field(None, description="Folder or file that the source reads; unused by `simulated`.")
     n: int | None = Field(
         None, ge=1, le=100_000, description="Labels that the student lists (N); null = the task's default."
@@ -70,6 +73,8 @@ class Task(Component[TaskConfig]):
     modality: ClassVar[Modality]
     """What the student reads."""
     default_teacher: ClassVar[str]
+    teachers: ClassVar[tuple[str, ...]] = ()
+    """Further teachers that serve it, of those that name other tasks."""
     sources: ClassVar[tuple[str, ...]]
     """The readers that `config.source` can name; all but `simulated` read what `config.data` names."""
 
@@ -78,8 +83,24 @@ class Task(Component[TaskConfig]):
         source = self.config.source
         if source not in self.sources:
             raise ConfigError(f"Task '{self.name}' has no source '{source}'{did_you_mean(source, self.sources)}.")
-        if source != "simulated" and self.config.data is None:
+        if source != SIMULATED and self.config.data is None:
             raise ConfigError(f"Source '{source}' reads your data; say where they are with --data PATH.")
+
+    @classmethod
+    def recognises(cls, place: Path, config: Any) -> tuple[str, ...] | None:
+        """The sources that can read what lies at a path, where the user names data and no source.
+
+        A look at names and at the first lines is enough; a source that reads the whole tells what is wrong with it.
+
+        Args:
+            place: A file or folder that exists.
+            config: A validated `Config` with the task's other options, such as names of columns.
+
+        Returns:
+            Names out of `sources`; None where the task does not say. Without a word a task with one reader of data
+            reads with that one, and a task with several asks the user.
+        """
+        return None
 
     @abstractmethod
     def load(self) -> TaskData:

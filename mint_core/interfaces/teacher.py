@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import Sample
+from mint_core.types import Modality, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,8 @@ class Teacher(Component[ComponentConfig]):
     """
 
     kind = "teacher"
+    reads: ClassVar[tuple[Modality, ...]] = ()
+    """What it cannot do without: a run where a sample lacks it is refused before anything is computed."""
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Learns from the training split. Teachers that need no training leave it out.

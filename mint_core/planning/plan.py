@@ -18,7 +18,7 @@ from mint_core.planning.lengths import GroupLengths, Lengths, Spread, measure, p
 from mint_core.planning.memory import Memory, device_memory, estimate
 from mint_core.planning.probe import Probe, probe
 from mint_core.planning.tokens import Tokens, count, pairs_of
-from mint_core.runs.checks import check_sizes
+from mint_core.runs.checks import check_run
 from mint_core.runs.pipeline import run_folder
 from mint_core.runs.store import Store
 from mint_core.stages.predict import asking_of
@@ -153,7 +153,8 @@ def make_plan(
     store = Store(config.out)
     run = Run(resolved, run_folder(resolved), observer, store.cache)
     aligner = _aligner(run)
-    check_sizes(run)
+    for sentence in (*resolved.notes, *check_run(run, ("label", "align", "predict"))):
+        observer.message(sentence)
     found = planned_groups(run, store)
     student = _outline(run, another_gpu=memory_gib is not None)
     parameters = sum(parameter.numel() for parameter in student.model.parameters())

@@ -65,12 +65,13 @@ from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
 from mint_core.students.prompts import render_prompt, write_response
-from mint_core.tables import file_below, first_row, present, ragged, read_text, split_rows, warn_of_words
+from mint_core.tables import file_below, first_row, present, ragged, read_head, read_text, split_rows, warn_of_words
 from mint_core.types import (
     SPLITS,
     ImageRef,
     LabelSpace,
     Message,
+    Modality,
     Prediction,
     PreferenceGroup,
     Prompt,
@@ -114,6 +115,7 @@ __all__ = [
     "Message",
     "Metric",
     "MintError",
+    "Modality",
     "ModelError",
     "Orpo",
     "OrpoConfig",
@@ -171,6 +173,7 @@ __all__ = [
     "present",
     "ragged",
     "ratio",
+    "read_head",
     "read_text",
     "read_utf8",
     "recognise",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
 from mint_core.report.table import columns_of, how_asked, sections
+from mint_core.report.uncredited import uncredited
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -55,6 +56,7 @@ def render_report(page: Page) -> str:
         page=page,
         metrics=page.metrics,
         columns=columns_of(page.metrics),
+        uncredited=uncredited(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),

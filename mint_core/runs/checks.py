@@ -1,48 +1,125 @@
-"""What depends on the data and can be refused before the first stage, so that no hour is spent in vain."""
+"""What can be refused before the first stage, so that no hour is spent in vain."""
 
 from __future__ import annotations
 
-import math
+import importlib.util
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import cast
-
-import numpy as np
 
 from mint_core import processes
 from mint_core.answering.endpoint import check_consent
 from mint_core.answering.vllm import check_options
-from mint_core.interfaces import Aligner
+from mint_core.config import Configured, suitable
+from mint_core.errors import ConfigError, DataError
+from mint_core.interfaces import Aligner, TrainingPhase
+from mint_core.plugins import registry
 from mint_core.stages.fused import check_fusion
 from mint_core.stages.prompts import check_example
 from mint_core.stages.run import Run
-from mint_core.types import Ranking
+from mint_core.types import Modality, Sample
+
+_READ_BY = {"label": ("teacher",), "align": ("aligner",), "predict": ("retriever",)}
+"""Components whose files a stage reads."""
 
 
-def check_sizes(run: Run) -> None:
-    """Refuses what the data cannot give: sizes of the strategy, steps of a warm-up, samples to fit a weight on.
+def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) -> list[str]:
+    """Refuses what the config, the data and the machine do not allow. Neither teacher nor student is loaded.
+
+    Args:
+        run: The run.
+        stages: Names of those that it will come to.
+        coming: Files and folders that another run of the same comparison makes first.
+
+    Returns:
+        Sentences on what mint chose by itself, for the person who waits.
 
     Raises:
-        ConfigError: One of them does not fit.
+        MintError: Something does not fit; the message says what to do.
     """
-    _ = run.reported
+    for component in _reading(run, stages):
+        component.check_files(coming)
+    _ = run.reported, run.device, run.metrics
     check_fusion(run)
     check_example(run)
+    _check_teacher(run)
     predict = run.resolved.config.predict
     if predict.engine == "vllm":
         check_options(predict.vllm)
     if predict.engine == "endpoint":
         check_consent(predict.endpoint, run.task.modality)
-    strategy = run.strategy
+        if importlib.util.find_spec("httpx2") is None:
+            raise ConfigError("An endpoint needs an HTTP client; run `pip install 'mint-core[endpoint]'`.")
+    _ = run.strategy
     aligner = run.resolved.aligner
     phases = cast(Aligner, aligner.make()).phases(0) if aligner else ()
+    return list(_shortened(run, phases))
+
+
+def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
+    for stage, kinds in _READ_BY.items():
+        for kind in kinds if stage in stages else ():
+            if (component := getattr(run.resolved, kind)) is not None:
+                yield component
+
+
+def _check_teacher(run: Run) -> None:
+    """Refuses a teacher that reads what a sample does not have.
+
+    Raises:
+        ConfigError: No sample has it.
+        DataError: Some samples do not have it.
+    """
+    teacher = run.resolved.teacher.registered.component
+    reads: Sequence[Modality] = getattr(teacher, "reads", ())
+    for what in reads:
+        without = [sample.id for sample in run.data.samples if not _has(sample, what)]
+        if not without:
+            continue
+        begin = f"The teacher '{teacher.name}' reads {'an image' if what == 'image' else 'a text'} of every sample, and"
+        if len(without) == len(run.data.samples):
+            fitting = suitable("teacher", run.resolved.task.registered, registry())
+            raise ConfigError(f"{begin} none of these has one; {fitting}.")
+        raise DataError(
+            f"{begin} {len(without):,} of {len(run.data.samples):,} have none, '{without[0]}' for one; leave them out, "
+            "or choose another teacher."
+        )
+
+
+def check_retriever(run: Run) -> None:
+    """Builds the retriever, which finds out what is wrong with its files, and asks it once.
+
+    Raises:
+        MintError: It cannot be built, or ranks no labels where rankings are to be combined.
+    """
+    retriever, reported = run.retriever, run.reported
+    if retriever is None or run.resolved.config.retrieval.fuse == "none":
+        return
+    if retriever.label_scores([reported[0].for_student(run.task.modality)]) is None:
+        raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
+
+
+def _has(sample: Sample, what: Modality) -> bool:
+    return (sample.image if what == "image" else sample.text) is not None
+
+
+def _shortened(run: Run, phases: Sequence[TrainingPhase]) -> Iterator[str]:
+    """What becomes of a preset's warm-up that does not fit the data.
+
+    Raises:
+        ConfigError: The user's own warm-up is as long as the training.
+    """
     if not phases:
         return
-    train = run.data.split("train")
-    labels = run.data.labels.names
-    even = np.full(len(labels), -math.log(len(labels)), np.float32)
-    first = Ranking(train[0].id, labels, even)
-    known = Counter(sample.label is not None for sample in train)
-    groups = {labelled: strategy.groups(first, labels[0] if labelled else None) for labelled in (True, False)}
+    known = Counter(sample.label is not None for sample in run.data.split("train"))
+    groups = {labelled: run.even_groups(labelled=labelled) for labelled in (True, False)}
     for phase in phases:
         units = sum(phase.units(groups[labelled]) * count for labelled, count in known.items())
-        phase.warmup_steps(phase.steps(units, processes.count()))
+        steps = phase.steps(units, processes.count())
+        warmup = phase.warmup_steps(steps)
+        if phase.shortens_warmup(steps):
+            yield (
+                f"The preset's warm-up of {int(phase.warmup)} steps does not fit {steps} steps of {phase.name}: it is "
+                f"{warmup} steps; --set aligner.warmup=… chooses another."
+            )

@@ -105,6 +105,32 @@ class RunFolder:
             for old in (self.path / ".work").glob(f"{stage}-*"):
                 remove(old)
 
+    def withdraw(self, stage: str, outputs: Sequence[str]) -> None:
+        """Removes what a stage made, its manifest first.
+
+        Args:
+            stage: Its name.
+            outputs: Files and folders that it may have written.
+        """
+        with storage_errors(self.path):
+            (self.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
+            sync(self.path / "stages")
+            for name in outputs:
+                remove(self.path / name)
+
+    def begun(self, stage: str, key: str) -> bool:
+        """Whether a stage of another key was interrupted here, and left something to go on from."""
+        mine = self._workspace(stage, key)
+        kept = (
+            part
+            for other in mine.parent.glob(f"{stage}-*")
+            if other != mine
+            for part in other.iterdir()
+            if part.name != "out"
+        )
+        files = (file for part in kept for file in (part, *part.rglob("*")))
+        return any(file.stat().st_size for file in files if file.is_file())
+
     def _workspace(self, stage: str, key: str) -> Path:
         return self.path / ".work" / f"{stage}-{key[:16]}"
 

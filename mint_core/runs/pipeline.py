@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mint_core import processes
-from mint_core.answering.endpoint import check_consent
+from mint_core.answering.endpoint import check_consent, check_reachable
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
-from mint_core.files import access, digest_of, read_json
+from mint_core.files import access, digest_of, read_json, remove
 from mint_core.observer import Observer
 from mint_core.plugins import registry
-from mint_core.runs.checks import check_sizes
-from mint_core.runs.folder import RunFolder
+from mint_core.runs.checks import check_retriever, check_run
+from mint_core.runs.folder import RunFolder, describe_change
+from mint_core.runs.keep import check_kept, refuse_to_replace, withdraw_judgement, withdraw_stale
 from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
 from mint_core.stages.outputs import METRICS
-from mint_core.stages.probe import probe
+from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
 from mint_core.types import TaskData
@@ -50,6 +51,7 @@ def run(
     *,
     until: str = "report",
     overrides: tuple[str, ...] = (),
+    overwrite: bool = False,
     observer: Observer | None = None,
     **options: Any,
 ) -> RunResult:
@@ -59,6 +61,7 @@ def run(
         config: A YAML file, the run.json of an earlier run, or a mapping; nothing means the embedded default.
         until: Last stage: label, prefer, align, predict, evaluate or report.
         overrides: `a.b=c` strings, as with --set.
+        overwrite: Replace what a run of another config left in the folder, as with --overwrite.
         observer: Hears of the progress; silent by default.
         **options: Top-level keys of the config, for example teacher="plip", aligner="orpo", seed=1.
 
@@ -71,7 +74,8 @@ def run(
     layer = dict(config) if isinstance(config, Mapping) else read_config(Path(config)) if config else {}
     given = {key: value for key, value in options.items() if value is not None}
     resolved = resolve(merge(layer, *map(parse_override, overrides), given), registry())
-    return run_resolved(resolved, until=until, observer=observer or Observer())
+    shared = Shared(Store(resolved.config.out), overwrite=overwrite)
+    return run_resolved(resolved, until=until, observer=observer or Observer(), shared=shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,16 @@ class Shared:
     """What the runs of one comparison have in common."""
 
     store: Store
+    overwrite: bool = False
+    """What another config left in a folder is replaced."""
+    tables: tuple[Path, ...] = ()
+    """Files that tell of all runs: they go before a run that stands in them is made again."""
     data: dict[str, TaskData] = field(default_factory=dict)
     """See `Run.loaded`."""
     probed: set[str] = field(default_factory=set)
-    """Students that were tried, by digest of what they will have to do."""
+    """Students that were tried and retrievers that were built, by digest of what they will have to do."""
+    said: set[str] = field(default_factory=set)
+    """Sentences that are said once."""
     told: list[Path] = field(default_factory=list)
     """Runs that were made already: data and student are introduced once."""
 
@@ -115,11 +125,16 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
     shared = shared or Shared(Store(resolved.config.out))
     reused = []
     path = run_folder(resolved)
+    run = Run(resolved, path, observer, shared.store.cache, shared.data)
+    chosen = check_run(run, [stage.name for stage in planned])
     with access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
         shared.store.prepare()
-        run = Run(resolved, folder.path, observer, shared.store.cache, shared.data)
-        check_sizes(run)
+        _make_room(run, folder, planned, shared)
         write_record(run, folder, "running")
+        for sentence in (*resolved.notes, *chosen):
+            if sentence not in shared.said:
+                observer.message(sentence)
+                shared.said.add(sentence)
         if not shared.told:
             _introduce(run)
         for place, stage in enumerate(planned):
@@ -130,6 +145,16 @@ def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: 
         shared.told.append(folder.path)
         metrics = read_json(folder.path / METRICS) if "evaluate" in run.made else None
         return RunResult(folder.path, tuple(reused), time.monotonic() - begin, peak_memory(), metrics)
+
+
+def _make_room(run: Run, folder: RunFolder, planned: Sequence[Stage], shared: Shared) -> None:
+    """Refuses to replace what another config left, or takes away what does not belong to the run any longer."""
+    if not shared.overwrite:
+        check_kept(run, folder, planned)
+    for stage in STAGES:
+        if not stage.belongs_to(run.resolved) and folder.manifest(stage.name) is not None:
+            withdraw_judgement(folder, stage)
+            folder.withdraw(stage.name, stage.writes)
 
 
 def _introduce(run: Run) -> None:
@@ -165,26 +190,42 @@ def _recorded(run: Run, folder: RunFolder, stage: Stage) -> Iterator[None]:
         raise told from error
 
 
-def _probe(run: Run, left: Sequence[Stage], shared: Shared) -> None:
-    """Tries the student before the first stage that has to be made, where a later one needs it and none did so far.
+def prepare(run: Run, left: Sequence[Stage], shared: Shared) -> None:
+    """Tries what later stages need before the first one that has to be made, unless somebody did so already.
 
-    A stage that answers finds out by itself, within its first batch.
+    The retriever is built, the server is called, and the student does once what it will do for hours. A stage that
+    answers itself finds out within its first batch what the student cannot do.
 
     Args:
         run: The run.
         left: The stages from the one that has to be made on.
-        shared: Knows which students were tried.
+        shared: Knows what was tried.
     """
     names = [stage.name for stage in left]
     engine = run.resolved.config.predict.engine
-    trains, answers = "align" in names, "predict" in names[1:] and engine == "transformers"
-    if engine == "endpoint" or not (trains or answers):
+    trains, predicts = "align" in names, "predict" in names
+    if run.resolved.retriever is not None and (predicts or (trains and run.resolved.config.retrieval.train)):
+        _once(shared, [run.task_identity(), run.resolved.retriever.identity()], lambda: check_retriever(run))
+    if engine == "endpoint":
+        if predicts:
+            server = run.resolved.config.predict.endpoint
+            _once(shared, [server.url], lambda: check_reachable(server))
         return
-    aligner = run.resolved.aligner.identity() if run.resolved.aligner else None
-    decode = run.resolved.config.predict.decode
-    key = digest_of([run.student_identity(), run.task_identity(), aligner, decode, trains, answers])
+    answers = "predict" in names[1:] and engine == "transformers"
+    if engine == "vllm" and predicts and not trains:
+        _once(shared, [run.student_identity(), run.task_identity(), engine], lambda: check_outline(run))
+    if not (trains or answers):
+        return
+    config = run.resolved.config
+    aligner = run.resolved.aligner.decisive() if run.resolved.aligner else None
+    key = [run.student_identity(), run.task_identity(), aligner, config.predict.decode, trains, answers]
+    _once(shared, key, lambda: probe(run, trains=trains, answers=answers))
+
+
+def _once(shared: Shared, what: Any, check: Callable[[], None]) -> None:
+    key = digest_of(what)
     if key not in shared.probed:
-        probe(run, trains=trains, answers=answers)
+        check()
         shared.probed.add(key)
 
 
@@ -203,13 +244,16 @@ def _run_stage(run: Run, folder: RunFolder, left: Sequence[Stage], shared: Share
     stage = left[0]
     inputs = stage.all_inputs(run)
     key = digest_of(inputs)
-    found = folder.complete(stage.name, key) or shared.store.adopt(folder, stage.name, key)
+    found = folder.complete(stage.name, key)
+    if found is None:
+        _withdraw(run, folder, stage, inputs, shared)
+        found = shared.store.adopt(folder, stage.name, key)
     if found is not None:
         folder.clear(stage.name)
         run.observer.stage(stage.name, reused=True)
         run.made[stage.name] = found
         return True
-    _probe(run, left, shared)
+    prepare(run, left, shared)
     reason = folder.why_again(stage.name, key, inputs)
     run.observer.stage(stage.name, reused=False, reason=reason)
     folder.log("stage begins", stage=stage.name, key=key, reason=reason)
@@ -223,10 +267,28 @@ def _run_stage(run: Run, folder: RunFolder, left: Sequence[Stage], shared: Share
         folder.log("stage stopped", stage=stage.name, error=type(error).__name__)
         raise
     seconds = time.monotonic() - begin
-    run.made[stage.name] = folder.commit(stage.name, key, inputs, seconds=seconds, peak=peak_memory(), facts=facts)
+    made = folder.commit(stage.name, key, inputs, seconds=seconds, peak=peak_memory(), facts=facts)
+    run.made[stage.name] = made
+    if shared.overwrite:
+        withdraw_stale(folder, stage, made)
     folder.log("stage complete", stage=stage.name, seconds=round(seconds, 2))
     run.observer.finished(stage.name, seconds)
     return False
+
+
+def _withdraw(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, Any], shared: Shared) -> None:
+    """Takes away what tells of a stage that will be made again, and refuses to lose what took long.
+
+    Raises:
+        ConfigError: It would be lost, and nobody has allowed it.
+    """
+    manifest = folder.manifest(stage.name)
+    changed = describe_change(manifest, inputs)
+    if changed and not shared.overwrite:
+        refuse_to_replace(run, folder, stage, changed)
+    if withdraw_judgement(folder, stage):
+        for table in shared.tables:
+            remove(table)
 
 
 def _call_workers(run: Run, stage: Stage, work: Path) -> None:

@@ -24,6 +24,8 @@ class Align(Stage):
     """The adapter, its card, and the history of its training."""
 
     name = "align"
+    writes = ("adapter", "training")
+    kept = True
     lower = "lower aligner.batch_size or aligner.token_budget, or set aligner.gradient_checkpointing=true"
     reads = {"prefer": ("preferences",)}  # noqa: RUF012 - never changed
     aligns = True

@@ -19,7 +19,7 @@ from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.types import Prediction, Ranking
 
-LAYOUT = 2
+LAYOUT = 3
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 
 
@@ -27,6 +27,8 @@ class Evaluate(Stage):
     """metrics.json, and the values of every sample."""
 
     name = "evaluate"
+    writes = ("metrics.json", "samples.parquet")
+    judges = True
     reads = {"label": ("rankings",), "predict": ("predictions.jsonl", "scores")}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class Label(Stage):
     """Rankings of all samples. Neither the prompts nor the reported split change what a teacher says."""
 
     name = "label"
+    writes = ("rankings",)
+    kept = True
     lower = "lower the teacher's batch size (teacher.batch_size)"
 
     def inputs(self, run: Run) -> dict[str, Any]:

@@ -80,9 +80,17 @@ def read_preferences(path: Path) -> list[PreferenceGroup]:
     return groups
 
 
+_BY_KEY = {"metrics": pa.float64(), "why": pa.string(), "ungated": pa.float64()}
+"""Columns that hold something for every metric."""
+
+
 def write_per_sample(path: Path, records: Sequence[dict[str, object]]) -> None:
-    """Per-sample values; those of the metrics, by key, are one column."""
+    """Per-sample values; those of the metrics, by key, are one column, and so are the reasons of a 0."""
     keys = dict.fromkeys(key for record in records for key in cast(Mapping[str, object], record["metrics"]))
-    fields = pa.Table.from_pylist([{key: value for key, value in one.items() if key != "metrics"} for one in records])
-    values = pa.array([record["metrics"] for record in records], pa.struct([(key, pa.float64()) for key in keys]))
-    pq.write_table(fields.append_column("metrics", values), path)
+    apart = {*_BY_KEY, "answer"}
+    table = pa.Table.from_pylist([{key: one[key] for key in one if key not in apart} for one in records])
+    for name, kind in _BY_KEY.items():
+        values = pa.array([record[name] for record in records], pa.struct([(key, kind) for key in keys]))
+        table = table.append_column(name, values)
+    answers = pa.array([record["answer"] for record in records], pa.list_(pa.string()))
+    pq.write_table(table.append_column("answer", answers), path)

@@ -44,6 +44,8 @@ class Predict(Stage):
     """
 
     name = "predict"
+    writes = ("predictions.jsonl", "scores")
+    kept = True
     lower = "lower predict.batch_size"
     reads = {"align": ("adapter",)}  # noqa: RUF012 - never changed
 

@@ -15,6 +15,7 @@ class Prefer(Stage):
     """Preference groups of the training split."""
 
     name = "prefer"
+    writes = ("preferences",)
     reads = {"label": ("rankings",)}  # noqa: RUF012 - never changed
     aligns = True
 

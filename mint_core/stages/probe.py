@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, cast
 from mint_core.answering.generate import begin, go_on, not_finite
 from mint_core.config import Configured
 from mint_core.errors import MintError, ModelError
-from mint_core.interfaces import Aligner
+from mint_core.interfaces import Aligner, AlignmentJob
 from mint_core.plugins import blamed
 from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import append_response, encode_prompt, encode_response, stack
-from mint_core.students.load import load_student
+from mint_core.students.load import load_outline, load_student
 from mint_core.students.prompts import parse_response, write_response
 from mint_core.types import LabelSpace, Prompt
 
@@ -55,6 +55,7 @@ def probe(run: Run, *, trains: bool, answers: bool) -> None:
         _check_parse(student, run, end_of_turn)
         model = student.model
         if trains:
+            _check_aligner(student, run)
             with _failures(student, "take a training step"):
                 model = _step(student, run, prompts, end_of_turn)
         if answers:
@@ -64,6 +65,20 @@ def probe(run: Run, *, trains: bool, answers: bool) -> None:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def check_outline(run: Run) -> None:
+    """What can be seen of a student without its weights, for an engine that loads them itself.
+
+    Raises:
+        ModelError: It cannot be found, or reads no images where it must.
+        DataError: A label cannot be written by it, or its prompt does not fit.
+    """
+    student = load_outline(run.resolved.config.student, run.student_path)
+    check_labels(run.data.labels, student.processor, run.task.header)
+    with _failures(student, "read a prompt"):
+        for sample_id, prompt in _prompts(run).items():
+            encode_prompt(student, sample_id, prompt)
 
 
 def _prompts(run: Run) -> dict[str, Prompt]:
@@ -108,6 +123,28 @@ def _check_parse(student: Student, run: Run, end_of_turn: str) -> None:
             f"The tokenizer of {student.source} does not give back the list that it was given: of {len(names)} labels "
             f"{len(read.labels)} can be read, so that no answer could be right; choose another student."
         )
+
+
+def _check_aligner(student: Student, run: Run) -> None:
+    """Whether the aligner would train this student on groups of such sizes, from the adapter that it begins from."""
+    sample = run.data.split("train")[0]
+    groups = run.even_groups(labelled=sample.label is not None)
+    if not groups:  # a sample that is left out; others need not be
+        return
+    prompt = run.task.training_prompt(sample.for_student(run.task.modality), len(groups[0].chosen[0]))
+    nowhere = run.path / "tried"
+    job = AlignmentJob(
+        student=student,
+        groups=groups,
+        prompts={sample.id: prompt},
+        header=run.task.header,
+        seed=run.resolved.config.alignment_seed,
+        work=nowhere,
+        adapter=nowhere,
+        advance=lambda *_: None,
+        cache=run.cache,
+    )
+    cast(Aligner, cast(Configured, run.resolved.aligner).make(run.context())).check(job)
 
 
 def _step(student: Student, run: Run, prompts: dict[str, Prompt], end_of_turn: str) -> Any:

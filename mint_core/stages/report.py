@@ -21,6 +21,8 @@ class Report(Stage):
     """report.html."""
 
     name = "report"
+    writes = ("report.html",)
+    judges = True
     reads = {"evaluate": ("metrics.json", "samples.parquet")}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
 
 from mint_core.config import EMBEDDED, Resolved
 from mint_core.errors import ContractError
@@ -181,6 +184,17 @@ class Run:
                 )
             groups += own
         return groups
+
+    def even_groups(self, *, labelled: bool) -> list[PreferenceGroup]:
+        """The groups that the first training sample would get from a teacher who knows nothing: all have their sizes.
+
+        Args:
+            labelled: Take the first label for its truth.
+        """
+        labels = self.data.labels.names
+        even = np.full(len(labels), -math.log(len(labels)), np.float32)
+        first = Ranking(self.data.split("train")[0].id, labels, even)
+        return self.strategy.groups(first, labels[0] if labelled else None)
 
     def rankings(self) -> dict[str, Ranking]:
         """The teacher's rankings by sample id."""

@@ -42,6 +42,12 @@ class Stage(ABC):
     """What the user writes after `--until`."""
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Outputs of earlier stages, by the name of the stage."""
+    writes: ClassVar[tuple[str, ...]] = ()
+    """What may become visible in the run folder: files and folders."""
+    kept: ClassVar[bool] = False
+    """It may take hours: what it made for another config is replaced only where the user says so."""
+    judges: ClassVar[bool] = False
+    """It tells of what other stages made: its outputs go before any of those is made again."""
     aligns: ClassVar[bool] = False
     """It belongs to the alignment: a run without an aligner leaves it out."""
     lower: ClassVar[str] = ""

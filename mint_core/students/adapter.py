@@ -67,6 +67,26 @@ def add_lora(model: Any, names: list[str], rank: int, alpha: float, dropout: flo
     return _in_full_precision(get_peft_model(model, config))
 
 
+_MADE_FOR_ANOTHER = "it was made for other layers or sizes; run the `sft` aligner with this student first."
+
+
+def check_start(model: Any, adapter: Path) -> None:
+    """Refuses an adapter that training cannot begin from; the student may be without weights.
+
+    Raises:
+        ModelError: The folder holds no safetensors LoRA adapter, or the adapter was made for another student.
+    """
+    _made_for(model, adapter, adapter_config(adapter))
+    check_finite(adapter)
+    layers = dict(model.named_modules())
+    for name, shape in tensor_shapes(adapter).items():
+        found = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
+        weight = getattr(layers.get(found[1]), "weight", None) if found else None
+        side = 1 if found and found[2] == "A" else 0
+        if weight is None or weight.ndim != 2 or weight.shape[side] != shape[side]:
+            raise ModelError(f"The adapter in {adapter} does not fit this student: {_MADE_FOR_ANOTHER}")
+
+
 def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
     """Puts a trained adapter onto the student, to train it further.
 
@@ -74,14 +94,18 @@ def continue_adapter(model: Any, adapter: Path, dropout: float) -> Any:
         ModelError: The folder holds no safetensors LoRA adapter, or the adapter was made for another student.
     """
     config = adapter_config(adapter)
+    _made_for(model, adapter, config)
+    check_finite(adapter)
+    config.lora_dropout = dropout
+    return _in_full_precision(_attach(model, adapter, _MADE_FOR_ANOTHER, config=config, is_trainable=True))
+
+
+def _made_for(model: Any, adapter: Path, config: Any) -> None:
+    """Refuses an adapter of another student by the names of both."""
     made_for, student = config.base_model_name_or_path, str(getattr(model, "name_or_path", ""))
     # Two hub ids can be compared by name; a folder may be a copy of anything.
     if made_for and made_for != student and not Path(made_for).is_absolute() and not Path(student).exists():
         raise ModelError(f"The adapter in {adapter} was made for {made_for}, and the student is {student}.")
-    check_finite(adapter)
-    config.lora_dropout = dropout
-    refusal = "it was made for other layers or sizes; run the `sft` aligner with this student first."
-    return _in_full_precision(_attach(model, adapter, refusal, config=config, is_trainable=True))
 
 
 def load_adapter(model: Any, adapter: Path) -> Any:

@@ -46,6 +46,7 @@ class Regression(Teacher):
     """
 
     name = "regression"
+    reads = ("text",)
     Config = RegressionConfig
     config: RegressionConfig
 

@@ -54,6 +54,11 @@ class RareDisease(Task):
         if self.config.source in ("phenopackets", "gmdb"):
             _check_fields(self.config)
 
+    @classmethod
+    def recognises(cls, place: Path, config: RareDiseaseOptions) -> tuple[str, ...]:
+        """See `mint_core.interfaces.task.Task.recognises`."""
+        return cohort.recognises(place, config)
+
     def load(self) -> TaskData:
         """Reads the chosen source, and the external data set; see `mint_core.interfaces.task.Task.load`."""
         data: TaskData = _READERS[self.config.source](self.config)

@@ -148,6 +148,7 @@ class Gestalt(Teacher):
 
     name: ClassVar[str] = "gestalt"
     version: ClassVar[str] = "1"
+    tasks: ClassVar[tuple[str, ...]] = ("rare-disease",)
     Config: ClassVar[type[Any]] = GestaltConfig
     config: GestaltConfig
 

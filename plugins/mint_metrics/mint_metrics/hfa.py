@@ -59,6 +59,23 @@ class HFA(Metric):
         """1.0 where the response passes the rule in force, else 0.0."""
         return float(is_hallucination_free(sample, self.config.mode))
 
+    def why(self, sample: EvaluationSample) -> str | None:
+        """What is wrong with the response, the first of: no list, its length, an unknown name, a name twice, more."""
+        prediction = sample.prediction
+        if is_hallucination_free(sample, self.config.mode):
+            return None
+        if self.config.mode == "lenient":
+            return "no known name"
+        matches = best_matches(prediction.labels, sample.labels)
+        faults = {
+            "no list": not prediction.labels,
+            "too few names": prediction.n_listed < sample.n,
+            "too many names": prediction.n_listed > sample.n,
+            "an unknown name": not all(matches),
+            "a name twice": len({match.label for match in matches if match}) < sample.n,
+        }
+        return next((fault for fault, there in faults.items() if there), "more than the list")
+
     def title(self, n: int) -> str:
         """`HFA`, or `HFA (lenient)`."""
         return "HFA" if self.config.mode == "strict" else "HFA (lenient)"

@@ -41,6 +41,12 @@ class TopN(Metric):
         names = sample.prediction.labels[: self._depth(sample.n)]
         return float(sample.truth in recognise(names, sample.labels))
 
+    def ungated(self) -> Metric | None:
+        """With `hfa=off`; None where it is off already."""
+        if self.config.hfa == "off":
+            return None
+        return type(self)(self.config.model_copy(update={"hfa": "off"}))
+
     def title(self, n: int) -> str:
         """`Top-5` where five labels were asked for; a rule other than strict HFA is named too."""
         gate = {"strict": "", "lenient": " (lenient HFA)", "off": " (HFA off)"}[self.config.hfa]

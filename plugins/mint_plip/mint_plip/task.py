@@ -13,6 +13,7 @@ from mint_plip.sources import folder, inputs, pannuke, simulated
 from mint_plip.sources.options import TissueOptions
 
 _READERS = {"simulated": simulated.load, "pannuke": pannuke.load, "folder": folder.load}
+_RECOGNISE = {"pannuke": pannuke.recognises, "folder": folder.recognises}
 
 
 class TissueType(Task):
@@ -34,6 +35,11 @@ class TissueType(Task):
     modality = "image"
     default_teacher = "plip"
     sources = tuple(_READERS)
+
+    @classmethod
+    def recognises(cls, place: Path, config: TissueOptions) -> tuple[str, ...]:
+        """See `mint_core.interfaces.task.Task.recognises`."""
+        return tuple(name for name, knows in _RECOGNISE.items() if knows(place, config))
 
     def load(self) -> TaskData:
         """Reads the chosen source; see `mint_core.interfaces.task.Task.load`."""

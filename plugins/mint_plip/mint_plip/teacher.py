@@ -17,6 +17,7 @@ from mint_core.plugin import (
     Context,
     ContractError,
     DataError,
+    Modality,
     Sample,
     Teacher,
     did_you_mean,
@@ -129,6 +130,8 @@ class Plip(Teacher):
 
     name: ClassVar[str] = "plip"
     version: ClassVar[str] = "1"
+    tasks: ClassVar[tuple[str, ...]] = ("tissue-type",)
+    reads: ClassVar[tuple[Modality, ...]] = ("image",)
     Config: ClassVar[type[Any]] = PlipConfig
     config: PlipConfig
 

@@ -19,6 +19,7 @@ class TextRetriever(Retriever):
     The answers to the last samples are kept, because passages and scores are asked for one after the other.
     """
 
+    reads = ("text",)
     config: Any
     _labels: LabelSpace
     _methods: Sequence[Method]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,12 @@ from mint_gestalt.sources.options import RareDiseaseOptions
 
 READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.read, "jsonl": notes.read}
 """The readers of files, by the name of the source."""
+_RECOGNISE: Mapping[str, Callable[[Path, RareDiseaseOptions], bool]] = {
+    "phenopackets": lambda place, _: phenopackets.recognises(place),
+    "gmdb": gmdb.recognises,
+    "csv": partial(notes.recognises, lines=False),
+    "jsonl": partial(notes.recognises, lines=True),
+}
 _LOOKED = 200
 """Texts in which the name of the disease is looked for once more."""
 _SHOWN = 3
@@ -44,6 +51,11 @@ class _Placed:
     split: Split = "train"
     taken: str | None = None
     """The disease of a patient whose label was taken: it is masked like that of the others."""
+
+
+def recognises(place: Path, options: RareDiseaseOptions) -> tuple[str, ...]:
+    """The sources that can read what lies there."""
+    return tuple(name for name, knows in _RECOGNISE.items() if knows(place, options))
 
 
 def load(options: RareDiseaseOptions) -> TaskData:
@@ -100,7 +112,7 @@ def add_external(
         return data
     place = options.external
     name = options.external_name or place.resolve().stem
-    reading = _read(options.external_source or options.source, place, options)
+    reading = _read(options.external_source or _source_of(place, options), place, options)
     met = Counter(reading.facts)
     own = Diseases(data.labels, by_id)
     cases = [case for case in reading.cases if case.disease_names and case.publication not in trained_on]
@@ -133,6 +145,12 @@ def add_external(
         data.licence,
         facts,
     )
+
+
+def _source_of(place: Path, options: RareDiseaseOptions) -> str:
+    """The source of a second data set that nobody names: the first one's, unless only another recognises it."""
+    found = recognises(place, options)
+    return found[0] if len(found) == 1 and options.source not in found else options.source
 
 
 def _with_new_texts(

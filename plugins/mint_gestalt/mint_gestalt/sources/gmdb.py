@@ -26,7 +26,7 @@ from mint_gestalt.sources.cases import (
     told,
 )
 from mint_gestalt.sources.options import RareDiseaseOptions
-from mint_gestalt.sources.tables import Row, face_at, read_table
+from mint_gestalt.sources.tables import Row, face_at, head_of, read_table
 
 FIELDS = {
     "id": "image_id",
@@ -59,6 +59,16 @@ class _Beside:
     """By image id, where they are published."""
     publications: Mapping[str, str]
     """By patient id."""
+
+
+def recognises(place: Path, options: RareDiseaseOptions) -> bool:
+    """Whether the metadata table lies there, or the inference table: ids, names of images, and phenotypes or texts."""
+    try:
+        columns = head_of(_metadata(place)).columns
+    except (DataError, OSError):
+        return False
+    id_, image, phenotypes, text = (options.columns.get(f, FIELDS[f]) for f in ("id", "image", "phenotypes", "text"))
+    return {id_, image} <= columns and bool({phenotypes, text} & columns)
 
 
 def read(place: Path, options: RareDiseaseOptions) -> Reading:

@@ -12,13 +12,19 @@ from pathlib import Path
 from mint_core.plugin import ConfigError, DataError, Sample, Split, Unreadable
 from mint_gestalt.sources.cases import Case, Reading, disease_of, names_of, publication_of, read_each
 from mint_gestalt.sources.options import RareDiseaseOptions
-from mint_gestalt.sources.tables import Row, Table, face_at, read_table
+from mint_gestalt.sources.tables import Row, Table, face_at, head_of, read_table
 
 FIELDS = {
     name: name for name in ("id", "text", "label", "disease_id", "patient", "publication", "group", "split", "image")
 }
 _SPLITS: dict[str, Split] = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
+
+
+def recognises(place: Path, options: RareDiseaseOptions, *, lines: bool) -> bool:
+    """Whether a table with columns for text and label lies there: JSON lines, or none."""
+    head = head_of(place)
+    return head.lines == lines and {options.columns.get(name, name) for name in ("text", "label")} <= head.columns
 
 
 def read(place: Path, options: RareDiseaseOptions) -> Reading:

@@ -100,7 +100,7 @@ class RareDiseaseOptions(TaskConfig):
         description="How many training patients keep their label, drawn by seed and stratified; null = all.",
     )
     external: Path | None = Field(None, description="A second data set that is only tested on.")
-    external_source: FileSource | None = Field(None, description="Its source; null = the same as `source`.")
+    external_source: FileSource | None = Field(None, description="Its source; null = what lies there, or `source`.")
     external_name: str | None = Field(None, description="What the report calls it; null = the name of the file.")
     columns: dict[str, str] = Field(
         {},

@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
-from mint_core.plugin import DataError, Sample, Unreadable
+from mint_core.plugin import DataError, Sample, Unreadable, parse_json
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.cases import Case, Feature, Findings, Reading, present_terms, publication_of, read_each, told
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -22,6 +22,12 @@ MAX_BYTES = 16 * 2**20
 """A larger file is refused unread: packets are a few kilobytes, and a zip bomb is not."""
 _NO_NAMES = frozenset({"", "proband", "patient", "index", "case", "individual", "subject"})
 """Subject ids that tell no patient from another."""
+_LOOKED = 20
+"""Files that are opened to see whether a folder or an archive holds packets."""
+_KEYS = frozenset(
+    {"phenotypicFeatures", "phenotypic_features", "subject", "metaData", "meta_data", "proband", "members"}
+)
+"""Of packets, and of families and cohorts, which the reader refuses by name."""
 _OTHER = "files of other kinds, not read"
 
 
@@ -30,6 +36,23 @@ class _Document:
     name: str
     """Path below the data folder, with slashes."""
     read: Callable[[], bytes]
+
+
+def recognises(place: Path) -> bool:
+    """Whether one of the first files there, in a folder or an archive, is something like a packet."""
+    try:
+        with _documents(place, Counter()) as documents:
+            return any(_like_a_packet(document) for document in documents[:_LOOKED])
+    except DataError:
+        return False
+
+
+def _like_a_packet(document: _Document) -> bool:
+    try:
+        content = parse_json(document.read())
+    except (DataError, ValueError):
+        return False
+    return isinstance(content, dict) and not _KEYS.isdisjoint(content)
 
 
 def read(place: Path, options: RareDiseaseOptions) -> Reading:

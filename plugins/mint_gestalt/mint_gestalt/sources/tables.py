@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mint_core.plugin import (
     ConfigError,
@@ -14,9 +15,11 @@ from mint_core.plugin import (
     check_image_header,
     did_you_mean,
     file_below,
+    first_row,
     parse_json,
     present,
     ragged,
+    read_head,
     read_text,
     split_rows,
     warn_of_words,
@@ -100,15 +103,37 @@ def read_table(
     )
 
 
+class Head(NamedTuple):
+    """What the first lines of a table tell."""
+
+    lines: bool
+    """They are JSON lines."""
+    columns: frozenset[str]
+    """None where it is no table."""
+
+
+def head_of(path: Path) -> Head:
+    """The columns of what may be a table, as far as its first lines tell."""
+    text = read_head(path)
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson", ".json") or text.startswith("{"):
+        rows = [_object("", line, ()) for line in text.split("\n") if line.strip()]
+        return Head(True, frozenset(column for row in rows for column in row.cells))
+    return Head(False, frozenset(first_row(text, _delimiter(path, text))))
+
+
+def _delimiter(path: Path, text: str) -> str:
+    first = text.lstrip("\r\n").partition("\n")[0]
+    return "\t" if path.suffix.lower() == ".tsv" else max((",", ";", "\t"), key=first.count)
+
+
 def _renamed(row: Row, column_of: Mapping[str, str]) -> Row:
     cells = {field: row.cells[column] for field, column in column_of.items() if column in row.cells}
     return Row(row.where, cells, row.problem)
 
 
 def _csv(path: Path, text: str, missing: Collection[str]) -> Table:
-    first = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max((",", ";", "\t"), key=first.count)
-    found = split_rows(path, text, "Table", delimiter)
+    found = split_rows(path, text, "Table", _delimiter(path, text))
     _check_columns(path, found.columns)
     rows = [_fitted(f"{path.name}, row {number}", found.columns, cells, missing) for number, cells in found.rows]
     return Table(path, frozenset(found.columns), rows)

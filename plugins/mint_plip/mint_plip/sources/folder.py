@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from mint_core.plugin import (
@@ -26,7 +27,7 @@ from mint_core.plugin import (
 )
 from mint_plip.sources.checks import checked
 from mint_plip.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
-from mint_plip.sources.manifest import Row, read_manifest
+from mint_plip.sources.manifest import Row, columns_of, read_manifest
 from mint_plip.sources.names import find_label, labels_found, labels_given
 from mint_plip.sources.options import TissueOptions
 from mint_plip.sources.walk import Found, images_in
@@ -35,6 +36,8 @@ _TAKEN = "folders below the class folders, taken for patients or slides"
 _TOO_FEW = "folders below the class folders, too few to be kept apart by the split"
 _NAMED = 16
 """How many of the images that are left out are named."""
+_LOOKED = 100_000
+"""Files among which an image is looked for, to see whether a folder holds any."""
 MANIFESTS = ("manifest.csv", "manifest.parquet")
 _SPLITS: dict[str, Split] = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
@@ -51,6 +54,18 @@ class Entry:
     label: str | None
     group: str | None
     split: Split | None
+
+
+def recognises(place: Path, options: TissueOptions) -> bool:
+    """Whether a manifest with the columns for image and label lies there, or a folder with images below folders."""
+    manifests = [place] if place.is_file() else [path for name in MANIFESTS if (path := place / name).is_file()]
+    if manifests:
+        wanted = {options.image_column, options.label_column}
+        return any(wanted <= set(columns_of(path, options)) for path in manifests)
+    if not place.is_dir():
+        return False
+    below = (path for path in islice(place.glob("*/**/*"), _LOOKED) if path.suffix.lower() in IMAGE_SUFFIXES)
+    return any(not any(part.startswith(".") for part in path.relative_to(place).parts) for path in below)
 
 
 def load(options: TissueOptions) -> TaskData:

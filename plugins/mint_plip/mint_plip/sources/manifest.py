@@ -13,6 +13,7 @@ from mint_core.plugin import (
     first_row,
     present,
     ragged,
+    read_head,
     read_text,
     split_rows,
     warn_of_words,
@@ -79,6 +80,21 @@ def read_manifest(path: Path, options: TissueOptions, fields: Sequence[str] = FI
     told = {wanted[field]: [cell for row in rows if (cell := getattr(row, field))] for field in place}
     warn_of_words(path.name, told, "--set task.missing")
     return Manifest(rows, "group" in place, "split" in place, "id" in place)
+
+
+def columns_of(path: Path, options: TissueOptions) -> Sequence[str]:
+    """The columns of what may be a manifest; none where it is no table that can be read."""
+    if path.suffix.lower() in PARQUET:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            check_regular(path)
+            return list(pq.read_schema(path).names)
+        except (OSError, pa.ArrowException):
+            return ()
+    head = read_head(path) if path.suffix.lower() in SUFFIXES else ""
+    return first_row(head, _delimiter(head, {field: getattr(options, f"{field}_column") for field in FIELDS}))
 
 
 def _check_columns(path: Path, columns: Sequence[str], wanted: Mapping[str, str]) -> None:

@@ -42,6 +42,11 @@ class Fold:
         return Sample(f"fold{self.number}-{row:05d}", split, self.tissues[row], None, ArrayImage(self.images, row))
 
 
+def recognises(place: Path, _: TissueOptions) -> bool:
+    """Whether a fold lies there, in either layout."""
+    return any(_fold_files(place, number) for number in FOLDS)
+
+
 def load(options: TissueOptions) -> TaskData:
     """Reads the tissue of every patch; the pixels stay on disk until an image is opened.
 

@@ -1,0 +1,200 @@
+"""Every command of the documentation is given: up to the first stage, or the first answer; the quick ones wholly."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mint_core.cli import cli
+from mint_core.comparison.schedule import Schedule
+from mint_core.config import Resolved
+from mint_core.observer import Observer
+from mint_core.runs import checks
+from mint_core.runs.pipeline import stages_of
+from mint_core.stages.run import Run
+from mint_core.types import TaskData
+from tests import stand_ins
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "plugins").glob("*/README.md")),
+]
+MINT = r"(?:\.venv/bin/)?mint|python -m mint_core|torchrun [^|]*? -m mint_core"
+NOT_CHECKED = {
+    "pip": "it fetches packages, from an index or from this repository",
+    "make": "its targets set up whole environments; tests of their own call mint as they do",
+    "python": "scripts of this project for measurements, which take minutes to hours",
+    "transformers": "the server of another program",
+    "vllm": "the server of another program",
+}
+"""Commands that no test gives, by their first word, with the reason."""
+REAL_DATA = re.compile(r"experiments/")
+"""Commands on thousands of real patients, of which no stand-in is small: their configs are resolved, no data read."""
+
+
+class Command(NamedTuple):
+    """A line of the documentation, its continuation lines joined."""
+
+    page: str
+    line: int
+    text: str
+
+
+def code_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of code blocks, fenced for a shell or indented, with their numbers; continuation lines joined."""
+    fence, begun = "", None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("```"):
+            fence = "" if fence else line
+            continue
+        shell = fence.removeprefix("```") in ("bash", "sh", "shell", "console") if fence else line.startswith("    ")
+        if begun is not None:
+            begun = (begun[0], f"{begun[1][:-1].rstrip()} {line.strip()}")
+        elif shell:
+            begun = (number, line.strip().removeprefix("$ "))
+        if begun is not None and not begun[1].endswith("\\"):
+            yield begun
+            begun = None
+
+
+def written() -> list[Command]:
+    """All command lines of the documentation."""
+    first = re.compile(rf"(?:{MINT}|{'|'.join(NOT_CHECKED)})(?= |$)")
+    return [
+        Command(str(page.relative_to(REPOSITORY)), number, text)
+        for page in PAGES
+        for number, text in code_lines(page.read_text(encoding="utf-8"))
+        if first.match(text)
+    ]
+
+
+COMMANDS = [command for command in written() if re.match(MINT, command.text)]
+
+
+def arguments(text: str) -> list[list[str]]:
+    """What mint is given; several lists where a line names several commands. What stands far behind explains it."""
+    text = re.sub(rf"^(?:{MINT}) ", "", re.split(r" {3,}| +#", text)[0])
+    names, *alternatives = text.split(" | ")
+    if alternatives:
+        return [[name] for name in (names, *alternatives)]
+    return [shlex.split(text.removesuffix("--teacher …").replace("…", ""))]
+
+
+def filled(given: list[str]) -> list[str]:
+    """With names of the stand-ins where the documentation writes a placeholder."""
+    joined = " ".join(given)
+    named = next((name for name in ("folder", "pannuke") if f"--source {name}" in joined), "phenopackets")
+    source = {"folder": "patches", "pannuke": "pannuke"}.get(named, "phenopackets.zip")
+    words = {
+        "PATH": source, "~/pannuke": "pannuke", "~/patches": "patches", "~/gmdb": "gmdb", "patches/": "patches",
+        "ID_OR_FOLDER": "some-lab/a-student", "https://HOST/v1": "https://example.org/v1",
+        "retriever.path=FOLDER": "retriever.path=passages", "runs/<name>/run.json": "runs/NAME/run.json",
+        "aligner.sft_adapter=runs/my-sft-run/adapter": "aligner.sft_adapter=runs/NAME/adapter",
+    }  # fmt: skip
+    given = [words.get(word, word) for word in given]
+    alone = given[0] in ("run", "label", "prefer", "align", "evaluate", "report", "plan")
+    named = {"--teacher", "--config", "-c"}.intersection(given)
+    return [*given, "--teacher", "plip"] if alone and not named else given
+
+
+class Reached(Exception):
+    """The command came to where its work begins."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("documented")
+    stand_ins.build(root, REPOSITORY)
+    return root
+
+
+DATA: dict[str, TaskData] = {}
+"""What was read for an earlier command."""
+
+
+@pytest.fixture
+def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything before the first stage, or the first answer, is the real thing."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise Reached
+
+    def run(resolved: Resolved, *, until: str = "report", coming: Sequence[Path] = (), **_: object) -> None:
+        stages = [stage.name for stage in stages_of(resolved, until)]
+        folder = place / "runs" / "x"
+        checks.check_run(Run(resolved, folder, Observer(), place / "runs" / ".cache", DATA), stages, coming)
+        raise Reached
+
+    def compare(made: Schedule, *_: object, **__: object) -> None:
+        for one in (*made.runs, *made.baseline_runs):
+            coming = [one.first_adapter] if one.first_adapter else []
+            with pytest.raises(Reached):
+                run(one.resolved, until="label" if one.baseline else "report", coming=coming)
+        raise Reached
+
+    monkeypatch.setattr("mint_core.runs.pipeline.run_resolved", run)
+    monkeypatch.setattr("mint_core.comparison.compare._carry_out", compare)
+    monkeypatch.setattr("mint_core.planning.plan.make_plan", lambda resolved, **_: run(resolved))
+    monkeypatch.setattr("mint_core.answering.new_samples.predict", stop)
+    monkeypatch.setattr("mint_core.runs.export.export_to_trl", stop)
+    monkeypatch.setattr("mint_core.answering.vllm.check_options", lambda _: None)  # vLLM is not in this environment
+    monkeypatch.chdir(place)
+
+
+def identity(command: Command) -> str:
+    """For the list of tests."""
+    return f"{command.page}:{command.line}"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=identity)
+def test_a_documented_command_comes_to_its_work(command: Command, stopped, place: Path) -> None:
+    for given in arguments(command.text):
+        words = filled(given)
+        quick = words[0] in ("plugins", "doctor", "config")
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                if REAL_DATA.search(command.text):
+                    patch.setattr("mint_core.runs.checks.check_run", lambda *_: [])
+                cli.main(args=words, prog_name="mint", standalone_mode=False)
+        except Reached:
+            assert not quick, words
+        except SystemExit:  # what doctor says of this machine is no fault of the page
+            assert words == ["doctor"]
+        else:
+            assert quick, words
+
+
+def test_every_line_that_looks_like_a_command_is_known() -> None:
+    """A floor, so that the list cannot become empty, and a reason for everything that is left out."""
+    assert len(COMMANDS) >= 60
+    assert {command.page for command in COMMANDS} >= {"README.md", "docs/data.md", "plugins/mint_gestalt/README.md"}
+    others = {command.text.split()[0] for command in written()} - {command.text.split()[0] for command in COMMANDS}
+    assert others == set(NOT_CHECKED), others
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--device", "cuda:77"), "device 'cuda:77' cannot be used"),
+        (("--retriever", "documents", "--set", "retriever.path=nowhere"), "retriever.path: nowhere does not exist"),
+    ],
+)
+def test_predict_refuses_what_is_not_here_before_it_reads_a_sample(mint, stopped, options, sentence: str) -> None:
+    answer = mint("predict", "--adapter", "runs/NAME/adapter", "--input", "notes.jsonl", *options)
+    assert (answer.code, sentence in answer.err) == (2, True), answer.err
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("    mint run \\\n        --seed 1\ntext mint run\n", [(1, "mint run --seed 1")]),
+        ("```bash\nmint plan\n```\n```python\nmint = 1\n```\n", [(2, "mint plan")]),
+    ],
+)
+def test_lines_are_read_as_a_shell_would(page: str, found: list[tuple[int, str]]) -> None:
+    assert [(number, line) for number, line in code_lines(page) if line] == found
