@@ -124,6 +124,8 @@ def test_base_against_a_zero_adapter_differs_by_nothing_and_the_run_says_so(mint
     (run / "preserve.json").write_text(whole)
     (run / "adapter" / "adapter_model.safetensors").write_bytes(b"another")
     assert read_preserved(run, run / "adapter") is None
+    assert mint("align", "--config", run / "run.json").code == 0  # the adapter is made again
+    assert not list(run.glob("preserve.*"))
 
 
 def test_a_task_that_is_done_is_not_asked_again_and_a_damaged_value_is(folder, data, tmp_path, monkeypatch) -> None:

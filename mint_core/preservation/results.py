@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.characters import visible
-from mint_core.files import read_json, storage_errors
+from mint_core.files import read_json, remove, storage_errors
 from mint_core.students.adapter_files import CONFIG, changed_files
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ def read_preserved(folder: Path, adapter: Path) -> dict[str, Any] | None:
         return dict(content) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by another mint
         return None
+
+
+def withdraw_preserved(folder: Path) -> None:
+    """Removes what was measured of an adapter that is about to be made anew; the values of its items are kept."""
+    with storage_errors(folder):
+        for name in (CONTENT, FIGURE, ITEMS):
+            remove(folder / name)
 
 
 def title(content: Mapping[str, Any]) -> str:

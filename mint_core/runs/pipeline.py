@@ -18,13 +18,14 @@ from mint_core.faults import explained
 from mint_core.files import access, digest_of, read_json, remove
 from mint_core.observer import Observer
 from mint_core.plugins import registry
+from mint_core.preservation.results import withdraw_preserved
 from mint_core.runs.checks import check_retriever, check_run
 from mint_core.runs.folder import RunFolder, describe_change
 from mint_core.runs.keep import check_kept, refuse_to_replace, withdraw_judgement, withdraw_stale
 from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
-from mint_core.stages.outputs import METRICS
+from mint_core.stages.outputs import ADAPTER, METRICS
 from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
@@ -286,6 +287,8 @@ def _withdraw(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, An
     changed = describe_change(manifest, inputs)
     if changed and not shared.overwrite:
         refuse_to_replace(run, folder, stage, changed)
+    if stage.aligns and ADAPTER.name in stage.writes:
+        withdraw_preserved(folder.path)
     if withdraw_judgement(folder, stage):
         for table in shared.tables:
             remove(table)
