@@ -109,6 +109,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         `; did you mean 'x'?` where one is near, and the list of the names that exist.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest_name(name, names)
+    hint = f"; did you mean '{near}'?" if near else ""
     return f"{hint} (available: {', '.join(names) or 'none'})"
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a mistyped one stands for, whatever its case; None where none is near."""
+    folded = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None

@@ -12,7 +12,6 @@ import inspect
 import io
 import math
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -20,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
-from types import FrameType
 from typing import Any, cast
 
+from mint_core import interrupts
 from mint_core.errors import ContractError, MintError
 from mint_core.faults import explained
 from mint_core.interfaces import (
@@ -41,8 +40,6 @@ from mint_core.types import SPLITS, LabelSpace, PreferenceGroup, Prompt, Sample,
 
 _DEEPEST = 20
 """Of a record: one that goes deeper, or round in a circle, is none."""
-_seen = 0
-"""Ctrl-C presses that arrived while code of a plugin ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +89,21 @@ class guarded:
         # standard output belongs to mint's own answers; other threads leave it alone: the whole process has but one
         self._out = sys.stdout if threading.get_ident() == threading.main_thread().ident else None
         if self._out is not None:
-            _count_interrupts()
+            interrupts.count_presses()
             sys.stdout = sys.stderr
-        self._before = _seen
+        self._before = interrupts.seen()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._out is not None:
             sys.stdout = self._out
-        pressed = _seen > self._before
+        pressed = interrupts.seen() > self._before
         if error is None:
             if pressed:
                 raise KeyboardInterrupt
             return
         if isinstance(error, MintError | GeneratorExit) or _no_fault(error):
             return
-        if pressed or (isinstance(error, KeyboardInterrupt) and not _counted()):
+        if pressed or (isinstance(error, KeyboardInterrupt) and not interrupts.presses_are_counted()):
             raise KeyboardInterrupt from error
         raise self._owner.failed(self._call, error) from error
 
@@ -144,27 +141,6 @@ def quiet_stdout() -> Iterator[None]:
             sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def _count_interrupts() -> None:
-    """Has Ctrl-C counted from now on, so that it can be told from a KeyboardInterrupt that code raised.
-
-    A program that has a handler of its own keeps it, and then the two cannot be told apart.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _count)
-
-
-def _counted() -> bool:
-    """Whether every Ctrl-C of this thread is counted; signals reach the main thread alone."""
-    return threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is _count
-
-
-def _count(number: int, frame: FrameType | None) -> None:
-    global _seen  # noqa: PLW0603 - a signal handler has no other place
-    _seen += 1
-    raise KeyboardInterrupt
 
 
 def make(component: type[Component[Any]], distribution: str, config: Any, context: Any) -> Component[Any]:
@@ -252,7 +228,9 @@ def _guarded_call(
     @functools.wraps(getattr(component, name), updated=())
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
         if arguments and isinstance(arguments[0], AlignmentJob):
-            arguments = (replace(arguments[0], advance=_Outside(arguments[0].advance)), *arguments[1:])
+            job = arguments[0]
+            job = replace(job, advance=_Outside(job.advance), tell=_Outside(job.tell))
+            arguments = (job, *arguments[1:])
         with guarded(owner, name):
             returned = bind(self, getattr(component, name))(*arguments, **options)
         if name == "read_inputs":
@@ -398,6 +376,7 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "phases": ("a tuple of TrainingPhase", _many(TrainingPhase)),
     "shape": ("an AdapterShape or None", _is(AdapterShape, None)),
     "shortened": ("an Aligner or None", _is(Aligner, None)),
+    "trackers": ("a tuple of names", _many(str)),
     "start_option": ("an option's name or None", _is(str, None)),
     "retrieve": ("one sequence of Passage per sample", _are_passages),
     "label_scores": (
@@ -407,6 +386,7 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "score": ("a finite number or None", _is_score),
     "title": ("a text", _is(str)),
     "rule": ("a text", _is(str)),
+    "claim": ("a text", _is(str)),
     "why": ("a text or None", _is(str, None)),
     "ungated": ("a Metric or None", _is(Metric, None)),
 }

@@ -118,6 +118,10 @@ class Registry:
         """The names of one seam, sorted."""
         return sorted({name for found_kind, name in self._found if found_kind == kind})
 
+    def spelled(self, kind: str, name: str) -> str:
+        """A name as its component has it: `PLIP` is `plip`, `top_n` is `top-n`; any other name as it is."""
+        return known if (known := canonical(name)) in self.names(kind) else name
+
     def of_one_model(self, kind: str) -> frozenset[str]:
         """Options of the components of one seam that say nothing about another `model`."""
         return frozenset[str]().union(*(one.component.Config.of_one_model for one in self.all(kind)))
@@ -129,6 +133,7 @@ class Registry:
             ConfigError: There is none of that name.
             PluginError: Two distributions claim it.
         """
+        name = self.spelled(kind, name)
         many = self._found.get((kind, name), [])
         if len(many) > 1:
             raise PluginError(self._duplicate_message((kind, name), many))
@@ -151,9 +156,9 @@ def registry() -> Registry:
     return discover(entry_points(group=hookspecs.GROUP), os.environ.get("MINT_PLUGINS"))
 
 
-def canonical(distribution: str) -> str:
-    """A distribution's name as package indexes compare it."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+def canonical(name: str) -> str:
+    """A name as package indexes compare those of distributions, which is how components are called."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
 def discover(points: Iterable[EntryPoint], switch: str | None) -> Registry:

@@ -46,6 +46,18 @@ def wait() -> None:
         distributed.barrier()
 
 
+def largest(value: int) -> int:
+    """The largest of what all processes say; they say it together."""
+    if count() == 1 or not _connected():
+        return value
+    import torch
+    from torch import distributed
+
+    box = torch.tensor(value)
+    distributed.all_reduce(box, op=distributed.ReduceOp.MAX)
+    return int(box)
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Connects the processes that torchrun started, and lets the others go when the first one is done.

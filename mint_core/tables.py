@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-from mint_core.errors import DataError
+from mint_core.errors import DataError, nearest_name
 from mint_core.files import MAX_TEXT_BYTES, check_regular, read_utf8
 
 MAX_COLUMNS = 10_000
@@ -34,6 +35,11 @@ _WORDS = frozenset({"na", "n/a", "n.a.", "null", "none", "nil", "missing", "not 
 """What may mean that there is nothing, and may be a word (a gene, a class), in lower case."""
 _SEVERAL = 2
 """So many cells of a column look like it before somebody is warned."""
+_MOST_WORDS, _SHOWN = 3, 30
+"""Words of what may be a column's name, and not a patient's text; names that a message shows."""
+_NAME = re.compile(r"[^\W\d][\w .:/()%#-]{0,39}")
+_OWN_ID = re.compile(r"[^\W\d]{0,3}[-_ ]?\d+")
+"""`p17`: such a cell stands in a row of data."""
 
 
 def present(value: object, missing: Collection[str] = ()) -> str:
@@ -146,6 +152,55 @@ def first_row(text: str, delimiter: str) -> list[str]:
     except csv.Error:
         return []
     return [cell.strip() for cell in cells]
+
+
+def check_columns(
+    place: str,
+    there: Iterable[str],
+    needed: Mapping[tuple[str, ...], str],
+    advice: str = "",
+    *,
+    surely: bool = False,
+) -> None:
+    """Refuses a table that lacks columns; the message names all of them, and those that there are.
+
+    A first row that does not look like names is not quoted: the table may have none, and the row be a patient's.
+
+    Args:
+        place: The table, as messages name it.
+        there: Its columns.
+        needed: Columns of which one is enough, and how the user names another one, such as `--set
+            task.columns.text=NAME`; empty where that cannot be.
+        advice: What else the user may do; half a sentence.
+        surely: They are names by the kind of the file, and no first row.
+
+    Raises:
+        DataError: It lacks some.
+    """
+    names = [name for name in there if name]
+    missing = {some: remedy for some, remedy in needed.items() if not set(some) & set(names)}
+    if not missing:
+        return
+    lacking = " and ".join("".join([f"'{one}'", *(f" (or '{other}')" for other in others)]) for one, *others in missing)
+    remedies = " ".join(dict.fromkeys(remedy for remedy in missing.values() if remedy))
+    one = len(missing) == 1
+    told = f"; name the right {'one' if one else 'ones'} with {remedies}" if remedies else ""
+    told += f"; {advice}" if advice else ""
+    raise DataError(f"{place} has no column{'' if one else 's'} {lacking}{_there(names, missing, surely)}{told}.")
+
+
+def _there(names: Sequence[str], missing: Iterable[tuple[str, ...]], surely: bool) -> str:
+    """Which columns there are, and which of them the missing ones may be."""
+    alike = all(
+        _NAME.fullmatch(one) and len(one.split()) <= _MOST_WORDS and not _OWN_ID.fullmatch(one) for one in names
+    )
+    if names and not surely and not (alike and len(names) > 1):
+        return " (its first row does not look like names of columns, and is not shown)"
+    near = dict.fromkeys(nearest_name(name, names) for some in missing for name in some)
+    meant = " and ".join(f"'{name}'" for name in near if name)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    hint = f"; did you mean {meant}?" if meant else ""
+    return f"{hint} (available: {', '.join(sorted(names)[:_SHOWN]) or 'none'}{more})"
 
 
 def ragged(where: str, columns: Sequence[str], cells: Sequence[str]) -> str:

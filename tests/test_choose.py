@@ -221,10 +221,12 @@ def test_a_stranger_that_declares_nothing_serves_every_task(install_plugin) -> N
 
 
 def test_a_teacher_without_what_it_reads_is_refused_before_anything_is_computed(install_plugin, tmp_path: Path) -> None:
+    install_plugin("mint-toy", "toy_choose", Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8"))
     install_plugin("mint-mine", "mine_choose", MINE)
     with pytest.raises(MintError, match=r"teacher 'sighted' reads an image of every sample.* none") as error:
-        mint_core.run(task={"name": "rare-disease", "faces": False}, teacher="sighted", out=str(tmp_path / "runs"))
-    assert "gestalt and regression" in str(error.value)
+        mint_core.run(task="toy", teacher="sighted", student="any", out=str(tmp_path / "runs"))
+    assert "for toy there are free, narrow, oracle and regression" in str(error.value)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("answer", ["'file'", "('fiel',)", "[]"])

@@ -219,6 +219,18 @@ def test_rows_with_overlays_from_flags_and_yaml(toy, mint, tmp_path: Path) -> No
     assert (narrow["aligner"]["weight"], narrow["strategy"]["k"], narrow["align_seed"]) == (0.5, 1, 3)
     assert narrow["aligner"]["epochs"] == 1  # what all aligners share
     assert json.loads((path / "with-passages" / "run.json").read_text())["config"]["retriever"] == {"name": "echo"}
+    listed = {one["folder"]: one for one in json.loads(mint("runs", "--out", path.parent, "--json").out)}
+    assert listed.keys() == {"c", "c/base", "c/narrow-seed3", "c/with-passages"}
+    assert (listed["c"]["task"], listed["c"]["teacher"], listed["c"]["state"]) == ("toy", "oracle", "complete")
+    assert listed["c"]["aligner"] == "base, narrow, with passages" and listed["c"]["figure"].startswith("Top-2 ")
+    before = {name: (path / name).read_bytes() for name in ("compare.md", "compare.svg")}
+    for name in before:
+        (path / name).unlink()
+    again = mint("report", path)
+    assert (again.code, again.out) == (0, f"{path / 'compare.md'}\n"), again.err
+    assert (path / "compare.md").read_bytes() == before["compare.md"] and (path / "compare.svg").is_file()
+    (path / "compare.json").write_text("{}")
+    assert "compare.json is damaged" in mint("report", path).err
 
 
 def test_a_sweep_has_one_row_per_ratio(toy, mint, tmp_path: Path) -> None:

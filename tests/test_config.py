@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mint_core.config import configured, merge, parse_override, resolve
+from mint_core.comparison.rows import aligner_rows
+from mint_core.config import configured, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError
 from mint_core.plugins import registry
+from mint_core.students.load import resolve_device
 
 
 def test_later_layers_win_and_short_forms_keep_options() -> None:
@@ -127,7 +129,15 @@ def test_the_dump_resolves_to_itself() -> None:
         ({"compare": []}, "`mint compare`"),
         ({"strategy": None}, "leave the key out"),
         ({"aligner": ["orpo"]}, "leave the key out"),
-        ({"name": "../up"}, "name"),
+        ({"name": "../up"}, "letters, digits, '.', '_' and '-', the first one a letter or a digit"),
+        ({"teacher": "GESTLT"}, "did you mean 'gestalt'"),
+        ({"aligner": "sft,orpo"}, "A run has one aligner, not several; `mint compare --aligners sft,orpo`"),
+        ({"aligner": "sft, orpo"}, "`mint compare --aligners sft,orpo`"),
+        ({"aligner": ["sft", "orpo"]}, "`mint compare --aligners sft,orpo`"),
+        (
+            {"teacher": "plip,gestalt"},
+            "A run has one teacher, not several; `mint compare --row NAME=ALIGNER:teacher.name",
+        ),
         ({"task": {"name": "tissue-type", "source": "folders"}}, "did you mean 'folder'"),
         ({"task": {"name": "tissue-type", "source": "folder"}}, "--data"),
     ],
@@ -137,6 +147,26 @@ def test_mistakes_get_one_sentence(user: dict, sentence: str) -> None:
         resolve({"teacher": "plip", **user}, registry())
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+    assert "[A-Z" not in str(error.value)  # nobody reads a regular expression
+
+
+def test_names_of_all_kinds_are_found_in_any_case_with_hyphens_or_underscores(tmp_path: Path) -> None:
+    plain = {
+        "task": "rare-disease", "teacher": "gestalt", "strategy": "near-miss", "aligner": "mult-dpo",
+        "metrics": ["top-n", {"name": "top-1"}], "retriever": "hpo",
+    }  # fmt: skip
+    odd = {
+        "task": "Rare_Disease", "teacher": {"name": "GESTALT"}, "strategy": "NEAR_miss", "aligner": "Mult_DPO",
+        "retriever": "HPO", "metrics": ["TOP_N", {"name": "Top_1"}],
+    }  # fmt: skip
+    assert resolve(odd, registry()).dump() == resolve(plain, registry()).dump()
+    (tmp_path / "c.yaml").write_text("teacher: {name: PLIP, head: probe}\naligner: ORPO\n")
+    layer = merge(read_config(tmp_path / "c.yaml"), {"teacher": "plip", "aligner": {"name": "Orpo", "weight": 0.5}})
+    assert layer["teacher"] == {"name": "plip", "head": "probe"}  # the same teacher keeps its options
+    assert layer["aligner"] == {"name": "orpo", "weight": 0.5}
+    assert merge({"aligner": "NONE"})["aligner"] is None
+    assert [row.name for row in aligner_rows(["BASE", "Trl_ORPO"], {})] == ["base", "trl-orpo"]
+    assert registry().get("metric", "HFA").component.name == "hfa"
 
 
 def test_flags_win_over_set_wins_over_file(tmp_path: Path, mint) -> None:
@@ -253,3 +283,25 @@ def mint_aligners():
 
 def test_help_names_debug(mint) -> None:
     assert "--debug" in mint("--help").out
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("gpu", "write cuda."), ("GPU", "write cuda."), ("gpu:1", "write cuda:1."), ("CUDA", "write cuda."),
+        ("cuda0", "write cuda:0."), ("nvidia", "write cuda."), ("1", "write cuda:1."), ("Metal", "write mps."),
+        ("CPU", "write cpu."), ("tpuu", "write auto, cpu, cuda, cuda:1 or mps."),
+    ],
+)  # fmt: skip
+def test_an_unknown_device_is_told_what_to_write(name: str, advice: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve_device(name)
+    assert f"There is no device '{name}'; {advice}" in str(error.value)
+    assert "privateuseone" not in str(error.value)
+
+
+@pytest.mark.parametrize("command", [[], ["config"]])
+def test_a_command_without_anything_prints_its_help_and_is_no_error(mint, command: list[str]) -> None:
+    answer = mint(*command)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == mint(*command, "--help").out

@@ -86,14 +86,15 @@ def test_what_is_damaged_is_made_again_and_what_does_not_matter_is_not(toy: dict
     for content in MANIFESTS.values():
         manifest.write_bytes(content)
         assert RunFolder(run.path).manifest("align") is None
-    assert again(toy) == {"align": "its manifest is damaged"}
+    judged = {"evaluate": "", "report": ""}  # they go before what they tell of is made again
+    assert again(toy) == {"align": "its manifest is damaged", **judged}
     assert weights.read_bytes() == whole
     (run.path / "adapter" / "README.md").write_text("My own words.")
     (run.path / "adapter" / "notes.txt").write_text("A stray file.")
     assert again(toy) == {}
     assert (run.path / "adapter" / "README.md").read_text() == "My own words."
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert again(toy) == {"align": "its files are damaged or were changed"}
+    assert again(toy) == {"align": "its files are damaged or were changed", **judged}
     assert weights.read_bytes() == whole
     assert not (run.path / "adapter" / "notes.txt").exists()  # the folder was replaced
     forged = json.loads(manifest.read_text())

@@ -95,6 +95,7 @@ def test_titles_collide_with_nothing(toy, mint, tmp_path: Path) -> None:
     assert {estimate["clusters"] for estimate in base["metrics"].values()} == {8}
     line = pq.read_table(path / "samples.parquet").to_pylist()[0]
     assert (line["group"], line["metrics"]["groups"]) == ("g0", 0.5)
+    assert f"<code>mint run -c {tmp_path / 'mint.yaml'}</code>" in (path / "report.html").read_text()
     for page in (answer.out, (path / "report.html").read_text()):
         for shown in ("Same (one)", "Same (other)", "Equal"):
             assert shown in page

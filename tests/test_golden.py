@@ -6,6 +6,7 @@ where the mathematics of training changes, or the tiny student does.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,8 +102,8 @@ def test_however_a_step_is_computed(mint, config, aligner, options) -> None:
 @pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
 @pytest.mark.parametrize("aligner", ALIGNERS)
 def test_resumed_in_the_middle(mint, config, aligner, monkeypatch) -> None:
-    """Interrupted in step 6; for dpo that is before its second phase, of which nothing is written yet."""
-    file = config(aligner, save_steps=5)
+    """Ended by SIGTERM in step 6; for dpo that is before its second phase, of which nothing is written yet."""
+    file = config(aligner)
     steps: list[int] = []
     on_step_end = Guard.on_step_end
 
@@ -110,12 +111,16 @@ def test_resumed_in_the_middle(mint, config, aligner, monkeypatch) -> None:
         on_step_end(self, args, state, control, **other)
         steps.append(state.global_step)
         if len(steps) == 6:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Guard, "on_step_end", interrupt)
-    assert mint("run", "--config", file, "--until", "align", "--name", "g").code == 130
-    assert mint("run", "--config", file, "--until", "align", "--name", "g").code == 0
-    assert len(steps) < 6 + STEPS  # it did not begin anew
+    first = mint("run", "--config", file, "--until", "align", "--name", "g")
+    assert (first.code, "The same command goes on from there." in first.err) == (130, True), first.err
+    assert json.loads(Path("runs/g/run.json").read_text())["status"] == "interrupted"
+    again = mint("run", "--config", file, "--until", "align", "--name", "g")
+    assert (again.code, len(steps)) == (0, STEPS)
+    assert "Resuming from step 6 of 10." in again.err
+    assert '"Resuming from step 6 of 10."' in Path("runs/g/log.jsonl").read_text()
     assert_golden(trajectory(Path("runs/g")), aligner)
 
 
@@ -129,13 +134,39 @@ def two_processes(tmp_path: Path, *arguments: object) -> subprocess.CompletedPro
 
 
 @pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
-@pytest.mark.parametrize("aligner", ["orpo", "dpo"])
-def test_two_processes_are_one(config, tmp_path, aligner) -> None:
+def test_two_processes_are_one(config, tmp_path) -> None:
     """Batches of 4 in each of two processes; the first one alone labels, prefers and writes."""
-    file = config(aligner, batch_size=4)
+    file = config("dpo", batch_size=4)
     done = two_processes(tmp_path, "run", "--config", file, "--until", "align", "--name", "g", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert_golden(trajectory(Path("runs/g")), aligner)
+    assert_golden(trajectory(Path("runs/g")), "dpo")
+
+
+SIGNALLED = """
+import os, signal
+from mint_core.aligners.trainer import Guard
+
+def stopped(self, args, state, control, **other):
+    on_step_end(self, args, state, control, **other)
+    if state.global_step == 4 and os.environ.get("RANK") == "1" and not os.path.exists("signalled"):
+        open("signalled", "x", encoding="utf-8").close()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+on_step_end, Guard.on_step_end = Guard.on_step_end, stopped
+"""
+
+
+@pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
+def test_a_signal_to_one_of_two_processes_saves_in_both(config, tmp_path) -> None:
+    file = config("orpo", batch_size=4)
+    (tmp_path / "site" / "toy_plugin_under_test.py").write_text(TOY + SIGNALLED)
+    first = two_processes(tmp_path, "run", "--config", file, "--until", "align", "--name", "g", "--quiet")
+    assert first.returncode != 0
+    assert first.stderr.count("Interrupted. The same command goes on from there.") == 1
+    again = two_processes(tmp_path, "run", "--config", file, "--until", "align", "--name", "g")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("Resuming from step 4 of 10.") == 1
+    assert_golden(trajectory(Path("runs/g")), "orpo")
 
 
 def test_compare_under_torchrun_and_again(config, tmp_path) -> None:

@@ -127,6 +127,17 @@ def test_numbers_and_report_go_before_what_they_tell_of(toy, finished: Path) -> 
     assert mint_core.run(resolved.dump()).reused == ("label", "prefer", "align")
 
 
+def test_other_data_or_versions_are_told_where_the_options_are_the_same(toy, finished: Path, monkeypatch) -> None:
+    oracle = registry().get("teacher", "oracle").component
+    monkeypatch.setattr(oracle, "version", "2")
+    with pytest.raises(ConfigError, match=r"finished 'label' of another run \(teacher.version: 1, now 2\)"):
+        mint_core.run(toy)
+    monkeypatch.setattr(oracle, "version", "1")
+    monkeypatch.setattr("mint_core.stages.run.Run.data_fingerprint", "0" * 32)
+    with pytest.raises(ConfigError, match=r"finished 'label' of another run \(data: other content\)"):
+        mint_core.run(toy)
+
+
 def test_the_stages_say_all_that_they_write(finished: Path) -> None:
     for stage in STAGES:
         made = json.loads((finished / "stages" / f"{stage.name}.json").read_text())["outputs"]

@@ -3,10 +3,10 @@
 import ast
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
@@ -115,19 +115,23 @@ def test_the_examples_of_the_docs_make_a_run_together(samples_of_the_docs, tmp_p
     assert mint_core.run(config).reused == ("label", "prefer", "align", "predict", "evaluate", "report")
 
 
-def test_two_samples_of_the_docs_install_from_one_folder(tmp_path: Path) -> None:
+def test_two_samples_of_the_docs_install_from_one_folder(tmp_path: Path, monkeypatch) -> None:
     """As the page says: the modules and the pyproject.toml side by side."""
     text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
     blocks = dict(re.findall(r"```(?:python|toml)\n# ([\w.]+)\n(.*?)```", text, flags=re.S))
-    folder, site = tmp_path / "mint-prior", tmp_path / "site"
+    folder = tmp_path / "mint-prior"
     folder.mkdir()
     for name in ("my_task.py", "my_teacher.py", "pyproject.toml"):
         (folder / name).write_text(blocks[name], encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site]
-    subprocess.run([*pip, folder], check=True)
-    code = "from mint_core.plugins import registry; r = registry(); r.get('task', 'triage'); r.get('teacher', 'prior')"
-    paths = os.pathsep.join([str(site), *filter(None, sys.path)])
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": paths})
+    build = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('.'))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", build], cwd=folder, check=True, capture_output=True, text=True
+    )
+    made = folder / done.stdout.split()[-1]
+    assert set((made / "top_level.txt").read_text().split()) == {"my_task", "my_teacher"}
+    monkeypatch.syspath_prepend(str(folder))
+    found = discover(PathDistribution(made).entry_points, None)
+    assert (found.broken, found.names("task"), found.names("teacher")) == ([], ["triage"], ["prior"])
 
 
 def test_discovery_imports_no_torch() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,15 @@ import pytest
 
 import mint_core
 from mint_core.answering import endpoint
-from mint_core.answering.formats import Csv, JsonLines
+from mint_core.answering.formats import Csv, JsonLines, Written
 from mint_core.answering.outcome import Outcome
+from mint_core.answering.page import Heading, HtmlPage
 from mint_core.answering.record import read_record
+from mint_core.answering.standard_input import as_file
+from mint_core.errors import ModelError
 from mint_core.files import digest_of_path
 from mint_core.retrieval import fusion
+from mint_core.students.adapter import adapter_config
 from mint_core.types import LabelSpace
 from tests.servers import LIST, Server, says
 from tests.tiny_students import LABELS, build
@@ -151,6 +156,25 @@ def test_a_run_or_nothing_at_all_in_place_of_an_adapter(mint, adapter: Path, not
     assert mint("predict", "--adapter", tmp_path / "nowhere", "--input", notes).code == 6
 
 
+def test_a_folder_that_holds_adapters_is_called_by_its_name(mint, adapter: Path, notes: Path, tmp_path: Path) -> None:
+    made = [shutil.copytree(adapter, tmp_path / "cmp" / row / "adapter") for row in ("orpo-seed0", "sft-seed0")]
+    whole, runs = tmp_path / "cmp", tmp_path
+    for said, folder, name in (("a comparison", whole, "compare.json"), ("a sweep", whole, "sweep.json")):
+        (folder / name).write_text("{}")
+        answer = mint("predict", "--adapter", folder, "--input", notes)
+        assert (answer.code, f"{folder} is {said}, not an adapter" in answer.err) == (6, True), answer.err
+        assert all(str(path) in answer.err for path in made) and "move" not in answer.err
+        (folder / name).unlink()
+    answer = mint("predict", "--adapter", runs, "--input", notes)
+    assert "is a folder of runs, not an adapter" in answer.err and str(made[0]) in answer.err
+    with pytest.raises(ModelError, match=r"give one of these with --set aligner\.sft_adapter"):
+        adapter_config(whole)
+    (tmp_path / "empty").mkdir()
+    answer = mint("predict", "--adapter", tmp_path / "empty", "--input", notes)
+    assert (answer.code, "is no adapter: it holds no mint.json" in answer.err) == (6, True), answer.err
+    assert "move" not in answer.err
+
+
 @pytest.mark.parametrize("other", [{"hidden_size": 64}, {"num_hidden_layers": 1}])
 def test_a_student_of_other_sizes_is_refused(predict, adapter: Path, tmp_path: Path, other: dict) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -207,7 +231,7 @@ def test_free_answers_are_those_of_the_stage(predict, adapter: Path, notes: Path
     assert {record["id"]: record["response"] for record in records} == expected
     for record in records:
         assert tuple(record["labels"]) == parse_response(record["response"], task.header).labels
-        assert record["probabilities"] is None
+        assert record["probabilities"] is record["normalised_probabilities"] is record["missing_mass"] is None
         assert record["abstained"] is False
 
 
@@ -218,6 +242,10 @@ def test_scores_rank_the_whole_space_and_the_threshold_abstains(predict) -> None
         assert record["known"] == record["labels"]
         assert record["probabilities"] == sorted(record["probabilities"], reverse=True)
         assert 0 < sum(record["probabilities"]) <= 1.001
+        assert sum(record["normalised_probabilities"]) == pytest.approx(1, abs=1e-4)
+        assert record["missing_mass"] == pytest.approx(1 - sum(record["probabilities"]), abs=1e-4)
+        ratios = np.divide(record["normalised_probabilities"], record["probabilities"])
+        assert ratios == pytest.approx(ratios[0], rel=1e-3) and ratios[0] >= 1
     best = sorted(record["probabilities"][0] for record in records)
     middle = (best[2] + best[3]) / 2
     assert best[2] < best[3]
@@ -330,12 +358,14 @@ def test_rankings_are_combined_with_the_retrievers(predict, adapter: Path, tmp_p
         logs = row - np.log(np.exp(row).sum())
         assert record["log_probs"] == pytest.approx(logs[best].tolist(), abs=1e-4)
         assert (record["n_listed"], record["passages"]) == (2, [])
+        assert record["normalised_probabilities"] == pytest.approx(record["probabilities"], rel=1e-4)
+        assert record["missing_mass"] == pytest.approx(0, abs=1e-5)
 
     ranks = predict(*FUSED, "--fuse", "rrf", "--decode", "score", "--top", 6, source=numbered)
     expected = fusion.reciprocal_rank(own, theirs, taught)
     for record, row in zip(lines(ranks.out), expected, strict=True):
         assert record["labels"] == [LABELS[column] for column in fusion.order(row)]
-        assert record["probabilities"] is None
+        assert record["probabilities"] is record["normalised_probabilities"] is record["missing_mass"] is None
 
     places = np.full((6, 6), -np.inf)
     for row, record in zip(places, lines(predict(source=numbered).out), strict=True):
@@ -541,7 +571,9 @@ def test_a_table_has_a_column_per_label_and_is_continued(predict, tmp_path: Path
     text = out.read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["id"] for row in rows] == [note["id"] for note in NOTES]
-    assert list(rows[0])[6:] == ["label_1", "probability_1", "label_2", "probability_2", "label_3", "probability_3"]
+    kinds = ("label", "probability", "normalised")
+    assert list(rows[0])[6:] == ["missing_mass", *(f"{kind}_{place}" for place in (1, 2, 3) for kind in kinds)]
+    assert all(0 < float(row["missing_mass"]) < 1 and 0 < float(row["normalised_1"]) <= 1 for row in rows)
     assert all(float(row["probability_1"]) >= float(row["probability_3"]) > 0 for row in rows)
     out.write_text(text[:-10])
     assert "1 answered, 5 there already" in predict("--output", out, "--decode", "score", "--top", 3).err
@@ -560,6 +592,102 @@ def test_cells_are_no_formulas_and_ids_are_found_again() -> None:
         assert form.read(line).key == form.key(sample_id)
     json_lines = JsonLines()
     assert all(json_lines.read(json_lines.line(Outcome(one, "free"))).key == one for one in ids)
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page: elements, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements, self.attributes, self.words, self.articles = set(), set(), [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes) -> None:
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+        self.articles += [dict(attributes)["data-sample"]] if tag == "article" else []
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_a_page_shows_every_answer_and_is_continued(predict, tmp_path: Path) -> None:
+    out = tmp_path / "answers.html"
+    scored = ("--output", out, "--decode", "score", "--threshold", 0.3)
+    answer = predict(*scored)
+    assert answer.code == 0, answer.err
+    text = out.read_text()
+    page = Reader(text)
+    assert page.articles == [note["id"] for note in NOTES]
+    assert {"article", "ol", "meter", "h1"} <= page.elements and not {"script", "img", "link", "a"} & page.elements
+    words = " ".join(page.words)
+    assert "Simulated data." in words and "no answer on this page may decide about a patient" in words
+    assert "It abstains below a probability of 0.3" in words
+    assert words.count("of the student's probability lies on no label") == 6
+    assert SECRET not in text
+    out.write_text(text[:-30])
+    assert "1 answered, 5 there already" in predict(*scored).err
+    assert out.read_text() == text
+    assert "another threshold" in predict("--output", out, "--decode", "score").err
+    asked = predict("--output", tmp_path / "asked.html", "--echo-text", "--response")
+    assert asked.code == 0, asked.err
+    page = Reader((tmp_path / "asked.html").read_text())
+    assert sum(SECRET in words for words in page.words) == 6
+    assert "This page shows what the student wrote and what the student read" in " ".join(" ".join(page.words).split())
+
+
+def test_a_page_escapes_everything_and_its_ids_are_found_again() -> None:
+    bad = "<script>alert(1)</script>\"'><img src=x onerror=y>&amp;{{ 7*7 }}</pre></article>\n\x1b[31m\u202e\x00"
+    form = HtmlPage(Heading(bad, bad, simulated=True), response=True, echo=True, passages=True)
+    whole = Outcome(
+        bad, "score", (bad, "Colon"), (None, bad), (0.2, 0.1), (-1.6, -2.3), (0.6, 0.3), 0.66, response=bad, input=bad,
+        passages=(bad,), truncated=True,
+    )  # fmt: skip
+    failed = Outcome(bad, "free", error=bad)
+    lines = [form.head, form.line(whole), form.line(failed)]
+    assert [line.count("\n") for line in lines] == [1, 1, 1]
+    page = Reader("".join(lines))
+    assert not {"script", "img"} & page.elements and "onerror" not in page.attributes
+    assert len(page.articles) == 2
+    assert not any(mark in "".join(lines) for mark in "\x1b\x00\u202e")
+    assert "{{ 7*7 }}" in "".join(page.words)
+    assert form.read(lines[1]) == Written(form.key(bad), failed=False)
+    assert form.read(lines[2]) == Written(form.key(bad), failed=True)
+    for line in (lines[0], lines[1][:-5], "<p>\n"):
+        with pytest.raises(ValueError, match="no article"):
+            form.read(line)
+
+
+def feed(monkeypatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+def test_standard_input_is_read_as_json_lines(predict, notes: Path, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "tmp").mkdir()
+    expected = predict()
+    feed(monkeypatch, notes.read_text())
+    answer = predict(source="-")
+    assert (answer.code, answer.out) == (0, expected.out), answer.err
+    feed(monkeypatch, notes.read_text() + json.dumps({"id": "x", "text": "", "broken": SECRET}) + "\n")
+    failed = predict(source="-")
+    assert (failed.code, SECRET in failed.err) == (4, False)
+    assert list((tmp_path / "tmp").iterdir()) == []  # nothing of the patients stays
+    feed(monkeypatch, "")
+    assert predict(source="-").code == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [(b"id,text\na,x\n", ".csv"), (b"\xef\xbb\xbf\n {}", ".jsonl"), (b"[{}]", ".jsonl"), (b"", ".csv")],
+)
+def test_the_format_of_standard_input_is_told_by_its_first_sign(content: bytes, suffix: str) -> None:
+    with as_file(io.BytesIO(content)) as file:
+        assert (file.suffix, file.read_bytes()) == (suffix, content)
+        assert file.parent.stat().st_mode & 0o077 == 0
+    assert not file.exists()
 
 
 def test_two_processes_cannot_write_one_output(predict, tmp_path: Path) -> None:

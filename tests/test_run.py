@@ -66,8 +66,17 @@ def test_the_toy_keeps_its_contracts(toy, tmp_path: Path) -> None:
         retriever_check(registry().get("retriever", "echo").component(), list(data.samples), data.labels)
 
 
-def test_a_run_makes_what_the_design_names_and_the_second_one_nothing(toy) -> None:
-    first = mint_core.run(toy)
+def test_a_run_makes_what_the_design_names_and_the_second_one_nothing(toy, capfd) -> None:
+    told = []
+    observer = mint_core.Observer()
+    observer.message = told.append
+    first = mint_core.run(toy, observer=observer)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")  # no bar and no warning of a library
+    assert (
+        "Warning: 4 of 4 labels have fewer than 10 training samples (Bile duct: 4, Colon: 4, Liver: 4 and 1 "
+        "more); little can be learnt of them, and figures about them are uncertain."
+    ) in told
     assert first.reused == ()
     for name in (
         "run.json",

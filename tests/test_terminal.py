@@ -185,6 +185,90 @@ def test_the_table_of_a_run_shows_names_of_cohorts_and_metrics() -> None:
     assert not any(line.strip().startswith("mint: done") for line in stream.getvalue().splitlines())
 
 
+def _estimate(mean: float, low: float, high: float) -> dict[str, float]:
+    return {"mean": mean / 100, "low": low / 100, "high": high / 100, "unscored": 0}
+
+
+def _drawn(width: int, subsets: tuple[str, ...]) -> str:
+    """The table of a run, on a terminal of that width."""
+    keys = ("hfa", "top-n", "top-1", "car")
+    values = {key: _estimate(33.9, 25.1, 38.3) for key in keys} | {"hfa": _estimate(100, 100, 100)}
+    rows = [
+        {"variant": variant, "subset": subset, "n": 380, "metrics": values}
+        for subset in subsets
+        for variant in ("base", "aligned", "aligned-shuffled", "teacher", "chance")
+    ]
+    content = {
+        "rows": rows, "titles": dict(zip(keys, ("HFA", "Top-5", "Top-1", "CAR"), strict=True)), "simulated": True,
+        "confidence": 0.95, "split": "test", "n": 380, "aligned_minus_base": dict.fromkeys(subsets, values),
+        "asked": {"engine": "transformers", "shots": 0, "reason": False},
+    }  # fmt: skip
+    stream = io.StringIO()
+    Screen(file=stream, width=width, force_terminal=True, color_system=None).print(result_table(content))
+    return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+
+
+@pytest.mark.parametrize("subsets", [("all",), ("all", "unseen")])
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_table_of_a_run_keeps_names_and_intervals(width: int, subsets: tuple[str, ...]) -> None:
+    shown = _drawn(width, subsets)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= width and "…" not in shown
+    assert shown.count("[100.0, 100.0]") == 6 * len(subsets) and shown.count("[25.1, 38.3]") == 18 * len(subsets)
+    words = re.sub(r"[│┃]", " ", shown).split()
+    for name in ("student", "(paired)", "shuffled", "teacher", "random", "HFA", "Top-5", "Top-1", "CAR"):
+        assert name in words, name
+    if width == 80 and len(subsets) == 1:
+        assert len(lines) == 14  # still a table: a title, the names of columns, two lines per row
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_of_plugins_is_not_cut(width: int, mint, monkeypatch) -> None:
+    monkeypatch.setattr(Screen, "is_terminal", True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", mint("plugins").out)
+    assert max(map(len, shown.splitlines())) <= width and "…" not in shown
+    assert {"rare-disease", "mint-gestalt", "distribution"} <= {*shown.split()}
+
+
+def test_a_row_with_a_long_sentence_breaks_between_words() -> None:
+    table = Table("name", "status")
+    table.add_row("one", "broken: " + "the reason is told at length " * 4)
+    stream = io.StringIO()
+    Screen(file=stream, width=60).print(table)
+    assert "┃ name" in stream.getvalue()
+    assert stream.getvalue().split().count("length") == 4
+
+
+class _Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_sentences_break_between_words(width: int, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = _Tty()
+    monkeypatch.setattr(sys, "stderr", stream)
+    path = "/a/very/long/path/" + "folder/" * 20
+    sentence = "The config cannot be read although everything else was as it should have been; check the path " + path
+    say(sentence, err=True)
+    terminal = Terminal()
+    terminal.console = Screen(file=stream, force_terminal=True, width=width, color_system=None)
+    terminal.message(sentence)
+    lines = stream.getvalue().splitlines()
+    assert " ".join(lines).split() == 2 * sentence.split()
+    assert {len(line) > width for line in lines if path not in line} == {False}
+
+
+def test_where_there_is_no_terminal_a_sentence_is_one_line(capsys) -> None:
+    say("word " * 100)
+    with Terminal() as terminal:
+        terminal.message("word " * 100)
+    said = capsys.readouterr()
+    assert (len(said.out.splitlines()), len(said.err.splitlines())) == (1, 1)
+
+
 def test_a_terminal_without_utf_8_is_no_error(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     given = [sys.executable, "-m", "mint_core", "config", "show", "--task", "日本"]

@@ -1,9 +1,11 @@
 """The training engine on the smallest text student: what stops it, what it resumes from, and that it learns."""
 
 import math
+import os
 import pickle
 import re
 import shutil
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,9 +52,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def align(folder: Path, tmp_path: Path) -> Callable[..., tuple[AlignmentResult, dict[str, torch.Tensor]]]:
     """Trains a freshly loaded student and reads the adapter back."""
 
-    def run(name: str = "one", *, advance: Any = None, groups: Any = GROUPS, seed: int = 0, **options: Any):
+    def run(
+        name: str = "one", *, advance: Any = None, tell: Any = None, groups: Any = GROUPS, seed: int = 0, **options
+    ):
         fresh = load_student(StudentConfig(model=str(folder), device="cpu"))
-        given = job(fresh, tmp_path / name, groups=groups, seed=seed, advance=advance or (lambda *_: None))
+        heard = {"advance": advance or (lambda *_: None), "tell": tell or (lambda _: None)}
+        given = job(fresh, tmp_path / name, groups=groups, seed=seed, **heard)
         result = Orpo(config(**options)).align(given)
         return result, load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
 
@@ -74,8 +79,8 @@ def config(**other: Any) -> OrpoConfig:
     return OrpoConfig(**{**standard, **other})
 
 
-def newest(work: Path, steps: int = 6) -> Path:
-    return Path(str(checkpoints.usable_checkpoint(work, steps)))
+def newest(work: Path, steps: int = 6) -> Path | None:
+    return checkpoints.usable_checkpoint(work, steps)
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
@@ -213,6 +218,71 @@ def test_it_resumes_from_the_newest_complete_checkpoint(align, tmp_path) -> None
     assert len(losses[0]) == 6
 
 
+@pytest.fixture
+def signals_are_heard():
+    """Whoever starts the tests in the background makes them deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def send_at(step: int, number: signal.Signals, times: int = 1) -> Callable[..., None]:
+    def advance(now: int, total: int, figures: Any) -> None:
+        for _ in range(times if now == step else 0):
+            os.kill(os.getpid(), number)
+
+    return advance
+
+
+@pytest.mark.usefixtures("signals_are_heard")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_behind_the_step_and_nothing_shows_it_later(align, tmp_path, number) -> None:
+    options = {"lora_dropout": 0.2, "log_steps": 4}
+    straight, expected = align("straight", **options)
+    told: list[str] = []
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        align("broken", advance=send_at(3, number), tell=told.append, **options)
+    assert signal.getsignal(number) == before
+    assert newest(tmp_path / "broken" / "work").name == "checkpoint-3"
+    assert not (tmp_path / "broken" / "adapter").exists()
+    steps: list[int] = []
+    resumed, found = align("broken", advance=lambda step, *_: steps.append(step), tell=told.append, **options)
+    assert steps == [4, 5, 6]
+    assert [sentence.partition(":")[0] for sentence in told] == ["Stopping", "Resuming from step 3 of 6."]
+    assert_same(found, expected)
+    assert [(one["step"], one["loss"], one["grad_norm"]) for one in resumed.history] == [
+        (one["step"], one["loss"], one["grad_norm"]) for one in straight.history
+    ]
+    assert resumed.final_loss == straight.final_loss
+
+
+@pytest.mark.usefixtures("signals_are_heard")
+def test_a_second_signal_stops_at_once(align, tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        align("broken", advance=send_at(3, signal.SIGINT, times=2))
+    assert newest(tmp_path / "broken" / "work") is None
+
+
+def test_checkpoints_are_written_by_time_too(align, tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        align("broken", advance=interrupt_at(5), save_steps=1000, save_minutes=1e-9)
+    assert newest(tmp_path / "broken" / "work").name == "checkpoint-4"
+    with pytest.raises(KeyboardInterrupt):
+        align("never", advance=interrupt_at(5), save_steps=1000, save_minutes=None)
+    assert newest(tmp_path / "never" / "work") is None
+
+
+def test_a_program_with_a_handler_of_its_own_keeps_it(align) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        result, _ = align("one", advance=send_at(3, signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (result.steps, heard) == (6, [signal.SIGTERM])
+
+
 def test_without_a_complete_checkpoint_it_starts_anew(align, tmp_path) -> None:
     _, expected = align("straight")
     (tmp_path / "new" / "work" / "checkpoint-3").mkdir(parents=True)
@@ -272,6 +342,7 @@ FILES = (
     "scheduler.pt",
     "rng_state.pth",
     "trainer_state.json",
+    "figures-0.json",
     "mint-complete",
 )
 
@@ -284,7 +355,7 @@ def test_a_damaged_checkpoint_is_never_used(name: str, damage: str, interrupted:
     DAMAGE[damage](tmp_path / "work" / "checkpoint-4" / name)
     with said() as sentences:
         found = checkpoints.usable_checkpoint(tmp_path / "work", 6)
-    assert found == str(tmp_path / "work" / "checkpoint-2")
+    assert found == tmp_path / "work" / "checkpoint-2"
     assert not (tmp_path / "work" / "checkpoint-4").exists()
     if (name, damage) != ("mint-complete", "gone"):  # without its mark it was never complete
         assert sentences() == ["checkpoint-4 is damaged; the training goes on from the one before."]
@@ -298,7 +369,7 @@ def test_after_a_damaged_checkpoint_the_result_and_its_history_are_whole(interru
         resumed, found = align("resumed", **RESUMED)
     assert any("checkpoint-4 is damaged" in one for one in sentences())
     assert_same(found, expected)
-    assert [entry["step"] for entry in resumed.history] == [2, 3, 4, 6]
+    assert [entry["step"] for entry in resumed.history] == [3, 6]  # as if there were no checkpoints
     assert [entry["loss"] for entry in resumed.history] == [entry["loss"] for entry in straight.history]
     assert resumed.final_loss == straight.final_loss
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -47,6 +48,24 @@ class LoraAligner(Aligner):
         if self.start is not None:
             check_start(job.student.model, self.start)
 
+    def check_installed(self) -> None:
+        """Refuses trackers that are unknown or not installed."""
+        if self.config.report_to:
+            from mint_core.aligners.trackers import check
+
+            check(self.config.report_to)
+
+    def trackers(self) -> tuple[str, ...]:
+        """The option `report_to`."""
+        return self.config.report_to
+
+    def publish(self, figures: Mapping[str, float], logs: Path, step: int) -> None:
+        """Sends the figures where the last phase was tracked."""
+        if self.config.report_to:
+            from mint_core.aligners.trackers import send
+
+            send(self.config.report_to, logs / self.phases(0)[-1].name, figures, step)
+
     def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:
         """One phase that reads all responses, and not the likelihood of the prompt."""
         return (self.phase(self.name),)
@@ -77,7 +96,7 @@ class LoraAligner(Aligner):
 
     def shortened(self, epochs: float) -> Self:
         """The same with so many epochs."""
-        return self.changed(epochs=epochs, warmup=0.0, report_to=(), save_steps=10**9)
+        return self.changed(epochs=epochs, warmup=0.0, report_to=(), save_steps=10**9, save_minutes=None)
 
     def changed(self, **options: Any) -> Self:
         """The same with other options."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mint_core.aligners.batches import GroupLogProbs
     from mint_core.aligners.trainer import GroupLoss
 
-_FREE = frozenset({"warmup", "save_steps", "log_steps", "report_to", "share_prompt"})
+_FREE = TrainingConfig.neutral | {"warmup", "log_steps", "share_prompt"}
 """Options in which a run of `sft` may differ from the phase that it stands for."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mint_core.interfaces import ComponentConfig
 
@@ -46,7 +46,7 @@ PRESETS: dict[PresetName, Preset] = {
 class TrainingConfig(ComponentConfig):
     """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "report_to", "on_oom"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "save_minutes", "report_to", "on_oom"})
 
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
     epochs: float | None = Field(None, gt=0, le=100_000, description="Passes over the preference groups.")
@@ -90,10 +90,21 @@ class TrainingConfig(ComponentConfig):
     save_steps: int = Field(
         200, ge=1, le=1_000_000_000, description="Steps between checkpoints, from which an interrupted run goes on."
     )
+    save_minutes: float | None = Field(
+        10, gt=0, le=1_000_000, description="Minutes after which a checkpoint is written in any case; null = never."
+    )
     log_steps: int = Field(10, ge=1, le=1_000_000_000, description="Steps between two lines of the training history.")
     report_to: tuple[str, ...] = Field(
-        (), description="Trackers of transformers' Trainer, for example tensorboard; none."
+        (), description="Trackers: tensorboard, wandb or others of transformers; one, or several joined by commas."
     )
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """`wandb`, `tensorboard,wandb` and `none` are lists too."""
+        if not isinstance(value, str):
+            return () if value is None else value
+        return tuple(name for part in value.split(",") if (name := part.strip()) not in ("", "none"))
 
 
 @dataclass(frozen=True, slots=True)

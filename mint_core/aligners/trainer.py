@@ -24,13 +24,16 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from mint_core import processes
 from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.batches import GroupCollator, GroupLogProbs, References, Scorer, Tokens, shares_prompts
-from mint_core.aligners.checkpoints import complete, usable_checkpoint
+from mint_core.aligners.checkpoints import Checkpoints, checkpoint_folder, step_of, usable_checkpoint
 from mint_core.aligners.reference import reference_log_probs
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.settings import TrainingConfig, TrainingSettings
+from mint_core.aligners.trackers import reporting, run_name
 from mint_core.errors import ConfigError, StorageError, TrainingError
 from mint_core.faults import no_memory
+from mint_core.files import read_json, write_json
 from mint_core.interfaces import AlignmentJob, AlignmentResult, Student, TrainingPhase
+from mint_core.interrupts import put_off
 from mint_core.students.adapter import add_lora, continue_adapter, target_modules
 
 GroupLoss = Callable[[GroupLogProbs], dict[str, Tensor]]
@@ -52,6 +55,14 @@ class Figures:
             self.sums[key] = self.sums.get(key, 0.0) + total * share
         self.real += size.real
         self.computed += size.computed
+
+    def write(self, path: Path) -> None:
+        """Keeps what was added up since the last line, for a training that goes on from a checkpoint."""
+        write_json(path, vars(self))
+
+    def read(self, path: Path) -> None:
+        """Goes on from what `write` kept."""
+        vars(self).update(read_json(path))
 
     def gather(self, accelerator: Any) -> None:
         """Adds what the other processes have."""
@@ -170,13 +181,16 @@ class GroupTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to
         return (loss, scored) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the method's figures; what is logged here survives an interruption, in the checkpoint's state."""
+        """Adds the method's figures.
+
+        The loss too is theirs: that of the Trainer forgets at an interruption what was not logged before it.
+        """
         if "loss" not in logs:
             super().log(logs, start_time)
             return
         if self.args.world_size > 1:
             self.figures.gather(self.accelerator)
-        super().log({**self.figures.means(), **logs}, start_time)
+        super().log({**logs, **self.figures.means()}, start_time)
         self.figures = Figures()
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -188,13 +202,19 @@ _NOT_FINITE_ADVICE = "Lower aligner.learning_rate, or train in fp32 (--set stude
 
 
 class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here
-    """Stops on gradients that are not finite, marks complete checkpoints, reports progress."""
+    """Stops on gradients that are not finite, reports progress, keeps the figures of a line that is not complete."""
 
     trainer: GroupTrainer
     """Set when it is made; it takes its callbacks first."""
 
     def __init__(self, advance: Callable[[int, Mapping[str, float]], None]) -> None:
         self.advance = advance
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Finds the figures that lie in the checkpoint from which the training goes on."""
+        kept = self._kept(args, state)
+        if kept.exists():
+            self.trainer.figures.read(kept)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Checks every gradient before it is used."""
@@ -208,17 +228,19 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped t
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Reports progress; the last step and those of checkpoints are logged, so that no history has a gap."""
+        """Reports progress; the last step is logged, so that the history ends with it."""
         self.trainer.recent_ids = []
         self.trainer.figures.steps += 1
-        control.should_log |= control.should_save or state.global_step >= state.max_steps
+        control.should_log |= state.global_step >= state.max_steps
         self.advance(state.global_step, self.trainer.figures.means(args.world_size))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Marks the checkpoint as complete, once every process has written its part."""
-        processes.wait()
-        if state.is_world_process_zero:
-            complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        """Keeps the figures, so that the history does not depend on where a training was interrupted."""
+        self.trainer.figures.write(self._kept(args, state))
+
+    @staticmethod
+    def _kept(args: Any, state: Any) -> Path:
+        return checkpoint_folder(args, state) / f"figures-{args.process_index}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +254,11 @@ class PreparedPhase:
     steps: int
     shrinks: bool
     """See `TrainingConfig.on_oom`."""
+    save_minutes: float | None
+    """See `TrainingConfig.save_minutes`."""
+    trackers: tuple[str, ...] = ()
+    logs: Path | None = None
+    """Where they write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,10 +347,13 @@ def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings,
         ConfigError: The warm-up is as long as the phase.
     """
     folder = job.work / aligner.phase_folder(phase)
-    arguments = _arguments(job, aligner.config, aligner.phase_settings(phase, settings), folder)
+    config = aligner.config
+    logs = job.logs / phase.name if job.logs else None
+    arguments = _arguments(job, config, aligner.phase_settings(phase, settings), folder, logs)
     steps = phase.steps(phase.units(job.groups), arguments.world_size)
     arguments.warmup_steps = phase.warmup_steps(steps)
-    return PreparedPhase(phase, aligner.phase_loss(phase), arguments, steps, aligner.config.on_oom == "shrink")
+    shrinks, loss = config.on_oom == "shrink", aligner.phase_loss(phase)
+    return PreparedPhase(phase, loss, arguments, steps, shrinks, config.save_minutes, config.report_to, logs)
 
 
 def fit(
@@ -347,6 +377,7 @@ def fit(
 
     Raises:
         TrainingError: A loss or a gradient is not finite.
+        KeyboardInterrupt: See `run_trainer`.
     """
     phase, how = prepared.phase, {"rejected": prepared.phase.rejected}
     shared = phase.layout == "shared" and shares_prompts(rows, model, whole=phase.reads_prompt, **how)
@@ -362,18 +393,43 @@ def fit(
         shrinks=prepared.shrinks,
     )
     guard.trainer = trainer
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = usable_checkpoint(Path(prepared.arguments.output_dir), prepared.steps)
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except pickle.UnpicklingError as error:
-        raise StorageError(
-            f"{checkpoint} holds what mint never wrote; delete it and give the command again."
-        ) from error
+    run_trainer(trainer, rows.job, prepared, before=before, total=total)
     # In the order of the keys in which a checkpoint keeps them.
     logged = (dict(sorted(entry.items())) for entry in trainer.state.log_history if "loss" in entry)
     history = tuple({**entry, "step": entry["step"] + before} for entry in logged)
     return PhaseResult(trainer.state.global_step, history, trainer.data_collator.budget if trainer.shrunk else None)
+
+
+def run_trainer(trainer: Any, job: AlignmentJob, prepared: PreparedPhase, *, before: int, total: int) -> None:
+    """Lets a Trainer make a phase, from the newest usable checkpoint on.
+
+    Ctrl-C and SIGTERM end it behind the step that it is at, with a checkpoint; a second one ends it at once.
+
+    Args:
+        trainer: Any of transformers' Trainers, with the phase's arguments.
+        job: Hears that the training resumes or stops.
+        prepared: The phase.
+        before: Steps of earlier phases.
+        total: Steps of all phases.
+
+    Raises:
+        KeyboardInterrupt: It was ended.
+        StorageError: A checkpoint holds what mint never wrote.
+    """
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = usable_checkpoint(Path(trainer.args.output_dir), prepared.steps)
+    if checkpoint is not None:
+        job.tell(f"Resuming from step {before + step_of(checkpoint)} of {total}.")
+    stopping = "Stopping: this step is finished and saved. A second Ctrl-C stops at once."
+    with reporting(prepared.trackers, prepared.logs) as trackers, put_off(lambda: job.tell(stopping)) as stop:
+        for callback in (*trackers, Checkpoints(prepared.save_minutes, stop)):
+            trainer.add_callback(callback)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except pickle.UnpicklingError as error:
+            raise StorageError(
+                f"{checkpoint} holds what mint never wrote; delete it and give the command again."
+            ) from error
 
 
 def save(model: Any, adapter: Path) -> None:
@@ -401,7 +457,9 @@ def check_device(student: Student) -> None:
         )
 
 
-def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path) -> TrainingArguments:
+def _arguments(
+    job: AlignmentJob, config: TrainingConfig, settings: TrainingSettings, work: Path, logs: Path | None
+) -> TrainingArguments:
     """Transformers' own arguments, with its surprising defaults set right."""
     on_gpu = job.student.device.type == "cuda"
     arguments = TrainingArguments(
@@ -424,7 +482,8 @@ def _arguments(job: AlignmentJob, config: TrainingConfig, settings: TrainingSett
         logging_strategy="steps",
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
-        report_to=list(config.report_to) or "none",
+        report_to="none",  # the trackers are called by `run_trainer`, which says where they write
+        run_name=run_name(logs) if logs else None,
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,

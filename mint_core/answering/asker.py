@@ -119,7 +119,8 @@ def _combined(setting: Setting, predictions: Sequence[Prediction], theirs: fusio
         logs = row - np.logaddexp.reduce(row)
         log_probs = () if weight is None else tuple(round(float(logs[column]), 5) for column in best)
         text = write_response(setting.task.header, names)
-        yield replace(prediction, text=text, labels=names, n_listed=len(names), log_probs=log_probs)
+        scores = None if weight is None else logs.astype(np.float32)
+        yield replace(prediction, text=text, labels=names, n_listed=len(names), log_probs=log_probs, scores=scores)
 
 
 def open_engine(

@@ -94,7 +94,7 @@ class Csv(Format):
 
     Args:
         width: Labels per row; further ones of a longer list are left out, `n_listed` counts them.
-        scored: Write a probability beside every label.
+        scored: Write a probability beside every label, and what is missing of them.
         free: Write whether an answer was cut, which only those can be that are written freely.
         extra: See `Format`.
     """
@@ -105,9 +105,10 @@ class Csv(Format):
 
     @property
     def _columns(self) -> list[str]:
-        kinds = ("label", "probability") if self.scored else ("label",)
+        kinds = ("label", "probability", "normalised") if self.scored else ("label",)
         ranked = [f"{kind}_{place}" for place in range(1, self.width + 1) for kind in kinds]
         how = ["well_formed", "n_listed", *(["truncated"] if self.free else []), "error"]
+        how += ["missing_mass"] if self.scored else []
         return ["id", "decode", "abstained", *how, *ranked, *self.extra]
 
     @property
@@ -125,12 +126,17 @@ class Csv(Format):
             "n_listed": str(outcome.n_listed),
             "truncated": json.dumps(outcome.truncated),
             "error": outcome.error or "",
+            "missing_mass": "" if outcome.missing_mass is None else str(outcome.missing_mass),
             "response": outcome.response,
             "input": outcome.input,
             "passages": " ".join(outcome.passages),
         }
         cells |= {f"label_{place}": label for place, label in enumerate(outcome.labels, 1)}
-        cells |= {f"probability_{place}": str(value) for place, value in enumerate(outcome.probabilities or (), 1)}
+        for kind, values in (
+            ("probability", outcome.probabilities),
+            ("normalised", outcome.normalised_probabilities),
+        ):
+            cells |= {f"{kind}_{place}": str(value) for place, value in enumerate(values or (), 1)}
         return _row([_cell(cells.get(column, "")) for column in self._columns])
 
     def key(self, sample_id: str) -> str:

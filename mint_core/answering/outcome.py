@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from mint_core.answering.scores import rank
 from mint_core.names import recognise
 from mint_core.types import LabelSpace, Prediction
 
@@ -23,6 +24,10 @@ class Outcome:
     """Per label; None where the labels were not scored."""
     log_probs: tuple[float | None, ...] | None = None
     """Their natural logarithms; None for that of a probability of zero."""
+    normalised_probabilities: tuple[float, ...] | None = None
+    """Per label, divided by the sum over the label space: over all labels they sum to 1."""
+    missing_mass: float | None = None
+    """Probability that the student would rather write something that is no label, in [0, 1]; 1 minus that sum."""
     abstained: bool = False
     """The best label's probability lies below the threshold."""
     well_formed: bool = False
@@ -47,7 +52,9 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
     cannot be judged, and is kept.
     """
     logs = prediction.log_probs or None
-    probabilities = None if logs is None else tuple(float(f"{math.exp(log_prob):.6g}") for log_prob in logs)
+    probabilities = None if logs is None else tuple(_rounded(math.exp(log_prob)) for log_prob in logs)
+    whole = None if prediction.scores is None else rank(prediction.sample_id, prediction.scores, labels)
+    shares = None if whole is None else tuple(_rounded(whole.probability(label)) for label in prediction.labels)
     return Outcome(
         id=prediction.sample_id,
         decode=decode,
@@ -55,6 +62,8 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
         known=tuple(recognise(prediction.labels, labels)),
         probabilities=probabilities,
         log_probs=None if logs is None else tuple(log_prob if math.isfinite(log_prob) else None for log_prob in logs),
+        normalised_probabilities=shares,
+        missing_mass=None if whole is None else _rounded(whole.missing),
         abstained=bool(threshold is not None and logs and not (math.exp(logs[0]) >= threshold)),
         well_formed=prediction.well_formed,
         n_listed=prediction.n_listed,
@@ -63,3 +72,7 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
         input=read,
         passages=prediction.passages,
     )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

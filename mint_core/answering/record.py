@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mint_core.errors import DataError, ModelError
 from mint_core.files import digest_of, read_json, write_json
-from mint_core.students.adapter_files import RECORD, changed_files, explain_change
+from mint_core.students.adapter_files import RECORD, changed_files, explain_change, explain_other_folder
 from mint_core.types import LabelSpace, Modality
 
 FORMAT = 1
@@ -149,8 +149,8 @@ def what_changed(adapter: Path, record: AdapterRecord, *, weights: bool) -> str:
 
 
 def _missing(adapter: Path) -> str:
-    if (adapter / "adapter" / RECORD).is_file():
-        return f"{adapter} is a run, not an adapter; give --adapter {adapter / 'adapter'}."
+    if other := explain_other_folder(adapter, "--adapter "):
+        return other
     return (
         f"{adapter} holds no {RECORD}, which names task and labels: another program or an older mint made it; move the "
         "folder away and give the `mint run` command again, which trains the adapter anew."

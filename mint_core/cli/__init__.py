@@ -16,9 +16,11 @@ from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
 from mint_core.cli.preserve import preserve
 from mint_core.cli.run import run, stage_commands
-from mint_core.cli.say import own_terminal, say, say_traceback
+from mint_core.cli.runs import runs
+from mint_core.cli.say import own_terminal, say, say_lines, say_traceback
 from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
 from mint_core.faults import explained
+from mint_core.interrupts import sigterm_is_ctrl_c
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -39,11 +41,11 @@ def cli() -> None:
     Try it:            mint run --teacher plip --aligner orpo
     Your own patches:  mint run --teacher plip --aligner orpo --source folder --data PATH
     New samples:       mint predict --adapter runs/NAME/adapter --input notes.jsonl
-    What is here:      mint plugins, mint doctor
+    What is here:      mint plugins, mint runs, mint doctor
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (run, plan, compare, sweep, *stage_commands, predict, preserve, export, plugins, config, doctor):
+for command in (run, plan, compare, sweep, *stage_commands, predict, preserve, export, runs, plugins, config, doctor):
     cli.add_command(command)
 
 
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    with own_terminal():
+    with own_terminal(), sigterm_is_ctrl_c():
         _main(given, debug)
     sys.exit(0)
 
@@ -61,15 +63,17 @@ def _main(given: list[str], debug: bool) -> None:
     try:
         with processes.joined():
             if processes.is_first():
-                cli.main(args=given, prog_name="mint", standalone_mode=False)
+                cli.main(args=given, prog_name="mint", standalone_mode=False, obj=tuple(given))
             else:
-                from mint_core.cli.progress import hush_libraries
+                from mint_core.libraries import quiet_libraries
                 from mint_core.runs.pipeline import follow
 
-                hush_libraries()
-                follow()
+                with quiet_libraries():
+                    follow()
     except (click.exceptions.Abort, KeyboardInterrupt):
         _stop("Interrupted. The same command goes on from there.", INTERRUPTED, debug)
+    except click.exceptions.NoArgsIsHelpError as error:  # nothing was asked, and nothing is wrong
+        say_lines(f"{error.format_message()}\n")
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = f" Run `{context.command_path} --help` for the options." if context else ""
@@ -103,5 +107,6 @@ def _fault_of_a_plugin(error: BaseException) -> MintError | None:
 def _stop(message: str, code: int, debug: bool) -> NoReturn:
     if debug:
         say_traceback()
-    say(f"mint: {message}", err=True)
+    if processes.is_first() or code != INTERRUPTED:  # all of torchrun's processes are interrupted
+        say(f"mint: {message}", err=True)
     sys.exit(code)

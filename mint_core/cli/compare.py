@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mint_core.cli.choices import component_option
 from mint_core.cli.run import config_options, gather, overwrite_option, quiet_option
 from mint_core.errors import ConfigError
 
@@ -20,7 +21,13 @@ _SEEDS = click.option(
 
 
 @click.command()
-@click.option("--aligners", help="Rows by aligner, joined by commas; base = the student before alignment.")
+@component_option(
+    "--aligners",
+    kind="aligner",
+    beside=["base", "rag", "hybrid", "hybrid-fused"],
+    several=True,
+    help="Rows by aligner, joined by commas; base = the student before alignment.",
+)
 @click.option(
     "--row",
     "rows",

@@ -42,9 +42,9 @@ def doctor(as_json: bool, out: Path) -> None:
         say_json([{"matter": matter, **asdict(one)} for matter, one in findings.items()])
     else:
         for matter, finding in findings.items():
-            say(f"{finding.status:<8} {matter:<10} {finding.fact}")
+            say(f"{finding.status:<8} {matter:<10} {finding.fact}", indent=20)
             if finding.advice:
-                say(f"{'':<19} -> {finding.advice}")
+                say(f"{'':<19} -> {finding.advice}", indent=23)
     if any(finding.status == "problem" for finding in findings.values()):
         sys.exit(1)
 

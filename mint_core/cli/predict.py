@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mint_core.cli.run import Finite, gather, quiet_option
+from mint_core.cli.choices import component_option, source_option, word_option
+from mint_core.cli.run import DEVICES, Finite, gather, quiet_option
 from mint_core.errors import ConfigError, PartialError
 from mint_core.files import access
 
@@ -27,8 +28,16 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--adapter", type=_PATH, metavar="DIR", help="The adapter/ folder of a run: task, labels and student.")
-@click.option("--input", "place", type=_PATH, required=True, help="The new samples: a file or a folder.")
-@click.option("--output", type=_PATH, help="FILE.jsonl or FILE.csv, continued where it exists. [default: stdout]")
+@click.option(
+    "--input",
+    "place",
+    type=_PATH,
+    required=True,
+    help="The new samples: a file, a folder, or - for JSON lines or CSV on standard input.",
+)
+@click.option(
+    "--output", type=_PATH, help="FILE.jsonl, FILE.csv or FILE.html, continued where it exists. [default: stdout]"
+)
 @click.option(
     "--decode",
     type=click.Choice(["free", "score", "constrained"]),
@@ -48,13 +57,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
 @click.option("--allow-changed", is_flag=True, help="Use an adapter whose files are not as its training left them.")
 @click.option("--student", help="Where the adapter's student lies now: Hugging Face id, folder or GGUF file.")
-@click.option("--retriever", help="What puts passages into the prompt.")
+@component_option("--retriever", kind="retriever", help="What puts passages into the prompt.")
 @click.option(
     "--fuse",
     type=click.Choice(["none", "rrf", "weighted"]),
     help="Combine the student's ranking with the retriever's (retrieval.fuse); weighted needs retrieval.weight.",
 )
-@click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
+@word_option("--device", words=DEVICES, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", type=click.IntRange(1), help="Prompts per batch. [default: 32; with vllm 512]")
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Length limit of a response. [default: by the labels]")
 @click.option(
@@ -72,8 +81,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--parallel", type=click.IntRange(1), help="Endpoint: requests at a time. [default: 4]")
 @click.option("--request", multiple=True, metavar="KEY=VALUE", help="Endpoint: a further field; null takes one out.")
 @click.option("--config", "-c", "config_file", type=_PATH, help="Endpoint without an adapter: the task's config.")
-@click.option("--task", help="Endpoint without an adapter: what to predict.")
-@click.option("--source", help="Endpoint without an adapter: data source that names the labels (task.source).")
+@component_option("--task", kind="task", help="Endpoint without an adapter: what to predict.")
+@source_option(help="Endpoint without an adapter: data source that names the labels (task.source).")
 @click.option("--data", type=_PATH, help="Endpoint without an adapter: its file or folder (task.data).")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one key; may be repeated.")
 @click.option(
@@ -92,7 +101,8 @@ def predict(**given: Any) -> None:
     \b
     mint predict --adapter runs/NAME/adapter --input notes.jsonl --output answers.jsonl
     mint predict --adapter runs/NAME/adapter --input patches/ --decode score --threshold 0.3 --output answers.csv
-    mint predict --adapter runs/NAME/adapter --input notes.jsonl --engine vllm --output answers.jsonl
+    mint predict --adapter runs/NAME/adapter --input - < notes.jsonl
+    mint predict --adapter runs/NAME/adapter --input notes.jsonl --engine vllm --output answers.html
     mint predict --endpoint http://localhost:8000/v1 --model NAME --adapter runs/NAME/adapter --input notes.csv
 
     The stage of a run is `mint run --until predict`. docs/predict.md tells formats and fields.
@@ -102,12 +112,27 @@ def predict(**given: Any) -> None:
     _check(given)
     stdout = sys.stdout  # the progress bar puts a stream of its own in its place
     with (
+        _input(given),
         access(given["access"], given["out"] / ".cache"),
         Terminal(quiet=given["quiet"]) as terminal,
         _closed_pipe(stdout),
     ):
         summary = _predict(given, stdout, terminal)
     _conclude(summary, given["output"], terminal)
+
+
+@contextmanager
+def _input(given: dict[str, Any]) -> Iterator[None]:
+    """Puts a file with what standard input holds in the place of `-`."""
+    from mint_core.answering.standard_input import DASH, as_file
+
+    given["standard_input"] = given["place"] == DASH
+    with ExitStack() as stack:
+        if given["standard_input"]:
+            if sys.stdin is None:
+                raise ConfigError("--input - reads standard input, which is closed; name a file instead.")
+            given["place"] = stack.enter_context(as_file(sys.stdin.buffer))
+        yield
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -197,6 +222,8 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     from mint_core.observer import Observer
 
     setting = _setting(given)
+    if given["standard_input"] and setting.task.modality == "image":
+        raise ConfigError("--input - takes texts, and this task reads images; name a folder, or a table beside them.")
     _check_scored(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
@@ -227,20 +254,35 @@ def _output(given: dict[str, Any], setting: Setting) -> Output | None:
     path: Path | None = given["output"]
     if path is None:
         return None
-    if path.suffix.lower() not in (".jsonl", ".csv"):
-        raise ConfigError(f"--output takes a file that ends in .jsonl or .csv, not {path.name}.")
+    if path.suffix.lower() not in (".jsonl", ".csv", ".html"):
+        raise ConfigError(f"--output takes a file that ends in .jsonl, .csv or .html, not {path.name}.")
     return Output(path, _form(given, setting), _settings(given, setting))
 
 
 def _form(given: dict[str, Any], setting: Setting) -> Format:
     from mint_core.answering.formats import Csv, JsonLines
+    from mint_core.answering.page import Heading, HtmlPage
 
     path: Path | None = given["output"]
     extra = {"response": given["response"], "echo": given["echo_text"], "passages": setting.retriever is not None}
     if path is not None and path.suffix.lower() == ".csv":
         scored = setting.predict.decode == "score" and setting.retrieval.fuse != "rrf"
         return Csv(width=setting.listed, scored=scored, free=setting.predict.decode == "free", **extra)
+    if path is not None and path.suffix.lower() == ".html":
+        return HtmlPage(Heading(f"Predictions: {setting.task.name}", _how(given, setting), setting.simulated), **extra)
     return JsonLines(**extra)
+
+
+def _how(given: dict[str, Any], setting: Setting) -> str:
+    """How the student answered, for the page."""
+    how = {
+        "free": "The student wrote its lists freely.",
+        "constrained": "The student wrote lists, and could only write known labels.",
+        "score": "Every label was scored by its likelihood. Percentages are normalised over the labels; they are not "
+        "calibrated.",
+    }[setting.predict.decode]
+    abstained = "" if given["threshold"] is None else f" It abstains below a probability of {given['threshold']:g}."
+    return f"{len(setting.labels)} labels, {setting.listed} listed. {how}{abstained}"
 
 
 def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:

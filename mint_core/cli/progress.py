@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from mint_core.characters import visible
+from mint_core.cli.say import between_words
 from mint_core.cli.screen import Screen
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 
 if TYPE_CHECKING:
@@ -30,6 +25,38 @@ if TYPE_CHECKING:
 
 _LINE_EVERY = 20.0
 """Seconds between two lines where there is no terminal."""
+
+
+class _Pace:
+    """How fast a stage goes, from its second piece of work on: models are loaded and warmed up in the first one.
+
+    Args:
+        total: All pieces.
+        unit: What they are.
+        before: Those that were done when the stage began, or its first one.
+    """
+
+    def __init__(self, total: int, unit: str, before: int) -> None:
+        self.total, self.unit, self.before = total, unit, before
+        self.begin: tuple[float, int] | None = None
+
+    def seconds_left(self, done: int, now: float) -> float | None:
+        """None as long as nobody can say."""
+        if self.begin is None:
+            self.begin = (now, done) if done > self.before else None
+            return None
+        time_then, done_then = self.begin
+        return (now - time_then) / (done - done_then) * (self.total - done) if done > done_then else None
+
+
+class _Clock(ProgressColumn):
+    """The time that is left, or as long as nobody can say the time that has passed."""
+
+    def render(self, task: Task) -> Text:
+        """See `ProgressColumn.render`."""
+        end = task.fields["end"]
+        seconds = (task.elapsed or 0) if end is None else max(0, end - time.monotonic())
+        return Text(f"{timedelta(seconds=int(seconds))} {'so far' if end is None else 'left'}")
 
 
 class Terminal(Observer):
@@ -45,21 +72,19 @@ class Terminal(Observer):
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.name = ""
-        self.first: tuple[float, int] | None = None
+        self.pace: _Pace | None = None
         self.last_line = time.monotonic()
+        self._open = ExitStack()
 
     def __enter__(self) -> Terminal:
-        hush_libraries()
+        self._open.enter_context(quiet_libraries())
         if self.console.is_terminal and not self.console.quiet:
             self.bar = Progress(
                 TextColumn("{task.description:<9}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]}", markup=False),
-                TimeElapsedColumn(),
-                TextColumn("eta"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}", markup=False),
+                BarColumn(max(5, min(40, self.console.width - 70))),
+                TextColumn("{task.fields[count]}", markup=False),
+                _Clock(),
+                TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
                 console=self.console,
                 transient=True,
             )
@@ -67,39 +92,49 @@ class Terminal(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        with self._open:
+            if self.bar is not None:
+                self.bar.stop()
 
     def message(self, text: str) -> None:
-        """Prints one sentence, on one line whatever it quotes."""
-        self.console.print(visible(text), markup=False)
+        """Prints one sentence, on one line whatever it quotes; a terminal breaks it between words."""
+        self._print(self.console, text)
 
     def line(self, text: str) -> None:
         """Prints one line of the result on stdout."""
-        self.out.print(visible(text), markup=False, soft_wrap=True)
+        self._print(self.out, text)
+
+    @staticmethod
+    def _print(screen: Screen, text: str) -> None:
+        line = between_words(visible(text), screen.width if screen.is_terminal else None)
+        screen.print(line, markup=False, soft_wrap=True)
 
     def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
         """Announces a stage."""
-        self.name, self.first, self.last_line = name, None, time.monotonic()
+        self.name, self.pace, self.last_line = name, None, time.monotonic()
         if reused:
             self.message(f"{name:<9} complete, reused")
             return
         if self.bar is not None:
-            self.task = self.bar.add_task(visible(name), total=None, unit="", figures=visible(reason))
+            self.task = self.bar.add_task(visible(name), total=None, count="", end=None, figures=visible(reason))
         else:
             self.message(f"{name:<9} …{f' ({reason})' if reason else ''}")
 
     def progress(self, done: int, total: int, unit: str, figures: Mapping[str, float] | None = None) -> None:
         """Moves the bar, or prints a line when the last one is old."""
         shown = "  ".join(f"{key} {value:.3f}" for key, value in (figures or {}).items() if key in ("loss", "margin"))
-        if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=done, total=total, unit=visible(unit), figures=visible(shown))
-            return
+        if self.pace is None or (self.pace.total, self.pace.unit) != (total, unit):
+            self.pace = _Pace(total, unit, done)
         now = time.monotonic()
-        begin, before = self.first = self.first or (now, done)  # what came before, a teacher's fit, is no measure
-        if now - self.last_line > _LINE_EVERY and before < done < total:
+        left = self.pace.seconds_left(done, now)
+        if self.bar is not None and self.task is not None:
+            fields: dict[str, Any] = {
+                "count": f"{done}/{total} {visible(unit)}",
+                "end": None if left is None else now + left,
+            }
+            self.bar.update(self.task, completed=done, total=total, figures=visible(shown), **fields)
+        elif now - self.last_line > _LINE_EVERY and left is not None and done < total:
             self.last_line = now
-            left = (now - begin) / (done - before) * (total - done)
             self.message(f"{self.name:<9} {done}/{total} {unit}, about {left:.0f} s left  {shown}")
 
     def finished(self, name: str, seconds: float) -> None:
@@ -118,20 +153,14 @@ class Terminal(Observer):
     def conclude(self, result: RunResult) -> None:
         """Prints the table, or the run folder, on stdout."""
         if result.metrics is not None:
+            from mint_core.report.conclusion import conclusion
             from mint_core.report.table import result_table
             from mint_core.report.uncredited import uncredited
 
             self.out.print(result_table(result.metrics))
+            if told := conclusion(result.metrics):
+                self.line(told)
             for sentence in uncredited(result.metrics):
-                self.out.print(escape(sentence))
+                self.line(sentence)
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
         self.line(f"run: {result.path}")
-
-
-def hush_libraries() -> None:
-    """Progress bars and advice of the libraries below stay out of the way; they are no use to the person who waits."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate)(\..*)?$")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from mint_core.cli.choices import component_option, source_option, word_option
+from mint_core.errors import ConfigError
 
 STAGE_HELP = {
     "label": "Let the teacher rank all labels for every sample.",
@@ -18,6 +22,7 @@ STAGE_HELP = {
 }
 
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 
 
@@ -44,21 +49,25 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--config", "-c", "config_file", type=click.Path(path_type=Path), help="YAML config, or a run.json."
         ),
         click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override one key; may be repeated."),
-        click.option("--task", help="What to predict."),
-        click.option("--teacher", help="Who ranks the labels."),
+        component_option("--task", kind="task", help="What to predict."),
+        component_option("--teacher", kind="teacher", help="Who ranks the labels."),
         click.option("--teacher-model", help="The teacher's weights: hub id or path (teacher.model)."),
-        click.option("--strategy", help="How rankings become preferences."),
-        click.option("--aligner", help="How the student is aligned."),
-        click.option("--retriever", help="What puts passages into the prompt."),
-        click.option(
-            "--fuse", help="Combine the student's ranking with the retriever's: none, rrf or weighted (retrieval.fuse)."
+        component_option("--strategy", kind="strategy", help="How rankings become preferences."),
+        component_option("--aligner", kind="aligner", beside=["none"], help="How the student is aligned."),
+        component_option("--retriever", kind="retriever", help="What puts passages into the prompt."),
+        word_option(
+            "--fuse",
+            words=["none", "rrf", "weighted"],
+            help="Combine the student's ranking with the retriever's: none, rrf or weighted (retrieval.fuse).",
         ),
-        click.option("--metric", "metrics", multiple=True, help="A metric; may be repeated. Default: all installed."),
-        click.option("--student", help="Hugging Face id, local folder, GGUF file, or `embedded`."),
-        click.option("--source", help="The task's data source (task.source)."),
+        component_option(
+            "--metric", "metrics", kind="metric", multiple=True, help="A metric; may be repeated. Default: all of them."
+        ),
+        word_option("--student", words=["embedded"], help="Hugging Face id, local folder, GGUF file, or `embedded`."),
+        source_option(help="The task's data source (task.source)."),
         click.option("--data", type=click.Path(path_type=Path), help="Folder or file of the source (task.data)."),
         click.option("--seed", type=int, help="Seed of everything that is drawn."),
-        click.option("--device", help="auto, cpu, cuda, cuda:1, mps (student.device)."),
+        word_option("--device", words=DEVICES, help="auto, cpu, cuda, cuda:1, mps (student.device)."),
         click.option("--name", help="Name of the run folder."),
         click.option("--out", type=click.Path(path_type=Path), help="Folder that holds the run folders [runs]."),
     ]
@@ -91,6 +100,11 @@ def gather(config_file: Path | None, overrides: tuple[str, ...], **flags: Any) -
     return merge(read_config(config_file) if config_file else {}, *map(parse_override, overrides), layer)
 
 
+def given_command() -> str:
+    """The command that is being carried out, so that it can be pasted into a shell."""
+    return shlex.join(["mint", *click.get_current_context().find_root().obj])
+
+
 def _execute(
     until: str, config_file: Path | None, overrides: tuple[str, ...], *, quiet: bool, overwrite: bool, **flags: Any
 ) -> None:
@@ -103,13 +117,14 @@ def _execute(
     resolved = resolve(gather(config_file, overrides, **flags), registry())
     shared = Shared(Store(resolved.config.out), overwrite=overwrite)
     with Terminal(quiet=quiet) as terminal:
-        result = run_resolved(resolved, until=until, observer=terminal, shared=shared)
+        result = run_resolved(resolved, until=until, observer=terminal, shared=shared, command=given_command())
     terminal.conclude(result)
 
 
 @click.command()
-@click.option(
+@word_option(
     "--until",
+    words=["label", "prefer", "align", "predict", "evaluate", "report"],
     default="report",
     show_default=True,
     help="Last stage to run: label, prefer, align, predict, evaluate, report.",
@@ -137,5 +152,29 @@ def _stage_command(stage: str) -> click.Command:
     return command
 
 
-stage_commands = tuple(_stage_command(stage) for stage in STAGE_HELP)
+@click.command(help=f"{STAGE_HELP['report']} With FOLDER, a finished run or comparison, make its report again.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@overwrite_option
+@quiet_option
+@config_options
+def report(folder: Path | None, quiet: bool, **options: Any) -> None:
+    """Runs the stages up to the report, or makes the report of a folder again from what it holds."""
+    if folder is None:
+        _execute("report", quiet=quiet, **options)
+        return
+    given = sorted(name.removesuffix("_file") for name, value in options.items() if value not in (None, (), False))
+    if given:
+        raise ConfigError(f"`mint report {folder}` takes what its folder holds; leave --{given[0]} out.")
+    from mint_core.cli.progress import Terminal
+    from mint_core.comparison.compare import redraw
+    from mint_core.runs.again import report_again
+    from mint_core.runs.listing import COMPARISONS
+
+    with Terminal(quiet=quiet) as terminal:
+        compared = next((folder / name for name in COMPARISONS if (folder / name).is_file()), None)
+        made = redraw(compared) if compared else report_again(folder)
+    terminal.line(str(made))
+
+
+stage_commands = (*(_stage_command(stage) for stage in STAGE_HELP if stage != "report"), report)
 """Without `predict`, which is a command for new samples; the stage is `mint run --until predict`."""

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shutil
 import sys
+import textwrap
 import threading
 import traceback
 import warnings
@@ -20,14 +23,36 @@ import click
 from mint_core.characters import visible
 
 
-def say(text: str, *, err: bool = False) -> None:
+def say(text: str, *, err: bool = False, indent: int = 0) -> None:
     """Prints one line; a line break in it is written out, so that no text from outside makes a line of its own.
 
     Args:
         text: The line.
         err: On stderr.
+        indent: Where the line goes on that a terminal breaks.
     """
-    click.echo(visible(text), err=err)
+    click.echo(between_words(visible(text), _width(err=err), indent), err=err)
+
+
+def _width(*, err: bool) -> int | None:
+    """Of the terminal; None where there is none."""
+    stream = sys.stderr if err else sys.stdout
+    return shutil.get_terminal_size().columns if stream is not None and stream.isatty() else None
+
+
+def between_words(line: str, width: int | None, indent: int = 0) -> str:
+    """A line that is broken between words where a terminal would break it anywhere.
+
+    Args:
+        line: Without line breaks.
+        width: Of the terminal; None = there is none, and the line stays one.
+        indent: Of all further lines.
+    """
+    if width is None or len(line) <= width:
+        return line
+    line = re.sub(r"`[^`]*`", lambda quoted: quoted[0].replace(" ", "\0"), line)  # a command stays in one piece
+    how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": " " * indent}
+    return textwrap.fill(line, max(width, 2 * indent, 20), **how).replace("\0", " ")
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
@@ -69,7 +94,8 @@ def own_terminal() -> Iterator[None]:
 def _warning_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return visible(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
+    told = visible(f"{filename}:{lineno}: {category.__name__}: {message}")
+    return between_words(told, _width(err=True)) + "\n"
 
 
 class _LogRecord(logging.LogRecord):

@@ -11,6 +11,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
+from mint_core.comparison.figures import draw
 from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
 from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
@@ -30,11 +31,13 @@ from mint_core.comparison.rows import (
 )
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
+from mint_core.comparison.table import markdown
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
 from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.preservation.harness import Asked, load_tasks
 from mint_core.preservation.measure import Measured
@@ -69,6 +72,7 @@ class Comparison:
     """The runs in the order of work, baselines last."""
 
 
+@quiet_libraries()
 def compare(
     config: Mapping[str, Any] | str | Path | None = None,
     *,
@@ -119,6 +123,7 @@ def compare(
     return _carry_out(made, observer or Observer(), overwrite=overwrite)
 
 
+@quiet_libraries()
 def sweep(
     config: Mapping[str, Any] | str | Path | None = None,
     *,
@@ -358,9 +363,6 @@ def _path(run: PlannedRun) -> Path:
 
 def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
-    from mint_core.comparison.figures import draw
-    from mint_core.comparison.table import markdown
-
     made, columns = results.made, results.columns
     rows = results.rows(shared, observer)
     _name_missing(made.pairs, rows, observer)
@@ -385,3 +387,25 @@ def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping
         (made.path / f"{made.kind}.md").write_text(markdown(content), encoding="utf-8")
     write_json(record_of(made), content)
     return content
+
+
+def redraw(record: Path) -> Path:
+    """Writes table and figure of a finished comparison again, from its compare.json or sweep.json.
+
+    Returns:
+        The table, a Markdown file.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    kind = record.stem
+    table = record.with_suffix(".md")
+    try:
+        content = read_json(record)
+        text = markdown(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{record} is damaged; give the `mint {kind}` command again.") from None
+    draw(content, record.with_suffix(""))
+    with storage_errors(table):
+        table.write_text(text, encoding="utf-8")
+    return table

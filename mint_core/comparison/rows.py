@@ -12,6 +12,7 @@ from mint_core.config import NO_ALIGNER, RunConfig, merge, refuse_unknown
 from mint_core.documents import DocumentError, parse_yaml
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.interfaces import MAX_SEED
+from mint_core.plugins import canonical, registry
 from mint_core.types import Variant
 
 _MOST_SEEDS = 1000
@@ -71,6 +72,8 @@ def aligner_rows(names: Sequence[str], layer: Mapping[str, Any]) -> list[Row]:
     Raises:
         ConfigError: A row with retrieval is asked for, and the comparison has no retriever.
     """
+    known = (BASE, *WITH_RETRIEVER)
+    names = [canonical(name) if canonical(name) in known else registry().spelled("aligner", name) for name in names]
     retrieving = [name for name in names if name in WITH_RETRIEVER]
     if not retrieving:
         return [_aligner_row(name) for name in names]

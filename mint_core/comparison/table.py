@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Group
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -44,9 +44,9 @@ def grids(content: Mapping[str, Any]) -> list[Grid]:
     return found + [grid for grid in (_differences(content), _pairs(content), _preserved(content)) if any(grid.parts)]
 
 
-def tables(content: Mapping[str, Any]) -> list[Group]:
-    """The tables that a comparison ends with, each with its notes; arguments as above."""
-    shown = []
+def tables(content: Mapping[str, Any]) -> list[RenderableType]:
+    """The tables that a comparison ends with, each followed by its notes; arguments as above."""
+    shown: list[RenderableType] = []
     for grid in grids(content):
         table = Table(title=escape(visible(grid.title)), title_justify="left")
         for number, name in enumerate(grid.header):
@@ -55,7 +55,7 @@ def tables(content: Mapping[str, Any]) -> list[Group]:
             for row in part:
                 table.add_row(escape(visible(row[0])), *map(escape, row[1:]))
             table.add_section()
-        shown.append(Group(table, *(Text(visible(note)) for note in grid.notes)))
+        shown += [table, *(Text(visible(note)) for note in grid.notes)]
     return shown
 
 

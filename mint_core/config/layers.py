@@ -11,7 +11,7 @@ from mint_core.config.schema import StudentConfig
 from mint_core.documents import DocumentError, parse_json, parse_yaml
 from mint_core.errors import ConfigError
 from mint_core.files import read_utf8
-from mint_core.plugins import registry
+from mint_core.plugins import canonical, registry
 
 NO_ALIGNER = "none"
 MAX_CONFIG_BYTES = 2**20
@@ -87,10 +87,15 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _long_form(key: str, value: Any) -> Any:
-    """`teacher: plip` -> `{"name": "plip"}`, `student: folder` -> `{"model": "folder"}`, `aligner: none` -> null."""
-    if key == "aligner" and value in (NO_ALIGNER, {"name": NO_ALIGNER}):
+    """`teacher: PLIP` -> `{"name": "plip"}`, `student: folder` -> `{"model": "folder"}`, `aligner: none` -> null."""
+    if key not in _SHORT_FORMS:
+        return value
+    value = {_SHORT_FORMS[key]: value} if isinstance(value, str) else value
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str) or _SHORT_FORMS[key] != "name":
+        return value
+    if key == "aligner" and canonical(value["name"]) == NO_ALIGNER and len(value) == 1:
         return None
-    return {_SHORT_FORMS[key]: value} if key in _SHORT_FORMS and isinstance(value, str) else value
+    return {**value, "name": registry().spelled(key, value["name"])}
 
 
 def _still_meant(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:

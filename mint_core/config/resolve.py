@@ -217,6 +217,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
             raise ConfigError(f"The config has a `{command}` section; give it to `mint {command}`, or take that out.")
     refuse_unknown(RunConfig.model_fields, user, "the config")
     for key in (key for key in (*_COMPONENTS, "student") if key in user):
+        _refuse_several(key, user[key])
         if not isinstance(user[key], Mapping) and not (key in _MAY_BE_NULL and user[key] is None):
             raise ConfigError(f"`{key}` must be a name or a mapping; leave the key out for the default.")
         name = (user[key] or {}).get("name")
@@ -271,6 +272,16 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         metrics=_by_key([configured("metric", metric, components) for metric in config.metrics]),
         notes=(*whole.notes, *([_CONSTRAINED] if safe and "decode" not in predict else [])),
     )
+
+
+def _refuse_several(key: str, given: Any) -> None:
+    """Says where several components of one kind belong: into a comparison."""
+    name = given.get("name") if isinstance(given, Mapping) else given
+    names = name.split(",") if isinstance(name, str) and key != "student" else name if isinstance(name, list) else []
+    if len(names) < 2 or not all(isinstance(one, str) for one in names):
+        return
+    how = f"--aligners {','.join(map(str.strip, names))}" if key == "aligner" else f"--row NAME=ALIGNER:{key}.name=…"
+    raise ConfigError(f"A run has one {key}, not several; `mint compare {how}` compares them.")
 
 
 def _by_key(metrics: Sequence[Configured]) -> dict[str, Configured]:

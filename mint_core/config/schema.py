@@ -150,7 +150,8 @@ class RunConfig(ComponentConfig):
     name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Name of the run folder; null = task, teacher, aligner and a hash of the config.",
+        description="Name of the run folder, without a path: letters, digits, '.', '_' and '-', the first one a letter "
+        "or a digit; null = task, teacher, aligner and a hash of the config.",
     )
     out: Path = Field(Path("runs"), description="Folder that holds the run folders and their cache.")
     access: Access = Field(

@@ -50,8 +50,13 @@ def validated(model: type[M], data: Any, where: str, otherwise: str = "") -> M:
             raise ConfigError(f"Unknown key '{path[-1]}' in {'.'.join(path[:-1])}{hint}.") from None
         field = _fields_at(model, path[:-1]).get(path[-1]) if path else None
         about = f" ({field.description})" if field is not None and field.description else ""
-        sentence = f"{where}: {'.'.join(path)}: {first['msg']}{about}{otherwise}."
+        told = _IN_WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+        sentence = f"{where}: {'.'.join(path)}: {told}{about}{otherwise}."
         raise ConfigError(sentence.replace("..", ".")) from None
+
+
+_IN_WORDS = {"string_pattern_mismatch": "It holds a character that it may not hold, or is empty"}
+"""What pydantic says in a way that helps nobody."""
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str]) -> dict[str, FieldInfo]:

@@ -20,6 +20,10 @@ Layout = Literal["shared", "distinct", "expanded"]
 """Rows of a group: its prompt once with all responses behind it, one row per response, or two per pair."""
 
 
+def _silent(sentence: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class AlignmentJob:
     """What an aligner is given."""
@@ -39,6 +43,10 @@ class AlignmentJob:
     """Call it with step, total steps and the latest figures."""
     cache: Path | None = None
     """A folder that lives longer than the run; what lies there is named by content. None = nothing is kept."""
+    logs: Path | None = None
+    """A folder for the files of trackers, which stays when the training is over; None = nothing is tracked."""
+    tell: Callable[[str], None] = _silent
+    """Call it with a sentence for the person who waits, which stands in the run's log too; never patients' text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,26 @@ class Aligner(Component[ComponentConfig]):
 
         Raises:
             MintError: It cannot; the message says why.
+        """
+
+    def check_installed(self) -> None:
+        """Refuses what the config asks for and this machine lacks; called before the first stage.
+
+        Raises:
+            ConfigError: Something is missing; the message says how to install it.
+        """
+
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers that are sent figures and settings, by name; the report says so."""
+        return ()
+
+    def publish(self, figures: Mapping[str, float], logs: Path, step: int) -> None:
+        """Sends the evaluation's figures to the trackers that the config names.
+
+        Args:
+            figures: By name, which begins with `eval_`.
+            logs: `AlignmentJob.logs` of the training.
+            step: All steps of the training.
         """
 
     def phases(self, parameters: int) -> tuple[TrainingPhase, ...]:

@@ -40,6 +40,8 @@ class Metric(Component[ComponentConfig]):
     kind = "metric"
     reads_teacher: ClassVar[bool] = False
     """Whether it reads `top` or `bottom`: its values of two runs are compared only where these lists are equal."""
+    main: ClassVar[bool] = False
+    """Whether it says the most by itself, so that `mint runs` shows it; of several the first one counts."""
 
     @abstractmethod
     def score(self, sample: EvaluationSample) -> float | None:
@@ -65,4 +67,15 @@ class Metric(Component[ComponentConfig]):
 
     def rule(self) -> str:
         """One sentence on how the number is computed; printed in the report."""
+        return ""
+
+    def claim(self, n: int) -> str:
+        """How the report's conclusion tells what 1 means, as in "The student <claim> in 34 of 100 samples".
+
+        Only where every value is 0 or 1; empty = the conclusion does not tell it. The last metric of the table that has
+        a claim is the one by which students are compared.
+
+        Args:
+            n: As for `title`.
+        """
         return ""

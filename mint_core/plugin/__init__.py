@@ -65,7 +65,17 @@ from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
 from mint_core.students.prompts import render_prompt, write_response
-from mint_core.tables import file_below, first_row, present, ragged, read_head, read_text, split_rows, warn_of_words
+from mint_core.tables import (
+    check_columns,
+    file_below,
+    first_row,
+    present,
+    ragged,
+    read_head,
+    read_text,
+    split_rows,
+    warn_of_words,
+)
 from mint_core.types import (
     SPLITS,
     ImageRef,
@@ -144,6 +154,7 @@ __all__ = [
     "ahead",
     "assign_splits",
     "best_matches",
+    "check_columns",
     "check_image_header",
     "check_regular",
     "check_samples",

@@ -1,9 +1,7 @@
 """What authors of aligners may import of the training engine; importing it imports torch."""
 
-from mint_core.aligners.checkpoints import usable_checkpoint
 from mint_core.aligners.rows import TrainingRows
 from mint_core.aligners.trainer import (
-    Guard,
     PhaseResult,
     PreparedPhase,
     adapted_layers,
@@ -12,13 +10,13 @@ from mint_core.aligners.trainer import (
     prepare,
     progress,
     result,
+    run_trainer,
     save,
 )
 from mint_core.students.adapter import add_lora, continue_adapter, target_modules
 from mint_core.students.encoding import context_length, encode_prompt, encode_response
 
 __all__ = [
-    "Guard",
     "PhaseResult",
     "PreparedPhase",
     "TrainingRows",
@@ -33,7 +31,7 @@ __all__ = [
     "prepare",
     "progress",
     "result",
+    "run_trainer",
     "save",
     "target_modules",
-    "usable_checkpoint",
 ]

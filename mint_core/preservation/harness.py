@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import math
 import random
 import re
@@ -96,7 +95,6 @@ def load_tasks(wanted: Wanted) -> list[Asked]:
     for folder in wanted.include_path:
         if not Path(folder).is_dir():
             raise ConfigError(f"--include-path {folder} is no folder; name the one that holds the tasks' YAML files.")
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     found: dict[str, Asked] = {}
     with _seeded():
         for name, shots in task_names(wanted.suite).items():
@@ -131,8 +129,10 @@ class Model:
     """
 
     def __init__(self, student: Student, batch_size: int) -> None:
+        from lm_eval.models.huggingface import HFLM
+
         self.student = student
-        self._model = _without_bars()(
+        self._model = HFLM(
             pretrained=student.model, tokenizer=student.tokenizer, batch_size=batch_size, backend="causal"
         )
 
@@ -167,25 +167,6 @@ class Model:
             return
         with self.student.model.disable_adapter():
             yield
-
-
-def _without_bars() -> type[Any]:
-    """The harness's model of transformers, without progress bars of its own."""
-    from lm_eval.models.huggingface import HFLM
-
-    class Silent(HFLM):  # type: ignore[misc, unused-ignore]
-        """See `HFLM`."""
-
-        def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().loglikelihood(requests, disable_tqdm=True)
-
-        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().loglikelihood_rolling(requests, disable_tqdm=True)
-
-        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().generate_until(requests, disable_tqdm=True)
-
-    return Silent
 
 
 def _load(name: str, wanted: Wanted) -> list[Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
+from mint_core.report.conclusion import conclusion
 from mint_core.report.table import columns_of, how_asked, sections
 from mint_core.report.uncredited import uncredited
 
@@ -32,11 +35,24 @@ class Page:
     facts: Mapping[str, int]
     """Counts about the data."""
     config: Mapping[str, Any]
+    command: str
+    """What makes the run, to be pasted into a shell."""
+    written: str
+    """Date and time for people."""
+    sent: Sequence[str]
+    """What has left the machine, half a sentence each; none = nothing."""
     preserved: Mapping[str, Any] | None = None
     """Content of preserve.json; None where general ability was not measured."""
     ability: str = ""
     """Its figure, as the source of an image."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+_DECODE = {
+    "free": "free: the student wrote its list without constraints",
+    "score": "score: every label was scored by its likelihood, and the best ones are the list",
+    "constrained": "constrained: the student wrote its list, and could write known labels only",
+}
 
 
 @lru_cache
@@ -54,8 +70,11 @@ def render_report(page: Page) -> str:
     retrieval = {stage["stage"]: stage["facts"]["retrieval"] for stage in page.stages if "retrieval" in stage["facts"]}
     return _template("report.html.jinja").render(
         page=page,
+        mint=version("mint-core"),
         metrics=page.metrics,
         columns=columns_of(page.metrics),
+        conclusion=conclusion(page.metrics),
+        decode=_DECODE[page.metrics["decode"]],
         uncredited=uncredited(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
@@ -63,7 +82,7 @@ def render_report(page: Page) -> str:
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",
         ability=(title(page.preserved), header(page.preserved), cells(page.preserved)) if page.preserved else (),
-        config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True).replace(str(Path.home()), "~"),
     )
 
 

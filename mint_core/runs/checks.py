@@ -53,8 +53,12 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
             raise ConfigError("An endpoint needs an HTTP client; run `pip install 'mint-core[endpoint]'`.")
     _ = run.strategy
     aligner = run.resolved.aligner
-    phases = cast(Aligner, aligner.make()).phases(0) if aligner else ()
-    return list(_shortened(run, phases))
+    made = cast(Aligner, aligner.make()) if aligner else None
+    shortened = list(_shortened(run, made.phases(0) if made else ()))
+    if made is None or "align" not in stages:
+        return []
+    made.check_installed()
+    return shortened
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
@@ -120,6 +124,6 @@ def _shortened(run: Run, phases: Sequence[TrainingPhase]) -> Iterator[str]:
         warmup = phase.warmup_steps(steps)
         if phase.shortens_warmup(steps):
             yield (
-                f"The preset's warm-up of {int(phase.warmup)} steps does not fit {steps} steps of {phase.name}: it is "
-                f"{warmup} steps; --set aligner.warmup=… chooses another."
+                f"The preset's warm-up of {int(phase.warmup)} steps does not fit the {steps} steps of {phase.name}: "
+                f"mint warms up for {warmup} of them; --set aligner.warmup=… chooses otherwise."
             )

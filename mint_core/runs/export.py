@@ -83,7 +83,9 @@ def _run(folder: Path, observer: Observer) -> Run:
     """The run that made a folder, with its data."""
     record = folder / RECORD
     if not record.is_file():
-        raise ConfigError(f"{folder} holds no run.json; name a run folder, for example runs/NAME.")
+        raise ConfigError(
+            f"{folder} holds no run.json; name a run folder, for example runs/NAME (`mint runs` lists them)."
+        )
     if not (folder / PREFERENCES).is_file():
         raise ConfigError(f"{folder} holds no preferences; make them with `mint prefer --config {record}`.")
     run = Run(resolve(read_config(record), registry()), folder, observer, folder.parent / ".cache")

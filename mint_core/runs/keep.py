@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from mint_core.stages.stage import Manifest, Stage
 _SHOWN = 4
 """Options that a message names."""
 _LONGEST = 60
+_DIGEST = re.compile("[0-9a-f]{32}")
 WAYS_ON = "Choose another --name, where all that stays the same is copied, or add --overwrite"
 
 
@@ -34,7 +36,7 @@ def check_kept(run: Run, folder: RunFolder, planned: Sequence[Stage]) -> None:
     """
     for stage in STAGES:
         if stage.kept and not stage.belongs_to(run.resolved) and folder.manifest(stage.name) is not None:
-            raise _refusal(run, folder, stage, ["aligner"])
+            raise _refusal(run, folder, stage)
     missing: set[str] = set()
     try:
         for stage in planned:
@@ -56,38 +58,41 @@ def _check_stage(run: Run, folder: RunFolder, stage: Stage, missing: set[str]) -
         if not changed:
             run.made[stage.name] = manifest
             return
-        refuse_to_replace(run, folder, stage, sorted(changed))
+        refuse_to_replace(run, folder, stage, inputs)
     elif stage.kept and not missing and folder.begun(stage.name, digest_of(inputs)):
-        raise _refusal(run, folder, stage, [], finished=False)
+        raise _refusal(run, folder, stage, finished=False)
     missing.add(stage.name)
 
 
-def refuse_to_replace(run: Run, folder: RunFolder, stage: Stage, changed: Sequence[str]) -> None:
+def refuse_to_replace(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, Any]) -> None:
     """Refuses to make a stage again with other inputs where it, or one behind it, took long.
 
     Args:
         run: The run.
         folder: Its folder.
         stage: The stage; its manifest is that of another config.
-        changed: The inputs that changed.
+        inputs: What decides its result now.
 
     Raises:
         ConfigError: One of them did.
     """
+    manifest = folder.manifest(stage.name)
+    changed = list(_differences(manifest.inputs, inputs, inputs)) if manifest else []
     for lost in STAGES[STAGES.index(stage) :]:
         if lost.kept and folder.manifest(lost.name) is not None:
             raise _refusal(run, folder, lost, changed)
 
 
 def _refusal(
-    run: Run, folder: RunFolder, stage: Stage, changed: Sequence[str], *, finished: bool = True
+    run: Run, folder: RunFolder, stage: Stage, changed: Sequence[str] = (), *, finished: bool = True
 ) -> ConfigError:
+    """The refusal; `changed` is told where the options are the same: other data, other versions."""
     try:
         before = read_json(folder.path / RECORD)["config"]
     except (OSError, ValueError, KeyError, TypeError):
         before = None
     told = differences(before, run.resolved) if isinstance(before, Mapping) else []
-    what = ", ".join(told) or f"changed: {', '.join(changed)}"
+    what = ", ".join(told or _few(changed)) or "nobody knows of which config"
     state = "a finished" if finished else "an unfinished"
     return ConfigError(
         f"{folder.path} holds {state} '{stage.name}' of another run ({what}), which this one would replace. {WAYS_ON}."
@@ -101,8 +106,11 @@ def differences(before: Mapping[str, Any], now: Resolved) -> list[str]:
         before: The config of its record.
         now: The config at hand.
     """
-    told = list(_differences(before, now.dump(), now.decisive()))
-    return told if len(told) <= _SHOWN else [*told[:_SHOWN], f"and {len(told) - _SHOWN} more"]
+    return _few(list(_differences(before, now.dump(), now.decisive())))
+
+
+def _few(told: Sequence[str]) -> list[str]:
+    return [*told[:_SHOWN], *([f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else [])]
 
 
 def _differences(
@@ -115,6 +123,8 @@ def _differences(
         within = isinstance(old, Mapping) and isinstance(new, Mapping) and isinstance(inner, Mapping)
         if within and cast(Any, old).get("name") == cast(Any, new).get("name"):
             yield from _differences(cast(Any, old), cast(Any, new), cast(Any, inner), f"{path}{key}.")
+        elif all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in (old, new)):
+            yield f"{path}{key}: other content"
         else:
             yield f"{path}{key}: {_shown(old)}, now {_shown(new)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from mint_core.config import Resolved, merge, parse_override, read_config, resol
 from mint_core.errors import ConfigError, StorageError, did_you_mean
 from mint_core.faults import explained
 from mint_core.files import access, digest_of, read_json, remove
+from mint_core.interrupts import sigterm_is_ctrl_c
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.preservation.results import withdraw_preserved
@@ -30,6 +33,11 @@ from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
 from mint_core.types import TaskData
+
+_ENOUGH = 10
+"""Training samples of a label below which somebody is warned."""
+_NAMED = 3
+"""Labels that the warning names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class RunResult:
     """Content of metrics.json; None where the run stopped before."""
 
 
+@quiet_libraries()
 def run(
     config: Mapping[str, Any] | str | Path | None = None,
     *,
@@ -118,17 +127,28 @@ def run_folder(resolved: Resolved) -> Path:
     return resolved.config.out / (resolved.config.name or default_name(resolved))
 
 
-def run_resolved(resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None) -> RunResult:
-    """Makes a run from a resolved config; `shared` is what it has in common with other runs."""
+def run_resolved(
+    resolved: Resolved, *, until: str, observer: Observer, shared: Shared | None = None, command: str | None = None
+) -> RunResult:
+    """Makes a run from a resolved config.
+
+    Args:
+        resolved: The config.
+        until: Its last stage.
+        observer: Hears of the progress.
+        shared: What it has in common with other runs.
+        command: What the user gave, for the report; None = the report names the run's record.
+    """
     planned = stages_of(resolved, until)
     processes.check()
     begin = time.monotonic()
     shared = shared or Shared(Store(resolved.config.out))
     reused = []
     path = run_folder(resolved)
-    run = Run(resolved, path, observer, shared.store.cache, shared.data)
+    run = Run(resolved, path, observer, shared.store.cache, shared.data, command=command)
     chosen = check_run(run, [stage.name for stage in planned])
-    with access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
+    with sigterm_is_ctrl_c(), access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
+        run.log = folder.log
         shared.store.prepare()
         _make_room(run, folder, planned, shared)
         write_record(run, folder, "running")
@@ -168,11 +188,27 @@ def _introduce(run: Run) -> None:
     if run.data.facts:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
+    if few := _few_samples(run):
+        observer.message(few)
     predict = run.resolved.config.predict
     if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
         observer.message(notice)
     if run.student_told:
         observer.message(f"Student: {run.student_told}")
+
+
+def _few_samples(run: Run) -> str:
+    """A warning where labels have so few training samples that little can be learnt of them; else empty."""
+    counts = Counter(sample.label for sample in run.data.split("train") if sample.label is not None)
+    few = sorted((count, label) for label, count in counts.items() if count < _ENOUGH)
+    if not few:
+        return ""
+    named = ", ".join(f"{label}: {count}" for count, label in few[:_NAMED])
+    more = f" and {len(few) - _NAMED:,} more" if len(few) > _NAMED else ""
+    return (
+        f"Warning: {len(few):,} of {len(counts):,} labels have fewer than {_ENOUGH} training samples ({named}{more}); "
+        "little can be learnt of them, and figures about them are uncertain."
+    )
 
 
 @contextmanager
@@ -284,9 +320,8 @@ def _withdraw(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, An
         ConfigError: It would be lost, and nobody has allowed it.
     """
     manifest = folder.manifest(stage.name)
-    changed = describe_change(manifest, inputs)
-    if changed and not shared.overwrite:
-        refuse_to_replace(run, folder, stage, changed)
+    if describe_change(manifest, inputs) and not shared.overwrite:
+        refuse_to_replace(run, folder, stage, inputs)
     if stage.aligns and ADAPTER.name in stage.writes:
         withdraw_preserved(folder.path)
     if withdraw_judgement(folder, stage):

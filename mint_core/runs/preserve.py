@@ -11,6 +11,7 @@ from typing import Any
 from mint_core.config import EMBEDDED, Resolved, StudentConfig, merge, read_config, resolve, validated
 from mint_core.errors import ConfigError, MintError
 from mint_core.files import access, digest_of, storage_errors, write_json
+from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
 from mint_core.preservation.harness import Asked
@@ -38,6 +39,7 @@ class Preservation:
     """Content of preserve.json."""
 
 
+@quiet_libraries()
 def preserve(
     run: str | Path | None = None,
     *,

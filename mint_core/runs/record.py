@@ -12,6 +12,7 @@ from mint_core.files import write_json
 from mint_core.runs.folder import RunFolder
 from mint_core.stages import NAMES
 from mint_core.stages.run import Run
+from mint_core.stages.stage import Manifest
 from mint_core.students.load import precision
 
 RECORD = "run.json"
@@ -60,16 +61,9 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
             },
             "student": _student(run),
             "stages": {
-                name: {
-                    "current": name in run.made,
-                    "key": m.key,
-                    "seconds": m.seconds,
-                    "peak_memory_bytes": m.peak_memory_bytes,
-                    "facts": dict(m.facts),
-                    "outputs": dict(m.outputs),
-                }
-                for name, m in known.items()
-                if m is not None
+                name: record_of(manifest, current=name in run.made)
+                for name, manifest in known.items()
+                if manifest is not None
             },
         },
     )
@@ -80,6 +74,18 @@ def _student(run: Run) -> dict[str, Any]:
     if run.embedded:
         return {"embedded": run.embedded.description}
     return {"gguf": run.gguf.record(), "dtype": precision(run.resolved.config.student)} if run.gguf else {}
+
+
+def record_of(manifest: Manifest, *, current: bool) -> dict[str, Any]:
+    """What run.json says of a stage; `current`: whether the config in the record made it."""
+    return {
+        "current": current,
+        "key": manifest.key,
+        "seconds": manifest.seconds,
+        "peak_memory_bytes": manifest.peak_memory_bytes,
+        "facts": dict(manifest.facts),
+        "outputs": dict(manifest.outputs),
+    }
 
 
 @lru_cache

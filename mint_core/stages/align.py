@@ -60,6 +60,8 @@ class Align(Stage):
                 adapter=out / ADAPTER,
                 advance=lambda step, total, figures: run.observer.progress(step, total, "steps", figures),
                 cache=run.cache,
+                logs=run.logs(self.key(run)) if processes.is_first() else None,
+                tell=run.tell,
             )
             result = aligner.align(job)
             processes.wait()  # nobody still writes into the working folder

@@ -10,8 +10,9 @@ import numpy as np
 
 from mint_core.config import decisive
 from mint_core.evaluation.evaluate import evaluate
+from mint_core.evaluation.subsets import ALL
 from mint_core.files import read_json, storage_errors, write_json
-from mint_core.interfaces import EvaluationSample
+from mint_core.interfaces import Aligner, EvaluationSample
 from mint_core.stages.fused import fusion_identity, retrieval_rows
 from mint_core.stages.outputs import METRICS, SAMPLES, TEACHER, write_per_sample
 from mint_core.stages.predict import read_predictions
@@ -19,7 +20,7 @@ from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.types import Prediction, Ranking
 
-LAYOUT = 3
+LAYOUT = 4
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 
 
@@ -84,13 +85,33 @@ class Evaluate(Stage):
             "asked": {**run.made["predict"].facts["who"], **config.predict.model_dump(include={"shots", "reason"})},
             "titles": {key: metric.title(run.n) for key, metric in metrics.items()},
             "rules": {key: metric.rule() for key, metric in metrics.items()},
+            "claims": {key: metric.claim(run.n) for key, metric in metrics.items()},
             "reads_teacher": [key for key, metric in metrics.items() if metric.reads_teacher],
             **scores.plain(),
         }
         with storage_errors(out):
             write_json(out / METRICS, content)
             write_per_sample(out / SAMPLES, scores.per_sample)
+            _publish(run, content)
         return {"n": len(samples), "split": run.split}
+
+
+def _publish(run: Run, content: Mapping[str, Any]) -> None:
+    """Sends the means of all rows to the trackers of the training."""
+    if run.resolved.aligner is None:
+        return
+    figures = {
+        "/".join([f"eval_{row['variant']}", *([] if row["subset"] == ALL else [row["subset"]]), key]): value["mean"]
+        for row in content["rows"]
+        for key, value in row["metrics"].items()
+        if value["mean"] is not None
+    }
+    trained = run.made["align"]
+    aligner = cast(Aligner, run.resolved.aligner.make(run.context()))
+    try:
+        aligner.publish(figures, run.logs(trained.key), trained.facts["steps"])
+    except Exception as error:  # a server that is away is no reason to lose the evaluation
+        run.tell(f"The trackers did not take the final metrics ({type(error).__name__}); {METRICS} has them.")
 
 
 def evaluation_samples(

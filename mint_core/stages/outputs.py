@@ -26,6 +26,8 @@ METRICS = Path("metrics.json")
 SAMPLES = Path("samples.parquet")
 """Per-sample values of the metrics."""
 REPORT = Path("report.html")
+LOGS = Path("logs")
+"""Files of trackers, a folder per training; no stage's output, so that nothing removes them."""
 
 
 def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.float32]) -> None:

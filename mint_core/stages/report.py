@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from mint_core.answering.endpoint import shown
+from mint_core.answering.endpoint import is_local, shown
 from mint_core.files import read_json, storage_errors
+from mint_core.interfaces import Aligner
 from mint_core.preservation.results import FIGURE, read_preserved
 from mint_core.report.html import Page, render_report
 from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
+
+PAGE = 2
+"""Layout of the page: raise it when what stands on it changes."""
 
 
 class Report(Stage):
@@ -29,7 +35,7 @@ class Report(Stage):
         """The config, the version of mint and what was measured of general ability, which all stand on the page."""
         preserved = read_preserved(run.path, run.path / ADAPTER)
         measured = {"preserved": preserved} if preserved else {}
-        return {"run": run.resolved.dump(), "mint": version("mint-core"), **measured}
+        return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE, **measured}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
@@ -48,6 +54,9 @@ class Report(Stage):
             config=config,
             preserved=read_preserved(run.path, run.path / ADAPTER),
             ability=_figure(run.path / FIGURE),
+            command=_command(run),
+            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            sent=_sent(run),
             components=[chosen.record for chosen in run.resolved.chosen()],
         )
         with storage_errors(out):
@@ -60,3 +69,22 @@ def _figure(path: Path) -> str:
     if not path.is_file():
         return ""
     return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _command(run: Run) -> str:
+    """What the user gave, or from Python the command that repeats the run from its record."""
+    if run.command is None:
+        return shlex.join(["mint", "run", "--config", str(run.path / "run.json")])
+    url = run.resolved.config.predict.endpoint.url
+    return run.command.replace(url, shown(url)) if url else run.command
+
+
+def _sent(run: Run) -> list[str]:
+    """What has left the machine, as far as mint has sent it."""
+    server, aligner = run.resolved.config.predict.endpoint, run.resolved.aligner
+    sent = []
+    if run.resolved.config.predict.engine == "endpoint" and not is_local(server.url):
+        sent.append(f"the samples' {run.task.modality}s, to {shown(server.url)}")
+    if aligner and (trackers := cast(Aligner, aligner.make()).trackers()):
+        sent.append(f"figures and settings, as far as these trackers send them: {', '.join(trackers)}")
+    return sent

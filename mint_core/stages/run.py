@@ -18,11 +18,15 @@ from mint_core.files import digest_of, storage_errors
 from mint_core.interfaces import Context, EmbeddedStudent, Metric, PreferenceStrategy, Retriever, Task
 from mint_core.observer import Observer
 from mint_core.splits import check_samples
-from mint_core.stages.outputs import PREFERENCES, RANKINGS, read_preferences, read_rankings
+from mint_core.stages.outputs import LOGS, PREFERENCES, RANKINGS, read_preferences, read_rankings
 from mint_core.stages.stage import Manifest
 from mint_core.students.gguf import GgufFile, find_gguf
 from mint_core.students.load import identity, precision, resolve_device
 from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
+
+
+def _unlogged(event: str, **facts: Any) -> None:
+    """Nothing is kept."""
 
 
 @dataclass
@@ -38,6 +42,10 @@ class Run:
     """Data of earlier runs of one comparison, by digest of the task's record: reading them takes time."""
     made: dict[str, Manifest] = field(default_factory=dict)
     """The stages that are complete for this config, by name."""
+    command: str | None = None
+    """What the user gave, where it was a command."""
+    log: Callable[..., None] = _unlogged
+    """Appends an event and its facts to log.jsonl."""
 
     @cached_property
     def task(self) -> Task:
@@ -203,6 +211,15 @@ class Run:
     def preferences(self) -> list[PreferenceGroup]:
         """The preference groups of the training split, in order."""
         return read_preferences(self.path / PREFERENCES)
+
+    def logs(self, key: str) -> Path:
+        """Folder for the trackers of a training, by the key of the stage; those of other trainings stay beside it."""
+        return self.path / LOGS / f"{self.path.name}-{key[:8]}"
+
+    def tell(self, sentence: str) -> None:
+        """Says a sentence to the person who waits, and keeps it in the log; never patients' text."""
+        self.observer.message(sentence)
+        self.log("told", sentence=sentence)
 
     def advance(self, total: int | None, unit: str) -> Callable[[int], None]:
         """A counter that tells the observer how far the stage is; without a total it is what is done."""

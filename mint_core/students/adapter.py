@@ -14,6 +14,7 @@ from mint_core.students.adapter_files import (
     check_files,
     check_finite,
     check_recorded,
+    explain_other_folder,
     tensor_shapes,
 )
 
@@ -152,6 +153,8 @@ def adapter_config(adapter: Path) -> Any:
     from peft import LoraConfig, PeftConfig
 
     if not all((adapter / name).is_file() for name in (CONFIG, WEIGHTS)):
+        if other := explain_other_folder(adapter, "--set aligner.sft_adapter="):
+            raise ModelError(other)
         raise ModelError(
             f"{adapter} holds no adapter (adapter_config.json and adapter_model.safetensors); name the adapter/ folder "
             "of a run with the `sft` aligner, or leave aligner.sft_adapter out: `dpo` then begins with SFT itself."

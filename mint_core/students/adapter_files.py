@@ -17,6 +17,10 @@ from mint_core.files import digest_of_path, read_json, write_json
 RECORD = "mint.json"
 """What mint writes beside the weights, see `mint_core.answering.record`."""
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_KINDS = {"run.json": "a run", "compare.json": "a comparison", "sweep.json": "a sweep"}
+"""What mint made of a folder that holds such a file."""
+_SHOWN = 20
+"""Adapters that a message names."""
 _LARGEST_CONFIG = 16 * 2**20
 """Bytes; a list of all linear layers of the largest students takes a few hundred kilobytes."""
 _LARGEST_NUMBER = 1e9
@@ -77,6 +81,29 @@ def explain_change(adapter: Path, changed: list[str]) -> str:
         f"{' and '.join(changed)} in {adapter} {'is' if len(changed) == 1 else 'are'} not as the training left "
         f"{'it' if len(changed) == 1 else 'them'}"
     )
+
+
+def explain_other_folder(folder: Path, option: str) -> str:
+    """One sentence on a folder that is no adapter: what it is, and which folders inside are adapters.
+
+    Args:
+        folder: What was named as an adapter.
+        option: What stands before its path, such as `--adapter `.
+
+    Returns:
+        Empty where it holds an adapter of another program or of an older mint, or does not exist.
+    """
+    if (folder / CONFIG).is_file() or not folder.is_dir():
+        return ""
+    inside = sorted(path.parent for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}adapter/{RECORD}"))
+    with_option = f"with {option.strip(' =')}"
+    kind = next((kind for name, kind in _KINDS.items() if (folder / name).is_file()), "")
+    if not inside:
+        made = f"is {kind} without an adapter" if kind else f"is no adapter: it holds no {RECORD} and no {CONFIG}"
+        return f"{folder} {made}; name the adapter/ folder of a run that trained one {with_option}."
+    shown = [str(path) for path in inside[:_SHOWN]] + ([f"{len(inside) - _SHOWN} more"] if inside[_SHOWN:] else [])
+    which = f"give {option}{shown[0]}" if len(inside) == 1 else f"give one of these {with_option}: {', '.join(shown)}"
+    return f"{folder} is {kind or 'a folder of runs'}, not an adapter; {which}."
 
 
 def check_recorded(adapter: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -41,13 +42,27 @@ def resolve_device(name: str) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
+        torch.device(name)
+    except (RuntimeError, ValueError):
+        meant = _device_meant(name)
+        advice = f"write {meant}" if meant else "write auto, cpu, cuda, cuda:1 or mps"
+        raise ConfigError(f"There is no device '{name}'; {advice}. `mint doctor` shows what is there.") from None
+    try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"The device '{name}' cannot be used ({reason}); `mint doctor` shows what is there."
         ) from None
     return name
+
+
+def _device_meant(name: str) -> str:
+    """What torch calls the device that somebody means: `gpu` -> cuda, `GPU 1` -> cuda:1, `metal` -> mps; else empty."""
+    found = re.fullmatch(r"(auto|cpu|cuda|gpu|nvidia|rocm|mps|metal|apple)?[\s:_-]*(\d*)", name.strip().lower())
+    kind, number = (found[1] or "cuda", found[2]) if found else ("", "")
+    device = {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "metal": "mps", "apple": "mps"}.get(kind, kind)
+    return f"{device}:{int(number)}" if number and device == "cuda" else device
 
 
 def resolve_dtype(name: str, device: str) -> torch.dtype:

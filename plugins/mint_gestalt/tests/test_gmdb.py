@@ -251,9 +251,11 @@ def test_the_metadata_must_be_clear(tmp_path, write):
 def test_needed_columns(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("image_id,file\n1,a.png\n")
-    assert "has no column 'filename'; name it with --set task.columns.image=NAME" in refusal(path)
+    said = refusal(path)
+    assert "has no columns 'filename' and 'present_features' (or 'texts'); did you mean 'file'?" in said
+    assert "--set task.columns.image=NAME --set task.columns.phenotypes=NAME" in said
     path.write_text("image_id,filename\n1,a.png\n")
-    assert "has neither the column 'present_features' nor 'texts'" in refusal(path)
+    assert "has no column 'present_features' (or 'texts') (available: filename, image_id)" in refusal(path)
 
 
 # --- the inference table of GestaltMML

@@ -64,6 +64,10 @@ def test_small_diseases_are_left_out_and_counted(write, packet):
     assert data.labels.names == ("Alphan syndrome", "Betan syndrome")
     assert data.facts["diseases left out, too few patients or groups"] == 2
     assert data.facts["patients left out with them"] == 4
+    assert {name: count for name, count in data.facts.items() if name.startswith("left out:")} == {
+        "left out: 'Gamman disease', patients where 2 are needed": 1,
+        "left out: 'Deltan dysplasia', groups where 2 are needed": 1,
+    }
     assert data.facts["diseases"] == 2
     assert len(load(store, min_groups=1).labels) == 3
     assert len(load(store, min_patients=1, min_groups=1).labels) == 4
@@ -261,5 +265,7 @@ def test_the_simulated_cohort_takes_external_patients(tmp_path):
     data = RareDisease(RareDisease.Config(**options, external=path, external_source="csv")).load()
     assert [s.label for s in data.samples if s.cohort] == [drawn.labels.names[3], "Brand new disease"]
     assert data.simulated
+    assert RareDisease(RareDisease.Config(**options, external=path)).load().samples == data.samples  # it is recognised
+    path.write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match=r"name it with --set task\.external_source"):
         RareDisease(RareDisease.Config(**options, external=path)).load()

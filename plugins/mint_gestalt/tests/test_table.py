@@ -91,7 +91,7 @@ def test_json_that_is_no_lines(write, text):
 
 def test_a_table_may_begin_with_an_empty_line(write):
     assert [case.id for case in read(write("\n\ntext,label\nx,A\n")).cases] == ["notes.csv, row 4"]
-    assert "has no column 'text'" in refusal(write(",,\n,,\n"))
+    assert "has no columns 'text' and 'label' (available: none)" in refusal(write(",,\n,,\n"))
 
 
 def test_a_note_too_long_for_csv(write):
@@ -270,7 +270,8 @@ def test_the_answer_cannot_be_privileged(write, options):
 def test_privileged_columns_must_be_there_when_they_are_asked_for(write):
     path = write("id,text,label,gene\na,x,A,KMT2D\n")
     said = refusal(path, privileged=["genes"])
-    assert "names 'genes', a column that notes.csv does not have; did you mean 'gene'?" in said
+    assert "notes.csv has no column 'genes'; did you mean 'gene'?" in said
+    assert "name the right one with --set task.privileged=" in said
     assert len(read(write("id,text,label\na,x,A\n")).cases) == 1  # the default is asked for by nobody
     wider = write("id,text,label,hgvs\na,x,A,c.1A>G\n", "h.csv")
     elsewhere = write("text,label\nx,A\n", "e.csv")  # a second data set may lack it
@@ -386,6 +387,34 @@ def test_a_renamed_column_that_is_not_there(write):
     assert "has no column 'nte'; did you mean 'note'?" in refusal(path, columns={"text": "nte"})
     with pytest.raises(ConfigError, match="there is no field 'txt'; did you mean 'text'"):
         read(path, columns={"txt": "note"})
+
+
+def test_all_missing_columns_are_named_at_once_with_those_that_there_are(write):
+    path = write("id,note,diagnosis\na,x,A\n")
+    said = refusal(path, columns={"patient": "who"}, privileged=["genes"])
+    assert "has no columns 'who' and 'text' and 'label' and 'genes'" in said
+    assert "(available: diagnosis, id, note)" in said
+    for remedy in ("task.columns.text=NAME", "task.columns.label=NAME", "task.columns.patient=NAME", "task.privileged"):
+        assert f"--set {remedy}" in said
+    assert "has no columns 'text' and 'label' (available: a, b)" in refusal(write('{"a": 1, "b": 2}', "n.jsonl"))
+
+
+def test_a_first_row_of_texts_is_not_quoted(write):
+    for row in ("PRIVATE boy of three years who cannot hear,Alpha", "p17,PRIVATE", "PRIVATE", "17,PRIVATE tall"):
+        said = refusal(write(f"{row}\nanother note,Beta\n"))
+        assert "its first row does not look like names of columns, and is not shown" in said
+        assert "PRIVATE" not in said and "Alpha" not in said
+
+
+@pytest.mark.parametrize("nothing", ['""', "null", '"  "', "NaN"])
+def test_an_empty_text_is_no_missing_column(write, nothing):
+    path = write(f'{{"id": "a", "text": {nothing}, "label": "A"}}\n', "n.jsonl")
+    assert "line 1: the text is empty; fill it or delete the row" in refusal(path)
+    task = RareDisease(RareDisease.Config(source="jsonl", data=path))
+    (bad,) = task.read_inputs(path, Counter())
+    assert "line 1: the text is empty" in bad.reason
+    unlabelled = write(f'{{"id": "a", "text": "tall", "label": {nothing}, "gene": {nothing}}}\n', "l.jsonl")
+    assert read(unlabelled, privileged=["gene"]).facts["without a disease, for training only"] == 1
 
 
 def test_not_a_table(tmp_path, write):

@@ -83,3 +83,9 @@ class HFA(Metric):
     def rule(self) -> str:
         """The rule in force."""
         return f"HFA ({self.config.mode}) is the share of responses that pass: {RULES[self.config.mode]}."
+
+    def claim(self, n: int) -> str:
+        """What passes."""
+        return (
+            "keeps to the asked format and to known labels" if self.config.mode == "strict" else "names a known label"
+        )

@@ -22,6 +22,7 @@ class TopN(Metric):
     """
 
     name = "top-n"
+    main = True
     version = "1"
 
     class Config(ComponentConfig):
@@ -56,6 +57,11 @@ class TopN(Metric):
         """The rule in force."""
         return self._rule("Top-N is the share of responses whose first N names contain the truth")
 
+    def claim(self, n: int) -> str:
+        """What counts as a hit."""
+        depth = self._depth(n)
+        return "names the right label first" if depth == 1 else f"has the right label among its first {depth}"
+
     def _depth(self, n: int) -> int:
         """How many names count where `n` were asked for."""
         return n
@@ -75,6 +81,7 @@ class Top1(TopN):
     """
 
     name = "top-1"
+    main = False
     version = "1"
 
     def rule(self) -> str:

@@ -167,6 +167,10 @@ def test_parquet(root):
         ("image,label\n", "lists no image"),
         ("image,lable\n0.png,Colon\n", "no column 'label'; did you mean 'lable'.*--set task.label_column=NAME"),
         ("file,label\n0.png,Colon\n", r"no column 'image' \(available: file, label\)"),
+        (
+            "file,lable\n0.png,Colon\n",
+            r"no columns 'image' and 'label'; did you mean 'lable'\? .*image_column.*label_column",
+        ),
         ("image,label,label\n0.png,Colon,Lung\n", "two columns 'label'"),
         (GOOD + "4.png,Colon\n", "row 6: 2 cells under 3 column names"),
         (GOOD + "4.png,Colon,train,more\n", "row 6: 4 cells under 3 column names"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mint_core.plugin import DataError, read_utf8
+from mint_core.plugin import DataError, check_columns, read_utf8
 
 COLUMNS = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency", "aspect")
 UNKNOWN = 0.5
@@ -76,9 +76,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
         if header is None:  # older releases wrote `#DatabaseID DiseaseName … HPO_ID`
             renamed = {"databaseid": "database_id", "diseasename": "disease_name"}
             header = [renamed.get(cell.lstrip("#").lower(), cell.lstrip("#").lower()) for cell in cells]
-            missing = [column for column in COLUMNS if column not in header]
-            if missing:
-                raise DataError(f"{path.name} has no column '{missing[0]}'; fetch phenotype.hpoa of HPO.")
+            check_columns(path.name, header, {(column,): "" for column in COLUMNS}, "fetch phenotype.hpoa of HPO")
             continue
         if len(cells) != len(header):
             raise DataError(f"{path.name}:{number}: {len(cells)} cells where {len(header)} are expected; mend the row.")

@@ -263,7 +263,7 @@ def test_how_often_a_phenotype_occurs_counts(labels, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a\tb\n1\t2\n", "no column 'database_id'"),
+        ("a\taspect\n1\t2\n", "no columns 'database_id' and .* and 'frequency' .available: a, aspect."),
         (f"{HEADER}\nOMIM:1\tx\n", "phenotype.hpoa:2: 2 cells"),
         (f"{HEADER}\n{row('OMIM:x', 'n', 'HP:0001166')}\n", "phenotype.hpoa:2: the disease has no OMIM number"),
         (f"{HEADER}\n{row('OMIM:1', 'n', 'HP:0001166', 'often')}\n", "phenotype.hpoa:2: the frequency"),

@@ -12,15 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import PrinterCallback
+from transformers import TrainerCallback
 
 from mint_core.plugin import AlignmentJob, AlignmentResult, ConfigError, PreferenceGroup, TrainingError
 from mint_core.plugin.training import (
-    Guard,
     PhaseResult,
     PreparedPhase,
     TrainingRows,
@@ -31,8 +29,8 @@ from mint_core.plugin.training import (
     prepare,
     progress,
     result,
+    run_trainer,
     save,
-    usable_checkpoint,
 )
 from mint_trl.aligners import ByTrl
 
@@ -143,10 +141,10 @@ def fit(
 
     Raises:
         TrainingError: A gradient is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step that it is at is finished and saved.
     """
-    from datasets import Dataset, disable_progress_bars
+    from datasets import Dataset
 
-    disable_progress_bars()
     job, phase, given = rows.job, prepared.phase, prepared.arguments
     method = METHODS[phase.name]
     pairs = Dataset.from_list([_row(rows, method, pair) for pair in expand(job.groups, rejected=phase.rejected)])
@@ -163,16 +161,22 @@ def fit(
         callbacks=[TrlGuard(lambda step, figures: job.advance(before + step, total, figures))],
     )
     trainer.train_dataset = pairs
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=usable_checkpoint(Path(config.output_dir), prepared.steps))
+    run_trainer(trainer, job, prepared, before=before, total=total)
     if "ref" in model.peft_config:
         model.delete_adapter("ref")  # TRL's copy of the reference, which would be saved beside the adapter
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
     return PhaseResult(trainer.state.global_step, history)
 
 
-class TrlGuard(Guard):
-    """Stops on gradients that are not finite; TRL does not say which samples a batch holds."""
+class TrlGuard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here
+    """Stops on gradients that are not finite; TRL does not say which samples a batch holds.
+
+    Args:
+        advance: See `AlignmentJob.advance`, without all steps.
+    """
+
+    def __init__(self, advance: Callable[[int, dict[str, float]], None]) -> None:
+        self.advance = advance
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Checks every gradient before it is used."""

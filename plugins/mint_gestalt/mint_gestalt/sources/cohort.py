@@ -40,6 +40,9 @@ _RECOGNISE: Mapping[str, Callable[[Path, RareDiseaseOptions], bool]] = {
 _LOOKED = 200
 """Texts in which the name of the disease is looked for once more."""
 _SHOWN = 3
+_NAMED = 10
+"""How many of the diseases that are left out are named."""
+_UNNAMED = " a long name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,7 @@ def _named(
 ) -> list[_Placed]:
     """The cases with their canonical disease; those outside a given label space refused or dropped."""
     placed = []
+    unknown: Counter[str] = Counter()
     for case in cases:
         label = diseases.find(case)
         if label is None and case.disease_names:
@@ -222,8 +226,11 @@ def _named(
                     "--set task.unknown_labels=drop."
                 )
             facts["left out, their disease is not in the label space"] += 1
+            unknown[case.disease_names[0]] += 1
             continue
         placed.append(_Placed(case, label, case.split or "train"))
+    for name, count in sorted(unknown.items())[:_NAMED]:
+        facts[f"left out:{quoted(name, _UNNAMED)}, patients, not in the label space"] = count
     if not any(one.label for one in placed):
         raise DataError("No patient has a disease of the label space; check task.labels against the data.")
     return placed
@@ -249,6 +256,10 @@ def _large_enough(
         )
     kept = [one for one in placed if one.label not in small]
     facts["diseases left out, too few patients or groups"] += len(small)
+    for name in sorted(small)[:_NAMED]:
+        few = len(patients[name]) < least[0]
+        what, needed, counted = ("patients", least[0], patients) if few else ("groups", least[1], groups)
+        facts[f"left out:{quoted(name, _UNNAMED)}, {what} where {needed} are needed"] = len(counted[name])
     facts["patients left out with them"] += len({case.patient for case in _cases(placed)}) - len(
         {case.patient for case in _cases(kept)}
     )

@@ -11,7 +11,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from mint_core.plugin import ConfigError, DataError, ImageRef, Split
+from mint_core.plugin import ConfigError, DataError, ImageRef, Split, check_columns
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.ages import in_words
 from mint_gestalt.sources.cases import (
@@ -87,17 +87,8 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     if options.group_by == "cohort" and place == options.data:
         raise ConfigError("task.group_by=cohort means the folders of phenopackets; take patient or publication here.")
     path = _metadata(place)
-    table = read_table(path, FIELDS, options, known_words=True)
-    for field in ("id", "image"):
-        if field not in table.columns:
-            raise DataError(
-                f"{path.name} has no column '{FIELDS[field]}'; name it with --set task.columns.{field}=NAME."
-            )
-    if not table.columns & {"phenotypes", "text"}:
-        raise DataError(
-            f"{path.name} has neither the column '{FIELDS['phenotypes']}' nor '{FIELDS['text']}'; name one with "
-            "--set task.columns.phenotypes=NAME."
-        )
+    needed = [("id",), ("image",), ("phenotypes", "text")]
+    table = read_table(path, FIELDS, options, needed=needed, known_words=True)
     facts: Counter[str] = Counter({"rows read": len(table.rows)})
     splits = published_splits(path.parent, options) if options.gmdb_splits == "published" else None
     rows = [row for row in table.rows if splits is None or row.problem or row.cells.get("id") in splits]
@@ -160,7 +151,9 @@ def published_splits(folder: Path, options: RareDiseaseOptions) -> dict[str, Spl
                 f"{folder} holds no *_{kind}_images*.csv; put it there, or use --set task.gmdb_splits=mint."
             )
         for path in paths:
-            for row in read_table(path, {"id": "image_id", "split": "split"}, plain).rows:
+            table = read_table(path, {"id": "image_id", "split": "split"}, plain)
+            check_columns(path.name, table.named, {("image_id",): ""})
+            for row in table.rows:
                 name = row.cells.get("id")
                 if row.problem or name is None:
                     raise DataError(row.problem or f"{row.where}: the image_id is empty; mend the table.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from mint_core.plugin import (
     DataError,
     LabelSpace,
+    check_columns,
     identity_of,
     normalise_name,
     parse_json,
@@ -307,8 +308,7 @@ def _from_json(path: Path, text: str, missing: Collection[str]) -> list[Disease]
 
 def _from_csv(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
     found = split_rows(path, text, "The label file", ",")
-    if "name" not in found.columns:
-        raise DataError(f"The label file {path} has no column 'name'; the others are 'aliases' and 'id'.")
+    check_columns(f"The label file {path}", found.columns, {("name",): ""}, "the others are 'aliases' and 'id'")
     cells = (dict(zip(found.columns, row, strict=False)) for _, row in found.rows)
     read = ({column: present(row.get(column), missing) for column in ("name", "aliases", "id")} for row in cells)
     rows = [row for row in read if names_of(row["name"])]

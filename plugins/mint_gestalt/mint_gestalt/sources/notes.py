@@ -55,13 +55,8 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     # A second data set need not have every column of the first, and nobody asked for the default ones, which a run that
     # is made again from its record names too.
     asked = options.privileged != RareDiseaseOptions.model_fields["privileged"].default and place == options.data
-    table = read_table(place, FIELDS, options, options.privileged, must=options.privileged if asked else ())
-    for field in ("text", "label"):
-        if field not in table.columns:
-            raise DataError(
-                f"{place.name} has no column '{options.columns.get(field, field)}'; name the right one with "
-                f"--set task.columns.{field}=NAME."
-            )
+    must = options.privileged if asked else ()
+    table = read_table(place, FIELDS, options, options.privileged, must, needed=[("text",), ("label",)])
     facts: Counter[str] = Counter({"rows read": len(table.rows)})
     cases = _whole_patients(read_each(table.rows, attrgetter("where"), partial(_case, table, options), options, facts))
     return Reading(cases, facts, f"notes at {place.name}")
@@ -82,9 +77,7 @@ def read_new(place: Path, options: RareDiseaseOptions) -> Iterator[Sample | Unre
     """
     fields = {name: FIELDS[name] for name in ("id", "text")}
     renamed = {field: column for field, column in options.columns.items() if field in fields}
-    table = read_table(place, fields, options.model_copy(update={"columns": renamed}))
-    if "text" not in table.columns:
-        raise DataError(f"{place.name} has no column 'text'; name the right one with --set task.columns.text=NAME.")
+    table = read_table(place, fields, options.model_copy(update={"columns": renamed}), needed=[("text",)])
     for row in table.rows:
         try:
             one: Sample | Unreadable = _new(table, row)

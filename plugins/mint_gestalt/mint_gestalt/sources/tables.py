@@ -12,6 +12,7 @@ from mint_core.plugin import (
     ConfigError,
     DataError,
     FileImage,
+    check_columns,
     check_image_header,
     did_you_mean,
     file_below,
@@ -43,7 +44,10 @@ class Table:
 
     path: Path
     columns: frozenset[str]
+    """In JSON lines those that are filled somewhere."""
     rows: Sequence[Row]
+    named: frozenset[str] = frozenset()
+    """Those that the file names, filled or not, in its own words."""
 
 
 def read_table(
@@ -53,6 +57,7 @@ def read_table(
     extra: Iterable[str] = (),
     must: Iterable[str] = (),
     *,
+    needed: Sequence[tuple[str, ...]] = (),
     known_words: bool = False,
 ) -> Table:
     """Reads the columns that mint uses.
@@ -63,6 +68,7 @@ def read_table(
         options: `columns` renames, `missing` names words that mean that there is nothing.
         extra: Further columns to keep under their own name.
         must: Those of them that must be there.
+        needed: Fields that must be there; one of those that stand together is enough.
         known_words: The reader knows by itself which words of its tables mean that there is nothing.
 
     Returns:
@@ -70,7 +76,7 @@ def read_table(
 
     Raises:
         ConfigError: `columns` renames a field that there is not.
-        DataError: The file cannot be read, or lacks a column that the user named.
+        DataError: The file cannot be read, or lacks columns that are needed or that the user named.
     """
     for field in options.columns:
         if field not in fields:
@@ -80,18 +86,16 @@ def read_table(
     lines = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.startswith("{")
     missing = options.missing
     table = _json_lines(path, text, missing) if lines else _csv(path, text, missing)
-    for field, column in options.columns.items():
-        if column not in table.columns:
-            raise DataError(
-                f"{path.name} has no column '{column}'{did_you_mean(column, table.columns)}; name the right one with "
-                f"--set task.columns.{field}=NAME."
-            )
-    for column in must:
-        if column not in table.columns:
-            raise DataError(
-                f"task.privileged names '{column}', a column that {path.name} does not have"
-                f"{did_you_mean(column, table.columns)}."
-            )
+    wanted = [(field,) for field in options.columns if not any(field in some for some in needed)] + list(needed)
+    check_columns(
+        path.name,
+        table.named,
+        {
+            **{tuple(column_of[field] for field in some): f"--set task.columns.{some[0]}=NAME" for some in wanted},
+            **{(column,): "--set task.privileged='[NAME]'" for column in must},
+        },
+        surely=lines,
+    )
     read = [column for column in dict.fromkeys(column_of.values()) if column in table.columns]
     cells = {column: [row.cells[column] for row in table.rows if column in row.cells] for column in read}
     if not known_words:
@@ -100,6 +104,7 @@ def read_table(
         path,
         frozenset(field for field, column in column_of.items() if column in table.columns),
         [_renamed(row, column_of) for row in table.rows],
+        table.named,
     )
 
 
@@ -117,8 +122,10 @@ def head_of(path: Path) -> Head:
     text = read_head(path)
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson", ".json") or text.startswith("{"):
-        rows = [_object("", line, ()) for line in text.split("\n") if line.strip()]
-        return Head(True, frozenset(column for row in rows for column in row.cells))
+        named: set[str] = set()
+        for line in filter(str.strip, text.split("\n")):
+            _object("", line, (), named)
+        return Head(True, frozenset(named))
     return Head(False, frozenset(first_row(text, _delimiter(path, text))))
 
 
@@ -136,7 +143,7 @@ def _csv(path: Path, text: str, missing: Collection[str]) -> Table:
     found = split_rows(path, text, "Table", _delimiter(path, text))
     _check_columns(path, found.columns)
     rows = [_fitted(f"{path.name}, row {number}", found.columns, cells, missing) for number, cells in found.rows]
-    return Table(path, frozenset(found.columns), rows)
+    return Table(path, frozenset(found.columns), rows, frozenset(found.columns))
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -155,13 +162,15 @@ def _fitted(where: str, columns: Sequence[str], cells: Sequence[str], missing: C
 
 def _json_lines(path: Path, text: str, missing: Collection[str]) -> Table:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    rows = [_object(f"{path.name}, line {number}", line, missing) for number, line in lines]
+    named: set[str] = set()
+    rows = [_object(f"{path.name}, line {number}", line, missing, named) for number, line in lines]
     if all(row.problem for row in rows):  # a list of objects, for example
         raise DataError(rows[0].problem)
-    return Table(path, frozenset(column for row in rows for column in row.cells), rows)
+    return Table(path, frozenset(column for row in rows for column in row.cells), rows, frozenset(named))
 
 
-def _object(where: str, line: str, missing: Collection[str]) -> Row:
+def _object(where: str, line: str, missing: Collection[str], named: set[str]) -> Row:
+    """One line; its keys are added to `named`."""
     try:
         content = parse_json(line)
     except ValueError:
@@ -174,6 +183,7 @@ def _object(where: str, line: str, missing: Collection[str]) -> Row:
     filled = {key: present(value, missing) for key, value in content.items()}
     if any(re.search(r"[\ud800-\udfff]", f"{key}{value}") for key, value in filled.items()):
         return Row(where, {}, f"{where} holds half a character (a lone surrogate, \\ud800 to \\udfff); mend the text.")
+    named.update(filled)
     return Row(where, {key: value for key, value in filled.items() if value})
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mint_core.plugin import (
     DataError,
+    check_columns,
     check_regular,
-    did_you_mean,
     first_row,
     present,
     ragged,
@@ -98,14 +98,14 @@ def columns_of(path: Path, options: TissueOptions) -> Sequence[str]:
 
 
 def _check_columns(path: Path, columns: Sequence[str], wanted: Mapping[str, str]) -> None:
-    for field, column in wanted.items():
+    needed: dict[tuple[str, ...], str] = {
+        (column,): f"--set task.{field}_column=NAME"
+        for field, column in wanted.items()
         # An optional column may be absent, unless the user took the trouble to name it.
-        needed = field in ("image", "label") or column != TissueOptions.model_fields[f"{field}_column"].default
-        if needed and column not in columns:
-            raise DataError(
-                f"{path} has no column '{column}'{did_you_mean(column, columns)}; name the right one with "
-                f"--set task.{field}_column=NAME."
-            )
+        if field in ("image", "label") or column != TissueOptions.model_fields[f"{field}_column"].default
+    }
+    check_columns(str(path), columns, needed, surely=path.suffix.lower() in PARQUET)
+    for column in wanted.values():
         if list(columns).count(column) > 1:
             raise DataError(f"{path} has two columns '{column}'; rename one of them.")
 
