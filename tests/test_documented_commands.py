@@ -142,6 +142,8 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mint_core.planning.plan.make_plan", lambda resolved, **_: run(resolved))
     monkeypatch.setattr("mint_core.answering.new_samples.predict", stop)
     monkeypatch.setattr("mint_core.runs.export.export_to_trl", stop)
+    monkeypatch.setattr("mint_core.runs.preserve.preserve_run", stop)
+    monkeypatch.setattr("mint_core.runs.preserve.measure", stop)
     monkeypatch.setattr("mint_core.answering.vllm.check_options", lambda _: None)  # vLLM is not in this environment
     monkeypatch.chdir(place)
 
