@@ -162,7 +162,7 @@ def test_a_documented_command_comes_to_its_work(command: Command, stopped, place
             with pytest.MonkeyPatch.context() as patch:
                 if REAL_DATA.search(command.text):
                     patch.setattr("mint_core.runs.checks.check_run", lambda *_: [])
-                cli.main(args=words, prog_name="mint", standalone_mode=False)
+                cli.main(args=words, prog_name="mint", standalone_mode=False, obj=words)
         except Reached:
             assert not quick, words
         except SystemExit:  # what doctor says of this machine is no fault of the page
