@@ -147,6 +147,8 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mint_core.runs.export.export_to_trl", stop)
     monkeypatch.setattr("mint_core.runs.again.report_again", stop)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"id": "a", "text": "tall"}')))
+    monkeypatch.setattr("mint_core.runs.preserve.preserve_run", stop)
+    monkeypatch.setattr("mint_core.runs.preserve.measure", stop)
     monkeypatch.setattr("mint_core.answering.vllm.check_options", lambda _: None)  # vLLM is not in this environment
     monkeypatch.chdir(place)
 
@@ -165,7 +167,7 @@ def test_a_documented_command_comes_to_its_work(command: Command, stopped, place
             with pytest.MonkeyPatch.context() as patch:
                 if REAL_DATA.search(command.text):
                     patch.setattr("mint_core.runs.checks.check_run", lambda *_: [])
-                cli.main(args=words, prog_name="mint", standalone_mode=False)
+                cli.main(args=words, prog_name="mint", standalone_mode=False, obj=words)
         except Reached:
             assert not quick, words
         except SystemExit:  # what doctor says of this machine is no fault of the page
