@@ -37,7 +37,7 @@ class Page:
     command: str
     """What makes the run, to be pasted into a shell."""
     written: str
-    """Date and time for people."""
+    """The day."""
     sent: Sequence[str]
     """What has left the machine, half a sentence each; none = nothing."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -49,7 +48,7 @@ class Report(Stage):
             facts=run.data.facts,
             config=config,
             command=_command(run),
-            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            written=datetime.now().astimezone().date().isoformat(),
             sent=_sent(run),
             components=[chosen.record for chosen in run.resolved.chosen()],
         )
@@ -59,9 +58,9 @@ class Report(Stage):
 
 
 def _command(run: Run) -> str:
-    """What the user gave, or from Python the command that repeats the run from its record."""
+    """What the user gave, or where that was no command what repeats the run from its record, in its folder."""
     if run.command is None:
-        return shlex.join(["mint", "run", "--config", str(run.path / "run.json")])
+        return "mint run --config run.json --out .."
     url = run.resolved.config.predict.endpoint.url
     return run.command.replace(url, shown(url)) if url else run.command
 
