@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from mint_core.errors import MintError
     from mint_core.observer import Observer
     from mint_core.runs.pipeline import RunResult, run
+    from mint_core.runs.preserve import Preservation, preserve
     from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Prompt, Ranking, Sample, TaskData
 
 _WHERE = {
     "compare": "mint_core.comparison.compare",
     "Comparison": "mint_core.comparison.compare",
     "sweep": "mint_core.comparison.compare",
+    "preserve": "mint_core.runs.preserve",
+    "Preservation": "mint_core.runs.preserve",
     "run": "mint_core.runs.pipeline",
     "RunResult": "mint_core.runs.pipeline",
     "Observer": "mint_core.observer",
@@ -42,6 +45,7 @@ __all__ = [
     "Observer",
     "Prediction",
     "PreferenceGroup",
+    "Preservation",
     "Prompt",
     "Ranking",
     "RunResult",
@@ -49,6 +53,7 @@ __all__ = [
     "TaskData",
     "compare",
     "hookimpl",
+    "preserve",
     "run",
     "sweep",
 ]

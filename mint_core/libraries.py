@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-_TALKATIVE = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "open_clip", "peft", "torch", "transformers")
+_TALKATIVE = (
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "huggingface_hub",
+    "lm_eval",
+    "open_clip",
+    "peft",
+    "torch",
+    "transformers",
+)
 _VERBOSITY = {
     "datasets": "DATASETS_VERBOSITY",
     "huggingface_hub": "HF_HUB_VERBOSITY",

@@ -13,7 +13,7 @@ from rich.console import Console
 import mint_core
 from mint_core.comparison.compare import make_schedule
 from mint_core.comparison.figures import _figure, draw
-from mint_core.comparison.rows import Row, parse_baseline, parse_ratios, parse_row, parse_seeds
+from mint_core.comparison.rows import Row, parse_baseline, parse_ratios, parse_row, parse_seeds, student_rows
 from mint_core.comparison.summary import summarise
 from mint_core.comparison.table import grids, markdown, tables
 from mint_core.comparison.values import Columns, RowValues
@@ -327,6 +327,19 @@ def test_seeds_by_hand() -> None:
     assert parse_seeds("3", 5) == (5, 6, 7)
     assert parse_seeds("0,5,7", 9) == parse_seeds([0, 5, 7], 9) == (0, 5, 7)
     assert parse_seeds("7,", 0) == (7,)
+
+
+def test_every_row_with_every_student_by_hand() -> None:
+    rows = student_rows(["org/A-1B", "/models/b.gguf"], [parse_row("base=base"), parse_row("soft=orpo:weight=0.1")])
+    assert [row.name for row in rows] == ["A-1B base", "A-1B soft", "b.gguf base", "b.gguf soft"]
+    assert rows[3].overlay == {
+        "aligner": {"name": "orpo", "weight": 0.1},
+        "student": {"model": "/models/b.gguf"},
+    }
+    with pytest.raises(ConfigError, match="needs rows"):
+        student_rows(["a"], [])
+    with pytest.raises(ConfigError, match="may set `student`"):
+        student_rows(["a"], [Row("x", {"student": {"model": "b"}})])
 
 
 def test_short_forms_of_rows_by_hand() -> None:

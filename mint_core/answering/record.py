@@ -50,6 +50,8 @@ class StudentRecord(_Record):
     """What its chat template took for today; None where an older mint did not say."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """What was set in its chat template."""
+    gguf: Mapping[str, Any] | None = None
+    """What its GGUF file was quantised from and how; None where it is none."""
 
 
 class FileRecord(_Record):

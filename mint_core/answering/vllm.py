@@ -18,6 +18,7 @@ from mint_core.interfaces import Student, Unreadable
 from mint_core.students.adapter import in_vision, load_adapter
 from mint_core.students.control import check_labels
 from mint_core.students.encoding import EncodedPrompt, StudentCounter, check_length, encode_prompt
+from mint_core.students.gguf import find_gguf
 from mint_core.students.load import hub_commit, load_outline
 from mint_core.students.prompts import render_prompt
 from mint_core.types import Prompt
@@ -88,6 +89,8 @@ class VllmEngine(Engine):
         shows_images: bool,
     ) -> None:
         source, options = path or config.model, asking.config.vllm
+        if find_gguf(source):
+            raise ModelError(f"mint does not give GGUF files such as {source} to vLLM; {_OTHERWISE}.")
         _set_environment(offline=Path(source).exists())
         check_options(options)
         device = _device(config.device)

@@ -14,6 +14,7 @@ from mint_core.cli.export import export
 from mint_core.cli.inspect import config, plugins
 from mint_core.cli.plan import plan
 from mint_core.cli.predict import predict
+from mint_core.cli.preserve import preserve
 from mint_core.cli.run import run, stage_commands
 from mint_core.cli.runs import runs
 from mint_core.cli.say import own_terminal, say, say_lines, say_traceback
@@ -44,7 +45,7 @@ def cli() -> None:
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (run, plan, compare, sweep, *stage_commands, predict, export, runs, plugins, config, doctor):
+for command in (run, plan, compare, sweep, *stage_commands, predict, preserve, export, runs, plugins, config, doctor):
     cli.add_command(command)
 
 

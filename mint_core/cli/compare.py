@@ -35,6 +35,7 @@ _SEEDS = click.option(
     metavar="NAME=ALIGNER:KEY=VALUE,…",
     help="A row with options of its own; a key with a dot is a path into the config. May be repeated.",
 )
+@click.option("--students", help="Every row with each of these students, joined by commas: ids, folders, GGUF files.")
 @click.option(
     "--baseline",
     "baselines",
@@ -49,6 +50,10 @@ _SEEDS = click.option(
     metavar="FIRST,SECOND",
     help="Two rows to test against each other; teacher, retriever and random list are rows too. May be repeated.",
 )
+@click.option("--preserve", help="Also measure general ability beside each row: local, h6, or tasks of the harness.")
+@click.option("--preserve-data", multiple=True, metavar="DIR|FILE_NAME=PATH", help="Files of its local tasks.")
+@click.option("--preserve-include-path", multiple=True, metavar="DIR", help="Its tasks of your own: their code IS RUN.")
+@click.option("--preserve-limit", type=click.IntRange(1), help="Only the first items of each of its tasks.")
 @_SEEDS
 @overwrite_option
 @quiet_option
@@ -57,8 +62,13 @@ def compare(
     *,
     aligners: str | None,
     rows: tuple[str, ...],
+    students: str | None,
     baselines: tuple[str, ...],
     pairs: tuple[str, ...],
+    preserve: str | None,
+    preserve_data: tuple[str, ...],
+    preserve_include_path: tuple[str, ...],
+    preserve_limit: int | None,
     seeds: str | None,
     overwrite: bool,
     quiet: bool,
@@ -72,6 +82,7 @@ def compare(
     \b
     mint compare --teacher plip --aligners base,orpo --seeds 3
     mint compare --teacher plip --aligners base --row soft=orpo:weight=0.1 --row hard=orpo:weight=1
+    mint compare --task NAME --aligners base,orpo --students ID,FOLDER --preserve local --preserve-data FOLDER
 
     Every complete run is reused; the same command again resumes. Options that all aligners share are set without a
     name, for example --set aligner.epochs=3.
@@ -85,6 +96,12 @@ def compare(
     with Terminal(quiet=quiet) as terminal:
         names = _split(aligners)
         tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs, "overwrite": overwrite}
+        tested["students"] = _split(students)
+        options_of_preserve = {"data": preserve_data, "include_path": preserve_include_path, "limit": preserve_limit}
+        if preserve is not None:
+            tested["preserve"] = {"suite": preserve, **options_of_preserve}
+        elif any(options_of_preserve.values()):
+            raise ConfigError("--preserve-data, --preserve-include-path and --preserve-limit need --preserve SUITE.")
         result = make(layer, aligners=names, rows=rows, observer=terminal, **tested)
     _conclude(terminal, result)
 

@@ -56,7 +56,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--response", is_flag=True, help="Also write what the student wrote.")
 @click.option("--echo-text", is_flag=True, help="Also write the text that the student read: patients' text.")
 @click.option("--allow-changed", is_flag=True, help="Use an adapter whose files are not as its training left them.")
-@click.option("--student", help="Where the adapter's student lies now: Hugging Face id or folder.")
+@click.option("--student", help="Where the adapter's student lies now: Hugging Face id, folder or GGUF file.")
 @component_option("--retriever", kind="retriever", help="What puts passages into the prompt.")
 @click.option(
     "--fuse",

@@ -63,7 +63,7 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
         component_option(
             "--metric", "metrics", kind="metric", multiple=True, help="A metric; may be repeated. Default: all of them."
         ),
-        word_option("--student", words=["embedded"], help="Hugging Face id, local folder, or `embedded`."),
+        word_option("--student", words=["embedded"], help="Hugging Face id, local folder, GGUF file, or `embedded`."),
         source_option(help="The task's data source (task.source)."),
         click.option("--data", type=click.Path(path_type=Path), help="Folder or file of the source (task.data)."),
         click.option("--seed", type=int, help="Seed of everything that is drawn."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from filelock import FileLock
 from mint_core.answering.scores import ScoreTable
 from mint_core.comparison.figures import draw
 from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
+from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
     CHANCE,
     RETRIEVER,
@@ -26,21 +27,26 @@ from mint_core.comparison.rows import (
     parse_row,
     read_section,
     section_rows,
+    student_rows,
 )
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.comparison.table import markdown
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
-from mint_core.config import merge, parse_override, read_config, refuse_unknown
+from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
+from mint_core.preservation.harness import Asked, load_tasks
+from mint_core.preservation.measure import Measured
+from mint_core.preservation.wanted import Wanted, wanted_of
 from mint_core.runs.checks import check_run
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.keep import check_kept
 from mint_core.runs.pipeline import RunResult, Shared, prepare, run_resolved, stages_of
+from mint_core.runs.preserve import check_preservable, finish, preserve_run
 from mint_core.runs.record import RECORD
 from mint_core.stages.evaluate import evaluation_samples
 from mint_core.stages.outputs import METRICS, SCORES
@@ -72,9 +78,11 @@ def compare(
     *,
     aligners: Sequence[str] = (),
     rows: Sequence[Row | str] = (),
+    students: Sequence[str] = (),
     seeds: str | int | Sequence[int] | None = None,
     baselines: Sequence[str] = (),
     pairs: Sequence[str | Sequence[str]] = (),
+    preserve: str | Sequence[str] | Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
     observer: Observer | None = None,
@@ -83,12 +91,15 @@ def compare(
     """Makes one run per row and seed, on one set of labels and preferences, and compares them.
 
     Args:
-        config: As for `mint_core.run`; its `compare` section may hold rows, seeds, baselines and pairs.
+        config: As for `mint_core.run`; its `compare` section may hold rows, seeds, baselines, pairs and preserve.
         aligners: One row each; `base` is the student before alignment.
         rows: Further rows: `Row(name, overlay)`, or `NAME=aligner:key=value,...`.
+        students: Every row with each of these students.
         seeds: A count (from the config's seed on) or a list of seeds of the alignment; default 3.
         baselines: Teachers that are fitted on the same training split and answer themselves: `NAME:key=value,...`.
         pairs: Names of rows that are tested against each other, `FIRST,SECOND`.
+        preserve: Also measure general ability beside each row: a suite, or a mapping with the options of
+            `mint_core.preserve` (suite, data, include_path, limit, shots, batch_size).
         overrides: `a.b=c` strings, as with --set.
         overwrite: Replace what another config left in the folder, as with --overwrite.
         observer: Hears of the progress; silent by default.
@@ -101,10 +112,14 @@ def compare(
     section = read_section(layer.pop("compare", None))
     own = [*aligner_rows(aligners, layer), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
     chosen = [*own, *section_rows(section)] if own else section_rows(section)
+    chosen = student_rows(students, chosen) if students else chosen
     names = baselines or section.get("baselines", ())
     wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
     tested = parse_pairs(pairs or section.get("pairs") or ())
     made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
+    measured = preserve or section.get("preserve")
+    if measured:
+        made = replace(made, preserve=validated(Wanted, wanted_of(measured), "preserve"))
     return _carry_out(made, observer or Observer(), overwrite=overwrite)
 
 
@@ -168,6 +183,9 @@ def _carry_out(made: Schedule, observer: Observer, *, overwrite: bool) -> Compar
     for run in runs:
         with _named(run):
             _check(run, shared, observer)
+    for run in made.runs if made.preserve else ():
+        check_preservable(run.resolved)
+    tasks = load_tasks(made.preserve) if made.preserve else []  # what is not there is told before hours of training
     with access(made.runs[0].resolved.config.access, made.path):
         with storage_errors(made.path):
             made.path.mkdir(parents=True, exist_ok=True)
@@ -179,7 +197,8 @@ def _carry_out(made: Schedule, observer: Observer, *, overwrite: bool) -> Compar
                 with _named(run):
                     _prepare(run, shared, observer)
             results = _run_all(made, shared, observer)
-            return Comparison(made.path, _write(_Results.of(made), shared, observer), tuple(results))
+            extra = _preserve(made, shared, observer, tasks) if made.preserve else {}
+            return Comparison(made.path, _write(_Results.of(made), shared, observer, extra), tuple(results))
         finally:
             lock.release()
 
@@ -231,6 +250,19 @@ def _run_all(made: Schedule, shared: Shared, observer: Observer) -> list[RunResu
         observer.message(f"[{number}/{len(work)}] {run.row.name}{seed}{start}")
         results.append(run_resolved(run.resolved, until=_last(run), observer=observer, shared=shared))
     return results
+
+
+def _preserve(made: Schedule, shared: Shared, observer: Observer, tasks: Sequence[Asked]) -> dict[str, Any]:
+    """General ability of every run, which goes into its own folder too; what runs share is asked once."""
+    by_name: dict[str, list[Measured]] = {row.name: [] for row in made.rows}
+    for planned in made.runs:
+        observer.message(f"General ability: {planned.folder}")
+        run = _run(planned, shared, observer)
+        with RunFolder(run.path) as folder:
+            measured = preserve_run(run, cast(Wanted, made.preserve), tasks)
+            finish(run, folder, measured)
+        by_name[planned.row.name].append(measured)
+    return {"preserved": summarise_preserved([(row, by_name[row.name]) for row in made.rows])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +361,7 @@ def _path(run: PlannedRun) -> Path:
     return run.resolved.config.out / run.folder
 
 
-def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, Any]:
+def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Record, per-sample table, figure and Markdown table, the record last."""
     made, columns = results.made, results.columns
     rows = results.rows(shared, observer)
@@ -345,6 +377,7 @@ def _write(results: _Results, shared: Shared, observer: Observer) -> dict[str, A
         "rules": dict(columns.rules),
         "rows": summarise(rows, columns, how),
         "pairs": compare_pairs(rows, made.pairs, columns, how),
+        **extra,
         "config": config_of(made),
         "versions": read_json(_path(results.first) / RECORD)["versions"],
     }

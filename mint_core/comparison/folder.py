@@ -39,6 +39,7 @@ def config_of(made: Schedule) -> dict[str, Any]:
         "seeds": list(made.seeds),
         "baselines": [row.name for row in made.baselines],
         "pairs": [list(pair) for pair in made.pairs],
+        **({"preserve": made.preserve.model_dump(mode="json")} if made.preserve else {}),
     }
     return {**layer, "compare": section}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mint_core.config import NO_ALIGNER, RunConfig, merge, refuse_unknown
@@ -25,7 +26,7 @@ TEACHER, RETRIEVER, CHANCE = (Variant(who).title for who in ("teacher", "retriev
 """Rows that stand in every comparison."""
 _SHARED_KEYS = ("name", "out", "align_seed", "evaluate", "metrics")
 """Keys that must be the same for all rows."""
-_SECTION = ("rows", "seeds", "baselines", "pairs")
+_SECTION = ("rows", "seeds", "baselines", "pairs", "preserve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,27 @@ def aligner_rows(names: Sequence[str], layer: Mapping[str, Any]) -> list[Row]:
         HYBRID_FUSED: Row(HYBRID_FUSED, fused),
     }
     return [special.get(name) or _aligner_row(name, without) for name in names]
+
+
+def student_rows(students: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """Every row with every student: a table over the size of the student.
+
+    Args:
+        students: Hugging Face ids, folders or GGUF files; their last parts name the rows.
+        rows: The rows of one student.
+
+    Raises:
+        ConfigError: There are no rows, or one names its student itself.
+    """
+    if not rows:
+        raise ConfigError("--students needs rows for each student; name them, for example --aligners base,orpo.")
+    if any("student" in row.overlay for row in rows):
+        raise ConfigError("With --students no row may set `student` itself; take it out of the row.")
+    return [
+        Row(f"{Path(student).name} {row.name}", merge({"student": {"model": student}}, row.overlay))
+        for student in students
+        for row in rows
+    ]
 
 
 def _aligner_row(name: str, overlay: Mapping[str, Any] | None = None) -> Row:
@@ -163,7 +185,10 @@ def parse_ratios(texts: str | Sequence[str] | None) -> list[Row]:
         k, q = map(int, found.groups())
         rows.append(Row(f"{k}/{q}", {"strategy": {"k": k, "q": q}}))
     if not rows:
-        raise ConfigError("A sweep needs at least one ratio; for example --aor 10/10,10/20.")
+        raise ConfigError(
+            "A sweep needs at least one ratio, for example --aor 10/10,10/20; a table over students is `mint compare "
+            "--students A,B`."
+        )
     return rows
 
 
@@ -262,7 +287,7 @@ def section_rows(section: Mapping[str, Any]) -> list[Row]:
 
 
 def read_section(section: Any) -> dict[str, Any]:
-    """A config's `compare` section as a mapping of rows, seeds, baselines and pairs; a list is the rows alone.
+    """A config's `compare` section as a mapping, see `_SECTION`; a list is the rows alone.
 
     Raises:
         ConfigError: It is neither, or has other keys.

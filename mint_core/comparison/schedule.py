@@ -13,6 +13,7 @@ from mint_core.errors import ConfigError
 from mint_core.files import digest_of
 from mint_core.interfaces import Aligner
 from mint_core.plugins import Registry, registry
+from mint_core.preservation.wanted import Wanted
 from mint_core.runs.store import Store
 from mint_core.stages.outputs import ADAPTER
 
@@ -65,6 +66,8 @@ class Schedule:
     baseline_runs: tuple[PlannedRun, ...]
     pairs: tuple[Pair, ...] = ()
     """Rows that are tested against each other, beside every row against the one before."""
+    preserve: Wanted | None = None
+    """General ability that is measured beside each row."""
 
     def in_order(self) -> list[PlannedRun]:
         """The runs in the order of work: those that another starts from come first."""

@@ -13,6 +13,7 @@ from rich.text import Text
 from mint_core.characters import visible
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.evaluation.failures import many_fail
+from mint_core.preservation.results import difference, title
 from mint_core.report.table import Column, cell, columns, how_asked
 from mint_core.report.uncredited import next_step, sentences
 
@@ -34,13 +35,13 @@ class Grid(NamedTuple):
 
 
 def grids(content: Mapping[str, Any]) -> list[Grid]:
-    """The results, and the paired differences where there are any: each row and the one before, and pairs asked for.
+    """The results, and where there are any: paired differences of each row and the one before, pairs, general ability.
 
     Args:
         content: Content of compare.json or sweep.json.
     """
     found = [_results(content)]
-    return found + [grid for grid in (_differences(content), _pairs(content)) if any(grid.parts)]
+    return found + [grid for grid in (_differences(content), _pairs(content), _preserved(content)) if any(grid.parts)]
 
 
 def tables(content: Mapping[str, Any]) -> list[RenderableType]:
@@ -121,6 +122,21 @@ def _pairs(content: Mapping[str, Any]) -> Grid:
         for subset in subsets_of(content)
     ]
     return _tested("Pairs", content, tests)
+
+
+def _preserved(content: Mapping[str, Any]) -> Grid:
+    found = content.get("preserved")
+    if found is None:
+        return Grid("", [], [], [])
+    tasks = found["rows"][0]["tasks"]
+    rows = [[row["name"], *(_ability(row["tasks"][task]) for task in tasks)] for row in found["rows"]]
+    heads = [visible(f"{task} (n = {one['n']})") for task, one in tasks.items()]
+    note = "below each number: paired difference to the row's student without an adapter, on the same items."
+    return Grid(title(found), ["", *heads], [rows], [note])
+
+
+def _ability(one: Mapping[str, Any]) -> str:
+    return _cell(one) + (f"\n{difference(one['difference'])}" if "difference" in one else "")
 
 
 def _name(pair: Mapping[str, Any]) -> str:

@@ -24,7 +24,8 @@ class StudentConfig(ComponentConfig):
     of_one_model: ClassVar[frozenset[str]] = frozenset({"revision", "trust_remote_code", "chat_template_kwargs"})
 
     model: str = Field(
-        EMBEDDED, description="Hugging Face id, local folder, or `embedded`: the small student that the task brings."
+        EMBEDDED,
+        description="Hugging Face id, local folder, GGUF file, or `embedded`: the small student that the task brings.",
     )
     revision: str | None = Field(None, description="Commit, tag or branch of a Hugging Face id.")
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mint_core.preservation.results import cells, header, title
 from mint_core.report.conclusion import conclusion
 from mint_core.report.table import columns_of, how_asked, sections
 from mint_core.report.uncredited import uncredited
@@ -40,6 +41,10 @@ class Page:
     """The day."""
     sent: Sequence[str]
     """What has left the machine, half a sentence each; none = nothing."""
+    preserved: Mapping[str, Any] | None = None
+    """Content of preserve.json; None where general ability was not measured."""
+    ability: str = ""
+    """Its figure, as the source of an image."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
@@ -76,6 +81,7 @@ def render_report(page: Page) -> str:
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",
+        ability=(title(page.preserved), header(page.preserved), cells(page.preserved)) if page.preserved else (),
         config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True).replace(str(Path.home()), "~"),
     )
 

@@ -21,13 +21,14 @@ from mint_core.interrupts import sigterm_is_ctrl_c
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
+from mint_core.preservation.results import withdraw_preserved
 from mint_core.runs.checks import check_retriever, check_run
 from mint_core.runs.folder import RunFolder, describe_change
 from mint_core.runs.keep import check_kept, refuse_to_replace, withdraw_judgement, withdraw_stale
 from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
-from mint_core.stages.outputs import METRICS
+from mint_core.stages.outputs import ADAPTER, METRICS
 from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Stage
@@ -192,8 +193,8 @@ def _introduce(run: Run) -> None:
     predict = run.resolved.config.predict
     if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
         observer.message(notice)
-    if run.embedded:
-        observer.message(f"Student: {run.embedded.description}")
+    if run.student_told:
+        observer.message(f"Student: {run.student_told}")
 
 
 def _few_samples(run: Run) -> str:
@@ -321,6 +322,8 @@ def _withdraw(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, An
     manifest = folder.manifest(stage.name)
     if describe_change(manifest, inputs) and not shared.overwrite:
         refuse_to_replace(run, folder, stage, inputs)
+    if stage.aligns and ADAPTER.name in stage.writes:
+        withdraw_preserved(folder.path)
     if withdraw_judgement(folder, stage):
         for table in shared.tables:
             remove(table)

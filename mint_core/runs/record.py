@@ -13,6 +13,7 @@ from mint_core.runs.folder import RunFolder
 from mint_core.stages import NAMES
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Manifest
+from mint_core.students.load import precision
 
 RECORD = "run.json"
 _LIBRARIES = [
@@ -59,7 +60,7 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
                 "reported_split": run.split,
                 "N": run.n,
             },
-            "student": {"embedded": run.embedded.description} if run.embedded else {},
+            "student": _student(run),
             "stages": {
                 name: record_of(manifest, current=name in run.made)
                 for name, manifest in known.items()
@@ -67,6 +68,13 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
             },
         },
     )
+
+
+def _student(run: Run) -> dict[str, Any]:
+    """What must be known of the student beside its name."""
+    if run.embedded:
+        return {"embedded": run.embedded.description}
+    return {"gguf": run.gguf.record(), "dtype": precision(run.resolved.config.student)} if run.gguf else {}
 
 
 def record_of(manifest: Manifest, *, current: bool) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mint_core.answering.record import FORMAT, AdapterRecord, FileRecord, StudentRecord, TaskRecord, write_record
+from mint_core.files import storage_errors
+from mint_core.preservation.results import markdown
 from mint_core.stages.run import Run
 from mint_core.students.adapter_files import describe_files, put_in_order
 from mint_core.students.load import fingerprint, hub_commit
@@ -14,7 +18,7 @@ from mint_core.students.load import fingerprint, hub_commit
 def write_card(adapter: Path, run: Run) -> None:
     """Replaces the card that peft writes, and writes `mint.json`, which seals what lies beside it."""
     resolved, data = run.resolved, run.data
-    student = run.embedded.description if run.embedded else resolved.config.student.model
+    student = run.student_told or resolved.config.student.model
     lines = [
         "---",
         "library_name: peft",
@@ -42,6 +46,26 @@ def write_card(adapter: Path, run: Run) -> None:
     write_record(adapter, _record(run, adapter))
 
 
+_ABILITY = "## General ability"
+
+
+def add_preservation(adapter: Path, content: Mapping[str, Any]) -> None:
+    """Writes into the card what alignment cost in general ability, in place of what an earlier measurement found.
+
+    Args:
+        adapter: The adapter's folder.
+        content: Content of preserve.json.
+    """
+    card = adapter / "README.md"
+    kept, told = [], False
+    for line in card.read_text(encoding="utf-8").splitlines() if card.is_file() else ():
+        told = line == _ABILITY or (told and not line.startswith("#"))
+        kept += [] if told else [line]
+    lines = [*"\n".join(kept).rstrip().split("\n"), "", _ABILITY, "", *markdown(content), ""]
+    with storage_errors(adapter):
+        card.write_text("\n".join(lines), encoding="utf-8")
+
+
 def _record(run: Run, adapter: Path) -> AdapterRecord:
     """What the adapter needs to predict alone."""
     task, student, labels = run.resolved.task, run.resolved.config.student, run.data.labels
@@ -65,6 +89,7 @@ def _record(run: Run, adapter: Path) -> AdapterRecord:
             fingerprint=fingerprint(weights, student.revision),
             chat_date=student.chat_date,
             chat_template_kwargs=student.chat_template_kwargs,
+            gguf=run.gguf.record() if run.gguf else None,
         ),
         header=run.task.header,
         modality=run.task.modality,

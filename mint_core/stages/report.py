@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -11,8 +12,9 @@ from typing import Any, cast
 from mint_core.answering.endpoint import is_local, shown
 from mint_core.files import read_json, storage_errors
 from mint_core.interfaces import Aligner
+from mint_core.preservation.results import FIGURE, read_preserved
 from mint_core.report.html import Page, render_report
-from mint_core.stages.outputs import HISTORY, METRICS, REPORT
+from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
@@ -29,8 +31,10 @@ class Report(Stage):
     reads = {"evaluate": ("metrics.json", "samples.parquet")}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:
-        """The config and the version of mint, which both stand on the page."""
-        return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE}
+        """The config, the version of mint and what was measured of general ability, which all stand on the page."""
+        preserved = read_preserved(run.path, run.path / ADAPTER)
+        measured = {"preserved": preserved} if preserved else {}
+        return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE, **measured}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
@@ -47,6 +51,8 @@ class Report(Stage):
             licence=run.data.licence,
             facts=run.data.facts,
             config=config,
+            preserved=read_preserved(run.path, run.path / ADAPTER),
+            ability=_figure(run.path / FIGURE),
             command=_command(run),
             written=datetime.now().astimezone().date().isoformat(),
             sent=_sent(run),
@@ -55,6 +61,13 @@ class Report(Stage):
         with storage_errors(out):
             (out / REPORT).write_text(render_report(page), encoding="utf-8")
         return {}
+
+
+def _figure(path: Path) -> str:
+    """A figure as the source of an image; empty where there is none."""
+    if not path.is_file():
+        return ""
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _command(run: Run) -> str:

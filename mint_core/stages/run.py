@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mint_core.config import EMBEDDED, Resolved, decisive
+from mint_core.config import EMBEDDED, Resolved
 from mint_core.errors import ContractError
 from mint_core.evaluation.subsets import Member, members, reported
 from mint_core.files import digest_of, storage_errors
@@ -20,7 +20,8 @@ from mint_core.observer import Observer
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import LOGS, PREFERENCES, RANKINGS, read_preferences, read_rankings
 from mint_core.stages.stage import Manifest
-from mint_core.students.load import fingerprint, resolve_device, resolve_dtype
+from mint_core.students.gguf import GgufFile, find_gguf
+from mint_core.students.load import identity, precision, resolve_device
 from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
 
 
@@ -140,12 +141,23 @@ class Run:
         """Folder of the embedded student, where it is used."""
         return str(self.embedded.path) if self.embedded else None
 
+    @cached_property
+    def gguf(self) -> GgufFile | None:
+        """The student's file, where it is a GGUF file."""
+        asked = self.resolved.config.predict.engine == "endpoint"
+        return None if asked or self.embedded else find_gguf(self.resolved.config.student.model)
+
+    @property
+    def student_told(self) -> str:
+        """Who the student is, in one sentence where there is more to say than its name."""
+        if self.embedded:
+            return self.embedded.description
+        return self.gguf.describe(precision(self.resolved.config.student)) if self.gguf else ""
+
     def student_identity(self) -> dict[str, Any]:
         """What decides the student: its weights by content, its settings without the device, its precision."""
         config = self.resolved.config.student
-        dtype = str(resolve_dtype(config.dtype, self.device)).removeprefix("torch.")
-        weights = fingerprint(self.student_path or config.model, config.revision)
-        return {"student": {**decisive(config), "dtype": dtype}, "student_weights": weights}
+        return identity(config, self.student_path or config.model)
 
     @cached_property
     def data_fingerprint(self) -> str:

@@ -20,7 +20,10 @@ _LARGEST_JSON = 64 * 2**20
 """Bytes of a config or an index."""
 _SMALL_JSON_BYTES = 4 * 2**20
 """Larger ones are vocabularies, which take a while to read."""
-_COUNTS = re.compile(r"(n|num)_\w*(layers?|blocks?|heads?|experts?)|n_layer|n_head|\w*_layers|\w*_heads|depth")
+_COUNTS = re.compile(
+    r"(n|num)_\w*(layers?|blocks?|heads?|experts?)|n_layer|n_head|\w*_layers|\w*_heads|depth"
+    r"|(block|head|expert)_\w*count\w*"  # in a GGUF file
+)
 """Keys of a config that say how often something is made."""
 _MOST = 4096
 """Layers, heads or experts; the largest published students have a tenth of that."""
@@ -73,11 +76,22 @@ def check_config(folder: Path) -> None:
             _mapping(folder / name)
     file = folder / "config.json"
     for key, value in _numbers(_mapping(file)) if file.is_file() else ():
-        if abs(value) > (_MOST if _COUNTS.fullmatch(key) else _LARGEST_NUMBER):
+        if is_absurd(key, value):
             raise ModelError(
                 f"The student in {folder} is damaged: `{key}` in config.json is larger than any student has; copy the "
                 "folder again."
             )
+
+
+def is_absurd(key: str, value: float) -> bool:
+    """Whether a config asks for more layers, or for a larger number, than any student has.
+
+    Args:
+        key: As in config.json, or the last part of a key of a GGUF file.
+        value: What it asks for; infinity says that something has no limit.
+    """
+    endless = isinstance(value, float) and not math.isfinite(value)
+    return not endless and abs(value) > (_MOST if _COUNTS.fullmatch(key) else _LARGEST_NUMBER)
 
 
 def check_weights(folder: Path) -> int:
@@ -145,13 +159,8 @@ def _numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(content, list):
         for value in content:
             yield from _numbers(value, key)
-    elif isinstance(content, int | float) and not isinstance(content, bool) and not _endless(content):
+    elif isinstance(content, int | float) and not isinstance(content, bool):
         yield key, content
-
-
-def _endless(value: float) -> bool:
-    """Infinity is how a config says that something has no limit."""
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _indexed(folder: Path, index: Path) -> list[Path]:

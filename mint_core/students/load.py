@@ -1,20 +1,22 @@
-"""Loads a student: any Hugging Face id or local folder, text or image-text, decided from its config."""
+"""Loads a student: any Hugging Face id, local folder or GGUF file, text or image-text, decided from its config."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.config import StudentConfig
+from mint_core.config import StudentConfig, decisive
 from mint_core.errors import ConfigError, MintError, ModelError
 from mint_core.interfaces import Student
 from mint_core.students.folder import check_config, check_folder, check_size, check_weights
+from mint_core.students.gguf import GgufFile, find_gguf
 from mint_core.students.settle import settle
 from mint_core.students.template import pin
 
@@ -100,7 +102,6 @@ def load_outline(config: StudentConfig, path: str | None = None) -> Student:
 def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
     import torch
     from transformers import (
-        AutoConfig,
         AutoModelForCausalLM,
         AutoModelForImageTextToText,
         AutoProcessor,
@@ -114,11 +115,13 @@ def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
     # A fused kernel is planned like sdpa, and may not be installed where only the outline is asked for.
     if config.attention != "auto" if weights else config.attention in ("sdpa", "eager"):
         options["attn_implementation"] = config.attention
-    with load_failures(source):
+    gguf = find_gguf(source)
+    with load_failures(source), _place(source, gguf) as place:
         check_folder("student", source)
-        held = check_weights(Path(source)) if Path(source).is_dir() else 0
+        held = gguf.numbers if gguf else check_weights(Path(source)) if Path(source).is_dir() else 0
         check_config(Path(source))
-        model_config = AutoConfig.from_pretrained(source, **hub)
+        hub |= {"gguf_file": gguf.path.name} if gguf else {}
+        model_config = _model_config(place, hub, gguf)
         reads_images = is_image_text(model_config)
         factory = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
         if held or not weights:
@@ -127,8 +130,8 @@ def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
         if held:
             check_size(source, model, held)
         if weights:
-            read = {**hub, **options, "use_safetensors": True, "output_loading_info": True}
-            model, told = factory.from_pretrained(source, **read)
+            read = {**hub, **options, **(_unpacked() if gguf else {}), "output_loading_info": True}
+            model, told = factory.from_pretrained(place, use_safetensors=True, **read)
             if told["missing_keys"]:
                 missing = sorted(told["missing_keys"])
                 raise ModelError(
@@ -137,10 +140,54 @@ def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
         else:
             with suppress(OSError):  # it has none: what its config says, counts
                 revision = hub["revision"]
-                model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
-        processor = (AutoProcessor if reads_images else AutoTokenizer).from_pretrained(source, **hub)
+                model.generation_config = GenerationConfig.from_pretrained(place, revision=revision)
+        if gguf:
+            model.name_or_path = model.config.name_or_path = str(gguf.path)  # an adapter names what it was made for
+        processor = (AutoProcessor if reads_images else AutoTokenizer).from_pretrained(place, **hub)
         tokenizer = processor.tokenizer if reads_images else processor
         return finished(Student(model, processor, tokenizer, reads_images, torch.device(device), source), config)
+
+
+@contextmanager
+def _place(source: str, gguf: GgufFile | None) -> Iterator[str]:
+    """What transformers reads: of a GGUF file a folder with a link to it and nothing else.
+
+    Whatever lies beside the file, another model's tokenizer or chat template, would be taken for its own.
+    """
+    if gguf is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / gguf.path.name).symlink_to(gguf.path.resolve())
+        yield folder
+
+
+def _model_config(place: str, hub: dict[str, Any], gguf: GgufFile | None) -> Any:
+    """The config that transformers reads, or makes of a GGUF file's header.
+
+    Raises:
+        ModelError: transformers does not know the architecture of the file.
+    """
+    from transformers import AutoConfig, __version__
+
+    try:
+        return AutoConfig.from_pretrained(place, **hub)
+    except Exception as error:
+        if gguf is None:
+            raise
+        raise ModelError(
+            f"The student {gguf.path} is of the architecture '{gguf.architecture}', which transformers {__version__} "
+            "does not read from GGUF; give the folder or the hub id that the file was made from."
+        ) from error
+
+
+def _unpacked() -> dict[str, Any]:
+    """Has transformers unpack the weights of a GGUF file: an adapter is trained on them."""
+    try:
+        from transformers import GgufConfig
+    except ImportError:  # an older transformers always unpacks them
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
 
 
 def finished(student: Student, config: StudentConfig) -> Student:
@@ -196,9 +243,10 @@ def explain_load_failure(role: str, source: str, error: Exception) -> str:
     if isinstance(error, ImportError):
         return f"The {role} {source} needs a package that is not installed here ({reason})."
     if Path(source).exists():
-        return f"The {role} in {source} cannot be loaded ({reason}); check that the folder holds a complete model."
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        return f"The {role} folder {source} does not exist; check the path."
+        kind = "file" if Path(source).is_file() else "folder"
+        return f"The {role} in {source} cannot be loaded ({reason}); check that the {kind} holds a complete model."
+    if source.startswith((".", "/", "~")) or source.count("/") > 1 or source.endswith(".gguf"):
+        return f"The {role} {source} does not exist; check the path."
     chain = [error, error.__cause__, error.__context__]
     if any(isinstance(one, GatedRepoError) for one in chain):
         return (
@@ -235,6 +283,22 @@ def hub_commit(source: str, revision: str | None) -> str | None:
         return HfApi().model_info(source, revision=revision).sha or revision
     except Exception:  # a wrong name, no network, no access: loading it will say what is wrong
         return revision
+
+
+def identity(config: StudentConfig, source: str) -> dict[str, Any]:
+    """What decides a student's answers: its weights by content, its settings without the device, its precision.
+
+    Args:
+        config: The student.
+        source: Where its weights lie: `config.model`, or the folder of the embedded student.
+    """
+    weights = fingerprint(source, config.revision)
+    return {"student": {**decisive(config), "dtype": precision(config)}, "student_weights": weights}
+
+
+def precision(config: StudentConfig) -> str:
+    """Precision of the weights on the config's device, for example `float32`."""
+    return str(resolve_dtype(config.dtype, resolve_device(config.device))).removeprefix("torch.")
 
 
 def fingerprint(source: str, revision: str | None = None) -> str:

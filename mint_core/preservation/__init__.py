@@ -1,0 +1,1 @@
+"""General ability before and after alignment, measured with lm-evaluation-harness."""

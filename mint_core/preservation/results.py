@@ -1,0 +1,134 @@
+"""What a measurement left in a folder, and how it is shown: as a table, in words, as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mint_core.characters import visible
+from mint_core.files import read_json, remove, storage_errors
+from mint_core.students.adapter_files import CONFIG, changed_files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CONTENT, FIGURE, ITEMS = "preserve.json", "preserve.svg", "preserve.parquet"
+_BASE, _ALIGNED = "#777777", "#0072B2"
+
+
+def read_preserved(folder: Path, adapter: Path) -> dict[str, Any] | None:
+    """The content of preserve.json; None where there is none, or where it is about another adapter.
+
+    Args:
+        folder: The run folder.
+        adapter: The adapter that lies there now, or would lie.
+    """
+    try:
+        content = read_json(folder / CONTENT)
+        known = content["adapter"]
+        same = not changed_files(adapter, known) if known else not (adapter / CONFIG).exists()
+        _ = title(content), cells(content)
+        return dict(content) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by another mint
+        return None
+
+
+def withdraw_preserved(folder: Path) -> None:
+    """Removes what was measured of an adapter that is about to be made anew; the values of its items are kept."""
+    with storage_errors(folder):
+        for name in (CONTENT, FIGURE, ITEMS):
+            remove(folder / name)
+
+
+def title(content: Mapping[str, Any]) -> str:
+    """What a table or a figure shows, in one line; that items were left out is said first."""
+    limit = f"FIRST {content['limit']} ITEMS OF EACH TASK (--limit). " if content["limit"] else ""
+    level = round(100 * content["confidence"])
+    return f"{limit}General ability, {content['harness']}, percent with {level} % intervals"
+
+
+def header(content: Mapping[str, Any]) -> list[str]:
+    """The heads of the table's columns."""
+    aligned = ["aligned", "aligned - base (paired)"] if content["adapter"] else []
+    return ["task", "metric", "shots", "n", "base", *aligned]
+
+
+def cells(content: Mapping[str, Any]) -> list[list[str]]:
+    """The table line by line, in the order of `header`."""
+    lines = []
+    for row in content["rows"]:
+        metric = f"{row['metric']} (lower is better)" if row["lower_is_better"] else row["metric"]
+        count = f"{row['n']} of {row['of']}" if row["n"] < row["of"] else str(row["n"])
+        line = [row["task"], metric, ", ".join(map(str, row["shots"])), count, _interval(row["base"])]
+        if "difference" in row:
+            line += [_interval(row["aligned"]), difference(row["difference"])]
+        lines.append([visible(cell) for cell in line])
+    return lines
+
+
+def markdown(content: Mapping[str, Any]) -> list[str]:
+    """The table for a model card."""
+    lines = [header(content), ["---"] * len(header(content)), *cells(content)]
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return [f"{title(content)}.", "", *table]
+
+
+def draw(content: Mapping[str, Any], path: Path) -> None:
+    """Draws the dot plot as SVG: base and aligned by task, and their paired difference beside.
+
+    Args:
+        content: Content of preserve.json.
+        path: Where to.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = content["rows"]
+    how: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "mint", "text.parse_math": False}
+    with storage_errors(path), matplotlib.rc_context(how):
+        figure = Figure(figsize=(8.5 if content["adapter"] else 5.5, 1.4 + 0.4 * len(rows)), layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(1, 2 if content["adapter"] else 1, squeeze=False, sharey=True)[0]
+        names = [f"{row['task']} (n = {row['n']})" for row in rows]
+        _dots(panels[0], rows, "base", _BASE, -0.12 if content["adapter"] else 0.0)
+        panels[0].set_yticks(range(len(rows)), names)
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)
+        if content["adapter"]:
+            _dots(panels[0], rows, "aligned", _ALIGNED, 0.12)
+            panels[1].axvline(0, color="#999999", linewidth=0.8)
+            _dots(panels[1], rows, "difference", _ALIGNED, 0.0)
+            panels[1].set_title("aligned - base", fontsize=9)
+            panels[0].legend(fontsize=7, loc="best")
+        panels[0].set_title("percent", fontsize=9)
+        for axes in panels:
+            axes.tick_params(labelsize=8)
+            axes.grid(axis="x", color="#eeeeee")
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(title(content), fontsize=8)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _dots(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, colour: str, shift: float) -> None:
+    found = [(place, row[key]) for place, row in enumerate(rows) if row[key]["mean"] is not None]
+    means = [100 * one["mean"] for _, one in found]
+    below = [max(0.0, 100 * (one["mean"] - one["low"])) for _, one in found]
+    above = [max(0.0, 100 * (one["high"] - one["mean"])) for _, one in found]
+    places = [place + shift for place, _ in found]
+    axes.errorbar(means, places, xerr=[below, above], fmt="o", markersize=4, color=colour, capsize=2, label=key)
+
+
+def _interval(one: Mapping[str, Any]) -> str:
+    if one["mean"] is None:
+        return "-"
+    return f"{100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
+
+
+def difference(one: Mapping[str, Any]) -> str:
+    """A paired difference with its interval and p-value."""
+    if one["mean"] is None:
+        return "-"
+    low, high, p = 100 * one["low"], 100 * one["high"], one["p_value"]
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{100 * one['mean']:+.1f} [{low:+.1f}, {high:+.1f}], {chance}"
