@@ -507,10 +507,10 @@ def test_a_row_of_a_model_that_is_only_asked(toy, mint, tmp_path: Path, monkeypa
         assert plain in [line.strip() for line in page.splitlines()]
         assert "orpo: asked" not in page
     report = (path / "reasons" / "report.html").read_text()
-    assert f"The student was {long.removeprefix('reasons: ')}." in report
+    assert f"; {long.removeprefix('reasons: ')}</dd>" in report
     for file in (path / "compare.md", *(path / "reasons" / name for name in ("report.html", "metrics.json"))):
         assert "hidden" not in file.read_text(), file
-    assert "was asked:" not in (path / "orpo-seed0" / "report.html").read_text()
+    assert "; asked:" not in (path / "orpo-seed0" / "report.html").read_text()
 
 
 def test_a_metric_with_two_titles_has_two_columns() -> None:

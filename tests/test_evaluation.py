@@ -95,7 +95,10 @@ def test_titles_collide_with_nothing(toy, mint, tmp_path: Path) -> None:
     assert {estimate["clusters"] for estimate in base["metrics"].values()} == {8}
     line = pq.read_table(path / "samples.parquet").to_pylist()[0]
     assert (line["group"], line["metrics"]["groups"]) == ("g0", 0.5)
-    assert f"<code>mint run -c {tmp_path / 'mint.yaml'}</code>" in (path / "report.html").read_text()
+    command = f"<code>mint run -c {tmp_path / 'mint.yaml'}</code>"
+    assert command in (path / "report.html").read_text()
+    assert mint("report", path).code == 0
+    assert command in (path / "report.html").read_text()  # that of the run, whoever draws the page
     for page in (answer.out, (path / "report.html").read_text()):
         for shown in ("Same (one)", "Same (other)", "Equal"):
             assert shown in page

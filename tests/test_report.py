@@ -98,7 +98,7 @@ def page(sent: tuple[str, ...] = ()) -> str:
     return render_report(
         Page(
             title="r", metrics=CASES["learnt"][0], stages=[], history=None, student=None, licence=None, facts={},
-            config={}, command="mint run --data 'my patients.csv'", written="2026-01-02 03:04 UTC",
+            config={}, command="mint run --data 'my patients.csv'", written="2026-01-02",
             sent=sent,
         )
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_the_page_begins_with_what_must_be_known() -> None:
     top = page().partition("<h2>Results")[0]
     for shown in (
         CASES["learnt"][1],
-        "2026-01-02 03:04 UTC",
+        "2026-01-02",
         "mint run --data &#39;my patients.csv&#39;",
         "score: every label was scored",
         "no patient's text, no image, no sample's name",

@@ -38,7 +38,7 @@ class Page:
     command: str
     """What makes the run, to be pasted into a shell."""
     written: str
-    """Date and time for people."""
+    """The day."""
     sent: Sequence[str]
     """What has left the machine, half a sentence each; none = nothing."""
     preserved: Mapping[str, Any] | None = None

@@ -42,7 +42,7 @@ def report_again(folder: Path) -> Path:
     begin = time.monotonic()
     with access(resolved.config.access, folder), RunFolder(folder) as place:
         known = {digest_of(resolved.task.record): _data(recorded["data"])}
-        run = Run(resolved, folder, Observer(), folder.parent / ".cache", known)
+        run = Run(resolved, folder, Observer(), folder.parent / ".cache", known, command=recorded.get("command"))
         for one in before:
             if one.belongs_to(resolved):
                 run.made[one.name] = _complete(place, one.name, recorded)

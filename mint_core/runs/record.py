@@ -41,6 +41,7 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
         folder.path / RECORD,
         {
             "status": status,
+            "command": run.command,
             "config": resolved.dump(),
             "components": [{"kind": c.registered.component.kind, **c.record} for c in resolved.chosen()],
             "versions": {

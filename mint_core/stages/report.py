@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -55,7 +54,7 @@ class Report(Stage):
             preserved=read_preserved(run.path, run.path / ADAPTER),
             ability=_figure(run.path / FIGURE),
             command=_command(run),
-            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            written=datetime.now().astimezone().date().isoformat(),
             sent=_sent(run),
             components=[chosen.record for chosen in run.resolved.chosen()],
         )
@@ -72,9 +71,9 @@ def _figure(path: Path) -> str:
 
 
 def _command(run: Run) -> str:
-    """What the user gave, or from Python the command that repeats the run from its record."""
+    """What the user gave, or where that was no command what repeats the run from its record, in its folder."""
     if run.command is None:
-        return shlex.join(["mint", "run", "--config", str(run.path / "run.json")])
+        return "mint run --config run.json --out .."
     url = run.resolved.config.predict.endpoint.url
     return run.command.replace(url, shown(url)) if url else run.command
 
