@@ -5,7 +5,7 @@ import pytest
 
 from mint_core.errors import ContractError, DataError
 from mint_core.evaluation.evaluate import evaluate
-from mint_core.evaluation.statistics import estimate, paired, sign_flip_p
+from mint_core.evaluation.statistics import correct, estimate, holm, paired, sign_flip_p, told_p
 from mint_core.evaluation.subsets import Member, members, subsets
 from mint_core.interfaces import Metric
 from mint_core.testing import metric_sample
@@ -163,3 +163,21 @@ def test_the_p_value_is_uniform_where_nothing_differs() -> None:
     rng = np.random.default_rng(7)
     p = [sign_flip_p(rng.normal(0, 1, 11), seed) for seed in range(300)]
     assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09
+
+
+def test_holm_by_hand() -> None:
+    """Four tests: 4 x 0.01, 3 x 0.02 = 0.06, 2 x 0.03 = 0.06, 1 x 0.04, which must not fall below the one before."""
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_tests_of_one_table_are_corrected_together() -> None:
+    tests = [{"p_value": 0.01}, {"p_value": None}, {"p_value": 0.0002}]
+    correct(tests)
+    assert [test["p_holm"] for test in tests] == [0.01, None, 0.0004]
+    assert told_p(tests[0]) == "p = 0.010 (Holm = 0.010)"
+    assert told_p(tests[2]) == "p < 0.001 (Holm < 0.001)"
+    alone = [{"p_value": 0.01}]
+    correct(alone)
+    assert told_p(alone[0]) == "p = 0.010"

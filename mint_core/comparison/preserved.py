@@ -9,7 +9,7 @@ from typing import Any
 
 from mint_core.comparison.rows import Row
 from mint_core.comparison.values import mean
-from mint_core.evaluation.statistics import estimate, paired
+from mint_core.evaluation.statistics import correct, estimate, paired
 from mint_core.preservation.measure import ALIGNED, BASE, Measured, by_row, pooled
 
 _KEPT = ("harness", "suite", "limit", "confidence", "draws", "seed")
@@ -29,6 +29,7 @@ def summarise_preserved(measured: Sequence[tuple[Row, Sequence[Measured]]]) -> d
     first = measured[0][1][0].content
     how = {key: first[key] for key in ("draws", "confidence", "seed")}
     rows = [{"name": row.name, "tasks": _tasks(runs, how)} for row, runs in measured]
+    correct(one["difference"] for row in rows for one in row["tasks"].values() if "difference" in one)
     return {**{key: first[key] for key in _KEPT}, "adapter": True, "rows": rows}
 
 

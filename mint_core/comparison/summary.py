@@ -10,12 +10,12 @@ from typing import Any
 from mint_core.comparison.rows import Pair
 from mint_core.comparison.values import Columns, RowValues, mean
 from mint_core.evaluation.failures import failures, many_fail
-from mint_core.evaluation.statistics import PERMUTATIONS, estimate, paired
+from mint_core.evaluation.statistics import PERMUTATIONS, correct, estimate, paired
 from mint_core.evaluation.subsets import subsets
 
 TEST = (
     f"two-sided paired permutation test: {PERMUTATIONS:,} random sign flips of whole groups (all of them where there "
-    "are fewer), on per-sample values averaged over the seeds; no correction for several tests"
+    "are fewer), on per-sample values averaged over the seeds; beside p the one after Holm, for all tests of a table"
 )
 
 OTHER_SAMPLES, OTHER_LISTS = "other samples", "other lists of the teacher"
@@ -40,6 +40,8 @@ def summarise(rows: Sequence[RowValues], columns: Columns, how: Mapping[str, Any
                     part["against"] = _against(row, before, part["subset"], columns, how)
             before = row
         content.append(entry)
+    parts = (part for entry in content for part in entry["subsets"] if "against" in part)
+    correct(test for part in parts for test in part["against"]["metrics"].values())
     return content
 
 
@@ -71,6 +73,7 @@ def compare_pairs(
         for subset in subsets(named[one].members):
             found = _against(named[one], named[other], subset, columns, how)
             content.append({"first": one, "second": other, "subset": subset, "metrics": found["metrics"]})
+    correct(test for pair in content for test in pair["metrics"].values())
     return content
 
 

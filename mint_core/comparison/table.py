@@ -13,6 +13,7 @@ from rich.text import Text
 from mint_core.characters import visible
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.evaluation.failures import many_fail
+from mint_core.evaluation.statistics import told_p
 from mint_core.preservation.results import difference, title
 from mint_core.report.table import Column, cell, columns, how_asked
 from mint_core.report.uncredited import next_step, sentences
@@ -186,8 +187,7 @@ def _cell(metric: Mapping[str, Any]) -> str:
 def _test(test: Mapping[str, Any]) -> str:
     if test["difference"] is None:
         return test["reason"] or "-"
-    low, high, p = 100 * test["low"], 100 * test["high"], test["p_value"]
-    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    low, high = 100 * test["low"], 100 * test["high"]
     counts = f"{test['wins']}/{test['ties']}/{test['losses']}"
     left = f", {test['apart']} left out" if test["apart"] else ""
-    return f"{100 * test['difference']:+.1f} [{low:+.1f}, {high:+.1f}]\n{chance}, {counts}{left}"
+    return f"{100 * test['difference']:+.1f} [{low:+.1f}, {high:+.1f}]\n{told_p(test)}, {counts}{left}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,46 @@ def paired(
         ties=len(scored) - wins - losses,
         losses=losses,
     )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of one family of tests, adjusted so that any false finding has the level of a single test.
+
+    Sorted p(1) <= ... <= p(m), the adjusted p(i) is the largest (m - j + 1) p(j) of all j <= i, at most 1.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    adjusted = [0.0] * len(p_values)
+    least = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = least
+    return adjusted
+
+
+def correct(tests: Iterable[dict[str, Any]]) -> None:
+    """Adds `p_holm` to the tests of one table; None where it has only one, or a test could not be made.
+
+    Args:
+        tests: Plain data of `Paired`, with `p_value`.
+    """
+    listed = list(tests)
+    made = [test for test in listed if test["p_value"] is not None]
+    for test in listed:
+        test["p_holm"] = None
+    if len(made) > 1:
+        for test, adjusted in zip(made, holm([test["p_value"] for test in made]), strict=True):
+            test["p_holm"] = adjusted
+
+
+def told_p(test: Mapping[str, Any]) -> str:
+    """A p-value for a table, with the one that is adjusted for the table's tests; from plain data of `Paired`."""
+    raw = _told("p", test["p_value"])
+    return raw if test.get("p_holm") is None else f"{raw} ({_told('Holm', test['p_holm'])})"
+
+
+def _told(name: str, p: float) -> str:
+    return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"
 
 
 _EQUAL = 1e-9

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, ContractError
-from mint_core.evaluation.statistics import estimate, paired
+from mint_core.evaluation.statistics import correct, estimate, paired
 from mint_core.files import digest_of, read_json, seal_file, sealed_file, storage_errors, write_json
 from mint_core.observer import Observer
 from mint_core.preservation.harness import Asked, Model, Values, harness_version, load_tasks
@@ -96,6 +96,8 @@ def measure(
     observer.finished("preserve", time.monotonic() - begin)
     for task in tasks:
         _check_paired(task, values[task.name])
+    rows = [_row(name, own, values) for name, own in _by_row(tasks).items()]
+    correct(row["difference"] for row in rows if "difference" in row)
     content = {
         "harness": f"lm_eval {harness_version()}",
         "suite": list(wanted.suite),
@@ -103,7 +105,7 @@ def measure(
         "student": subject.student.model,
         "adapter": subject.adapter_files,
         **_HOW,
-        "rows": [_row(name, own, values) for name, own in _by_row(tasks).items()],
+        "rows": rows,
     }
     return Measured(tuple(tasks), values, content)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.characters import visible
+from mint_core.evaluation.statistics import told_p
 from mint_core.files import read_json, remove, storage_errors
 from mint_core.students.adapter_files import CONFIG, changed_files
 
@@ -129,6 +130,5 @@ def difference(one: Mapping[str, Any]) -> str:
     """A paired difference with its interval and p-value."""
     if one["mean"] is None:
         return "-"
-    low, high, p = 100 * one["low"], 100 * one["high"], one["p_value"]
-    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"{100 * one['mean']:+.1f} [{low:+.1f}, {high:+.1f}], {chance}"
+    low, high = 100 * one["low"], 100 * one["high"]
+    return f"{100 * one['mean']:+.1f} [{low:+.1f}, {high:+.1f}], {told_p(one)}"
