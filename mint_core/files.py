@@ -146,7 +146,7 @@ def replaced(path: Path) -> Iterator[Path]:
     """A temporary path, for a file or a folder, that becomes `path` at the end: it is complete or not there.
 
     The folder above it is made. Several processes may write the same at the same time; a folder that another one was
-    faster with stays.
+    faster with stays. A folder in the place of one of mint's own files is damage, and goes.
 
     Raises:
         StorageError: The disk is full, or the folder is not writable.
@@ -157,6 +157,8 @@ def replaced(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             sync(temporary)
+            if path.is_dir() and not path.is_symlink() and temporary.is_file():
+                remove(path)
             if not (temporary.is_dir() and path.is_dir()):
                 temporary.replace(path)
             sync_names(path.parent)

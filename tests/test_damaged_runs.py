@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 import mint_core
 from mint_core.errors import CapacityError, DataError, ModelError, StorageError
 from mint_core.faults import explained
-from mint_core.files import contents, intact, read_lines, replaced, seal, sealed, write_line
+from mint_core.files import contents, intact, read_lines, replaced, seal, sealed, write_json, write_line
 from mint_core.observer import Observer
 from mint_core.runs import pipeline
 from mint_core.runs.folder import RunFolder
@@ -144,6 +144,14 @@ def test_lines_with_a_checksum(tmp_path: Path) -> None:
     assert [line["number"] for line in read_lines(path, drop=True)] == [0, 2]
     with pytest.raises(DataError, match="Line 2 of"):
         read_lines(path)
+
+
+def test_a_folder_in_the_place_of_a_file_goes(tmp_path: Path) -> None:
+    """Of one of mint's own files: a cache, a digest, a record."""
+    (tmp_path / "x.json" / "inner").mkdir(parents=True)
+    write_json(tmp_path / "x.json", {"a": 1})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_a_sealed_folder(tmp_path: Path) -> None:
