@@ -168,9 +168,9 @@ def test_a_warm_up_as_long_as_the_training_is_refused(student, tmp_path, warmup)
         Orpo(config(warmup=warmup)).align(job(student, tmp_path))
 
 
-def test_the_presets_warm_up_is_refused_on_a_toy_set(student, tmp_path) -> None:
+def test_a_warm_up_of_ones_own_that_does_not_fit_is_refused(student, tmp_path) -> None:
     with pytest.raises(ConfigError, match="500 steps"):
-        Orpo(OrpoConfig(lora_rank=4)).align(job(student, tmp_path))
+        Orpo(OrpoConfig(lora_rank=4, warmup=500)).align(job(student, tmp_path))
 
 
 def test_a_share_of_warm_up_always_leaves_a_step_to_learn(align) -> None:
