@@ -190,7 +190,8 @@ def test_labels_that_the_tokenizer_cannot_tell_apart_are_refused(students) -> No
 def run_of(tmp_path, **predict: object):
     config = {
         "task": "toy", "student": {"model": str(build("llama", tmp_path / "student"))}, "out": str(tmp_path / "runs"),
-        "name": "-".join(["t", *map(str, predict)]), "evaluate": {"bootstrap": 100}, "predict": {"decode": "constrained", **predict},
+        "name": "-".join(["t", *predict]), "evaluate": {"bootstrap": 100},
+        "predict": {"decode": "constrained", **predict},
         "aligner": {"name": "orpo", "epochs": 1, "warmup": 0, "lora_rank": 4, "batch_size": 4},
     }  # fmt: skip
     return mint_core.run(config)
