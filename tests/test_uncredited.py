@@ -65,7 +65,7 @@ def test_what_a_reader_is_told() -> None:
         "titles": {"hfa": "HFA", "top-n": "Top-2"},
         "failures": {
             "aligned": failures([record(["Skin", None], "an unknown name"), record(["Lung", "Skin"], None)]),
-            "base": failures([record(["Lung", "Skin"], None)] * 2),
+            "base": failures([record([], "no list")] * 2),
         },
         "ungated": {"aligned": {"top-n": one}},
     }

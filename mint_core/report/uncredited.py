@@ -12,14 +12,17 @@ from mint_core.types import VARIANTS
 
 
 def uncredited(metrics: Mapping[str, Any]) -> list[str]:
-    """Sentences for every student of whom more than one answer in ten is not credited, and the next step.
+    """Sentences for a student of whom more than one answer in ten is not credited, and the next step.
+
+    Where one was aligned the base student is not told of: that it knows no labels is why it is aligned.
 
     Args:
         metrics: Content of metrics.json.
     """
     told = []
+    aligned = any(VARIANTS[variant].who == "aligned" for variant in metrics["failures"])
     for variant, by_key in metrics["failures"].items():
-        if many_fail(by_key):
+        if many_fail(by_key) and not (aligned and VARIANTS[variant].who == "base"):
             told += sentences(VARIANTS[variant].title, by_key, metrics["titles"], metrics["ungated"][variant])
     return told + ([next_step(metrics["decode"])] if told else [])
 
