@@ -264,7 +264,7 @@ def seal(folder: Path, marker: str) -> None:
         folder: Nobody writes into it any longer.
         marker: Name of the marker.
     """
-    (folder / marker).unlink(missing_ok=True)
+    remove(folder / marker)
     as_masked(folder)
     sync(folder)
     write_json(folder / marker, contents(folder))

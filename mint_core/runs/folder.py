@@ -113,7 +113,7 @@ class RunFolder:
             outputs: Files and folders that it may have written.
         """
         with storage_errors(self.path):
-            (self.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
+            remove(self.path / "stages" / f"{stage}.json")
             sync(self.path / "stages")
             for name in outputs:
                 remove(self.path / name)
@@ -146,7 +146,7 @@ class RunFolder:
             digests = _outputs(files)
             as_masked(workspace / "out")
             sync(workspace / "out")
-            (self.path / "stages" / f"{stage}.json").unlink(missing_ok=True)
+            remove(self.path / "stages" / f"{stage}.json")
             sync(self.path / "stages")
             for path in outputs:
                 self._replace(path, self.path / path.name)
@@ -188,7 +188,10 @@ class RunFolder:
 
     def log(self, event: str, **facts: Any) -> None:
         """Appends to log.jsonl. Facts are counts, names and times, never patients' text."""
-        with storage_errors(self.path), (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
+        path = self.path / "log.jsonl"
+        if path.is_dir():  # damage
+            remove(path)
+        with storage_errors(self.path), path.open("a", encoding="utf-8") as stream:
             write_line(stream, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
 
 
