@@ -55,16 +55,20 @@ def main() -> None:
     """Makes the run and prints what it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--again", action="store_true", help="measure the same command on the complete run too")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the run, as in mint"
+    )
     given = parser.parse_args()
+    overrides = tuple(given.set)
     with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as other:
         config = {"teacher": "plip", "aligner": "orpo", "out": out}
-        mint_core.run({**config, "out": other}, until="prefer")  # imports are no cost of safety
+        mint_core.run({**config, "out": other}, until="prefer", overrides=overrides)  # imports are no cost of safety
         wrap()
         for what in ("first", *(["again"] if given.again else [])):
             SECONDS.clear()
             CALLS.clear()
             begin = time.perf_counter()
-            mint_core.run(config)
+            mint_core.run(config, overrides=overrides)
             total = time.perf_counter() - begin
             share = {name: round(100 * SECONDS[name] / total, 3) for name in ("digests", "fsync")}
             print(
