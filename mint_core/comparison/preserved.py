@@ -28,7 +28,7 @@ def summarise_preserved(measured: Sequence[tuple[Row, Sequence[Measured]]]) -> d
     """
     first = measured[0][1][0].content
     how = {key: first[key] for key in ("draws", "confidence", "seed")}
-    rows = [{"name": row.name, "tasks": _tasks(runs, how)} for row, runs in measured]
+    rows: list[dict[str, Any]] = [{"name": row.name, "tasks": _tasks(runs, how)} for row, runs in measured]
     correct(one["difference"] for row in rows for one in row["tasks"].values() if "difference" in one)
     return {**{key: first[key] for key in _KEPT}, "adapter": True, "rows": rows}
 
