@@ -3,11 +3,13 @@
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import mint_core
+from mint_core.answering import setting
 from mint_core.config import resolve
 from mint_core.errors import ConfigError, ContractError, DataError, MintError
 from mint_core.interfaces import Teacher
@@ -272,3 +274,19 @@ def test_the_embedded_student_on_ones_own_labels_writes_known_labels_only(tmp_pa
 def test_a_section_that_is_no_mapping_is_named(tmp_path) -> None:
     with pytest.raises(ConfigError, match="predict"):
         resolve({"task": "rare-disease", "predict": 3}, registry())
+
+
+@pytest.mark.parametrize(
+    ("simulated", "user", "decode"),
+    [
+        (False, {}, "constrained"),
+        (False, {"student": {"device": "cpu"}}, "constrained"),
+        (False, {"predict": {"decode": "free"}}, "free"),
+        (False, {"student": {"model": "some/student"}}, "free"),
+        (False, {"predict": {"engine": "vllm"}}, "free"),
+        (True, {}, "free"),
+    ],
+)
+def test_new_samples_are_decoded_as_the_run_did(simulated: bool, user: dict, decode: str) -> None:
+    record = SimpleNamespace(student=SimpleNamespace(model="embedded"), simulated=simulated)
+    assert setting._predict(user, record).decode == decode

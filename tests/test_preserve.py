@@ -112,6 +112,7 @@ def test_base_against_a_zero_adapter_differs_by_nothing_and_the_run_says_so(mint
     told = "FIRST 1 ITEMS OF EACH TASK (--limit)"
     card = (run / "adapter" / "README.md").read_text()
     assert card.count("## General ability") == card.count(told) == 1
+    assert "report is as it was" not in limited.err, limited.err
     for place in (run / "report.html", run / "preserve.svg"):
         assert told in place.read_text()
     assert told in limited.out

@@ -107,7 +107,7 @@ def from_adapter(
     wanted = user.get("retriever")
     retriever = None if wanted is None else _retriever(wanted, task)
     taught = None if record.taught is None else frozenset(record.taught)
-    predict = _predict(user)
+    predict = _predict(user, record)
     changed = what_changed(adapter, record, weights=predict.engine != "endpoint")
     n = task.n_listed(len(record.labels), record.n)
     student = _student(adapter, record, user.get("student", {}))
@@ -145,8 +145,13 @@ def _retriever(wanted: Mapping[str, Any], task: Task) -> Configured:
     return found
 
 
-def _predict(user: Mapping[str, Any]) -> PredictConfig:
+def _predict(user: Mapping[str, Any], record: AdapterRecord) -> PredictConfig:
+    """How is answered; an embedded student that was aligned on somebody's own labels decodes as its run did."""
     config = validated(PredictConfig, user.get("predict", {}), "predict")
+    student = user.get("student", {}).get("model", record.student.model)
+    own = student == EMBEDDED and not record.simulated
+    if own and config.engine == "transformers" and "decode" not in config.model_fields_set:
+        config = config.model_copy(update={"decode": "constrained"})
     check_engine(config, aligned=False)
     if config.shots:
         raise ConfigError("predict.shots=1 shows a solved training sample, and `mint predict` has none; leave it out.")

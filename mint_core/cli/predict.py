@@ -42,7 +42,7 @@ _PATH = click.Path(path_type=Path)
     "--decode",
     type=click.Choice(["free", "score", "constrained"]),
     help="free = the student writes; score = every label by likelihood; constrained = it writes known labels only. "
-    "[default: free]",
+    "[default: free; with an embedded student on your own labels constrained]",
 )
 @click.option("--top", type=click.IntRange(1), help="score: labels to list; beyond their number all. [default: N]")
 @click.option("--threshold", type=Finite(0, 1), help="score: abstain where the best label's probability is below it.")

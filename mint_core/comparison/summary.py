@@ -34,7 +34,7 @@ def summarise(rows: Sequence[RowValues], columns: Columns, how: Mapping[str, Any
         entry["seeds"] = [seed for seed in row.by_seed if seed is not None]
         entry["subsets"] = [_subset(row, name, ids, columns, how) for name, ids in subsets(row.members).items()]
         if row.kind == "student":
-            entry |= _uncredited(row, how)
+            entry |= _failures(row, how)
             if before is not None:
                 for part in entry["subsets"]:
                     part["against"] = _against(row, before, part["subset"], columns, how)
@@ -45,7 +45,7 @@ def summarise(rows: Sequence[RowValues], columns: Columns, how: Mapping[str, Any
     return content
 
 
-def _uncredited(row: RowValues, how: Mapping[str, Any]) -> dict[str, Any]:
+def _failures(row: RowValues, how: Mapping[str, Any]) -> dict[str, Any]:
     """Why answers of a student are not credited, over all seeds, and where these are many, what they are worth."""
     failed = failures(record for records in row.by_seed.values() for record in records.values())
     ungated = {}

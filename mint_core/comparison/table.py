@@ -13,10 +13,10 @@ from rich.text import Text
 from mint_core.characters import visible
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.evaluation.failures import many_fail
-from mint_core.evaluation.statistics import told_p
+from mint_core.evaluation.statistics import told, told_p
 from mint_core.preservation.results import difference, title
-from mint_core.report.table import Column, cell, columns, how_asked
-from mint_core.report.uncredited import next_step, sentences
+from mint_core.report.failures import next_step, sentences
+from mint_core.report.table import Column, columns, how_asked
 
 _REASONS = {
     OTHER_SAMPLES: "no sample of one row is in the other with the same id, text, image, label and group",
@@ -154,7 +154,7 @@ def _tested(title: str, content: Mapping[str, Any], parts: Sequence[Sequence[_Te
     shown = columns_of(content)
     rows = [[[one.name, *(_test(one.by_key[column.key]) for column in shown)] for one in part] for part in parts]
     tests = [test for part in parts for one in part for test in one.by_key.values()]
-    notes = [f"{reason}: {told}." for reason, told in _REASONS.items() if any(t["reason"] == reason for t in tests)]
+    notes = [f"{reason}: {why}." for reason, why in _REASONS.items() if any(t["reason"] == reason for t in tests)]
     if any(test["apart"] and not test["reason"] for test in tests):
         notes.append("left out: samples that both rows have, but not with the same content or lists of the teacher.")
     header = ["", *(column.heading for column in shown)]
@@ -181,13 +181,13 @@ def _named(content: Mapping[str, Any], subset: str) -> Iterator[tuple[str, Mappi
 
 
 def _cell(metric: Mapping[str, Any]) -> str:
-    return cell(metric) if metric["sd"] is None else f"{cell(metric)} ±{100 * metric['sd']:.1f}"
+    return told(metric) if metric["sd"] is None else f"{told(metric)} ±{100 * metric['sd']:.1f}"
 
 
 def _test(test: Mapping[str, Any]) -> str:
     if test["difference"] is None:
         return test["reason"] or "-"
-    low, high = 100 * test["low"], 100 * test["high"]
     counts = f"{test['wins']}/{test['ties']}/{test['losses']}"
     left = f", {test['apart']} left out" if test["apart"] else ""
-    return f"{100 * test['difference']:+.1f} [{low:+.1f}, {high:+.1f}]\n{told_p(test)}, {counts}{left}"
+    difference = told({**test, "mean": test["difference"]}, signed=True)
+    return f"{difference}\n{told_p(test)}, {counts}{left}"

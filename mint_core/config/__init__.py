@@ -14,6 +14,7 @@ from mint_core.config.resolve import (
 )
 from mint_core.config.schema import (
     EMBEDDED,
+    RUN_NAME,
     EndpointConfig,
     EvaluateConfig,
     PredictConfig,
@@ -26,6 +27,7 @@ from mint_core.config.validate import refuse_unknown, validated
 __all__ = [
     "EMBEDDED",
     "NO_ALIGNER",
+    "RUN_NAME",
     "Configured",
     "EndpointConfig",
     "EvaluateConfig",

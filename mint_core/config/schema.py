@@ -15,6 +15,8 @@ Choice = dict[str, Any]
 """A component as the user writes it: `name` and its options."""
 EMBEDDED = "embedded"
 """The student that the task brings."""
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a folder below `out` may be called."""
 
 
 class StudentConfig(ComponentConfig):
@@ -149,7 +151,7 @@ class RunConfig(ComponentConfig):
 
     name: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=RUN_NAME,
         description="Name of the run folder, without a path: letters, digits, '.', '_' and '-', the first one a letter "
         "or a digit; null = task, teacher, aligner and a hash of the config.",
     )

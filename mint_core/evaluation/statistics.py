@@ -137,6 +137,15 @@ def correct(tests: Iterable[dict[str, Any]]) -> None:
             test["p_holm"] = adjusted
 
 
+def told(one: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A mean with its interval in percent, for a table; from plain data of `Estimate`."""
+    if one["mean"] is None:
+        return "-"
+    sign = "+" if signed else ""
+    mean, low, high = (f"{100 * one[key]:{sign}.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
 def told_p(test: Mapping[str, Any]) -> str:
     """A p-value for a table, with the one that is adjusted for the table's tests; from plain data of `Paired`."""
     raw = _told("p", test["p_value"])

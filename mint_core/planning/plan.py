@@ -228,18 +228,7 @@ def _outline(run: Run, *, another_gpu: bool) -> Student:
 
 def _job(run: Run, student: Student, groups: Sequence[PreferenceGroup]) -> AlignmentJob:
     """What the aligner would be given; nothing is written to its folders."""
-    nowhere = run.path / "planned"
-    return AlignmentJob(
-        student=student,
-        groups=groups,
-        prompts=training_prompts(run, student, groups).prompts,
-        header=run.task.header,
-        seed=run.resolved.config.alignment_seed,
-        work=nowhere,
-        adapter=nowhere,
-        advance=lambda *_: None,
-        cache=run.cache,
-    )
+    return run.outlined_job(student, groups, training_prompts(run, student, groups).prompts)
 
 
 def _layout(phase: TrainingPhase, groups: Sequence[GroupLengths]) -> Layout:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.characters import visible
-from mint_core.evaluation.statistics import told_p
+from mint_core.evaluation.statistics import told, told_p
 from mint_core.files import read_json, remove, storage_errors
 from mint_core.students.adapter_files import CONFIG, changed_files
 
@@ -61,9 +61,9 @@ def cells(content: Mapping[str, Any]) -> list[list[str]]:
     for row in content["rows"]:
         metric = f"{row['metric']} (lower is better)" if row["lower_is_better"] else row["metric"]
         count = f"{row['n']} of {row['of']}" if row["n"] < row["of"] else str(row["n"])
-        line = [row["task"], metric, ", ".join(map(str, row["shots"])), count, _interval(row["base"])]
+        line = [row["task"], metric, ", ".join(map(str, row["shots"])), count, told(row["base"])]
         if "difference" in row:
-            line += [_interval(row["aligned"]), difference(row["difference"])]
+            line += [told(row["aligned"]), difference(row["difference"])]
         lines.append([visible(cell) for cell in line])
     return lines
 
@@ -120,15 +120,8 @@ def _dots(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, colour: str, 
     axes.errorbar(means, places, xerr=[below, above], fmt="o", markersize=4, color=colour, capsize=2, label=key)
 
 
-def _interval(one: Mapping[str, Any]) -> str:
-    if one["mean"] is None:
-        return "-"
-    return f"{100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
-
-
 def difference(one: Mapping[str, Any]) -> str:
     """A paired difference with its interval and p-value."""
     if one["mean"] is None:
         return "-"
-    low, high = 100 * one["low"], 100 * one["high"]
-    return f"{100 * one['mean']:+.1f} [{low:+.1f}, {high:+.1f}], {told_p(one)}"
+    return f"{told(one, signed=True)}, {told_p(one)}"

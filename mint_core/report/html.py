@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
 from mint_core.report.conclusion import conclusion
+from mint_core.report.failures import failures_told
 from mint_core.report.table import columns_of, how_asked, sections
-from mint_core.report.uncredited import uncredited
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -75,7 +75,7 @@ def render_report(page: Page) -> str:
         columns=columns_of(page.metrics),
         conclusion=conclusion(page.metrics),
         decode=_DECODE[page.metrics["decode"]],
-        uncredited=uncredited(page.metrics),
+        failures=failures_told(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mint_core.characters import visible
+from mint_core.evaluation.statistics import told
 from mint_core.types import VARIANTS
 
 
@@ -21,13 +22,6 @@ class Section(NamedTuple):
     """Samples of the subset."""
     rows: list[tuple[str, list[str]]]
     """Row name and cells."""
-
-
-def cell(estimate: Mapping[str, Any]) -> str:
-    """A mean with its interval, in percent."""
-    if estimate["mean"] is None:
-        return "-"
-    return f"{100 * estimate['mean']:.1f} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
 
 
 class Column(NamedTuple):
@@ -78,10 +72,10 @@ def sections(metrics: Mapping[str, Any]) -> list[Section]:
     for subset in dict.fromkeys(row["subset"] for row in metrics["rows"]):
         own = {row["variant"]: row for row in metrics["rows"] if row["subset"] == subset}
         named = ((one.title, own[name]["metrics"]) for name, one in VARIANTS.items() if name in own)
-        rows = [(title, [cell(values[key]) for key in keys]) for title, values in named]
+        rows = [(title, [told(values[key]) for key in keys]) for title, values in named]
         if subset in metrics["aligned_minus_base"]:
             difference = metrics["aligned_minus_base"][subset]
-            rows.insert(2, ("aligned - base (paired)", [cell(difference[key]) for key in keys]))
+            rows.insert(2, ("aligned - base (paired)", [told(difference[key]) for key in keys]))
         found.append(Section(subset, max(row["n"] for row in own.values()), rows))
     return found
 

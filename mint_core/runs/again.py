@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mint_core.config import read_config, resolve
+from mint_core.config import Resolved, read_config, resolve
 from mint_core.errors import ConfigError, MintError
 from mint_core.files import access, digest_of, read_json, write_json
 from mint_core.observer import Observer
@@ -17,7 +17,6 @@ from mint_core.runs.record import RECORD, peak_memory, record_of
 from mint_core.stages import STAGES
 from mint_core.stages.outputs import REPORT
 from mint_core.stages.run import Run
-from mint_core.stages.stage import Manifest
 from mint_core.types import LabelSpace, TaskData
 
 
@@ -33,28 +32,37 @@ def report_again(folder: Path) -> Path:
     Raises:
         ConfigError: The folder holds no run, or the run is not evaluated.
     """
-    *before, stage = STAGES
     path = folder / RECORD
     if not path.is_file():
         raise ConfigError(f"{folder} holds no {RECORD}; name a run folder or a comparison: `mint runs` lists them.")
     resolved = resolve(read_config(path), registry())
+    with access(resolved.config.access, folder), RunFolder(folder) as place:
+        _check_finished(place, resolved, _record(path))
+        renew_report(place)
+    return folder / REPORT
+
+
+def renew_report(place: RunFolder) -> None:
+    """Makes the page of an evaluated run whose folder is held already from what lies there; see `report_again`."""
+    *before, stage = STAGES
+    path = place.path / RECORD
+    resolved = resolve(read_config(path), registry())
     recorded = _record(path)
     begin = time.monotonic()
-    with access(resolved.config.access, folder), RunFolder(folder) as place:
-        known = {digest_of(resolved.task.record): _data(recorded["data"])}
-        run = Run(resolved, folder, Observer(), folder.parent / ".cache", known, command=recorded.get("command"))
-        for one in before:
-            if one.belongs_to(resolved):
-                run.made[one.name] = _complete(place, one.name, recorded)
-        inputs = stage.all_inputs(run)
-        key = digest_of(inputs)
-        work = place.workspace(stage.name, key)
-        facts = stage.make(run, work, work / "out")
-        seconds = time.monotonic() - begin
-        made = place.commit(stage.name, key, inputs, seconds=seconds, peak=peak_memory(), facts=facts)
-        recorded["stages"][stage.name] = record_of(made, current=True)
-        write_json(path, recorded)
-    return folder / REPORT
+    known = {digest_of(resolved.task.record): _data(recorded["data"])}
+    run = Run(resolved, place.path, Observer(), place.path.parent / ".cache", known, command=recorded.get("command"))
+    for one in before:
+        manifest = place.manifest(one.name) if one.belongs_to(resolved) else None
+        if manifest is not None:
+            run.made[one.name] = manifest
+    inputs = stage.all_inputs(run)
+    key = digest_of(inputs)
+    work = place.workspace(stage.name, key)
+    facts = stage.make(run, work, work / "out")
+    seconds = time.monotonic() - begin
+    made = place.commit(stage.name, key, inputs, seconds=seconds, peak=peak_memory(), facts=facts)
+    recorded["stages"][stage.name] = record_of(made, current=True)
+    write_json(path, recorded)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -72,25 +80,20 @@ def _record(path: Path) -> dict[str, Any]:
     return content
 
 
-def _complete(place: RunFolder, stage: str, recorded: Mapping[str, Any]) -> Manifest:
-    """The manifest of a stage that this config made.
+def _check_finished(place: RunFolder, resolved: Resolved, recorded: Mapping[str, Any]) -> None:
+    """Refuses a run one of whose stages is not complete, or was made from another config than the one in run.json.
 
     Raises:
-        ConfigError: It is not complete, or was made from another config than the one in run.json.
+        ConfigError: It is such a run.
     """
-    manifest = place.manifest(stage)
-    told = recorded["stages"].get(stage, {})
-    if (
-        manifest is None
-        or not told.get("current")
-        or told["key"] != manifest.key
-        or not place.complete(stage, manifest.key)
-    ):
-        raise ConfigError(
-            f"The run in {place.path} is not finished (its stage '{stage}' is not complete); go on with "
-            f"`mint run --config {place.path / RECORD}`."
-        )
-    return manifest
+    for stage in (one.name for one in STAGES[:-1] if one.belongs_to(resolved)):
+        manifest, told = place.manifest(stage), recorded["stages"].get(stage, {})
+        current = manifest is not None and told.get("current") and told["key"] == manifest.key
+        if not (current and manifest and place.complete(stage, manifest.key)):
+            raise ConfigError(
+                f"The run in {place.path} is not finished (its stage '{stage}' is not complete); go on with "
+                f"`mint run --config {place.path / RECORD}`."
+            )
 
 
 def _data(recorded: Mapping[str, Any]) -> TaskData:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mint_core.config import EMBEDDED, Resolved, StudentConfig, merge, read_config, resolve, validated
+from mint_core.config import EMBEDDED, RUN_NAME, Resolved, StudentConfig, merge, read_config, resolve, validated
 from mint_core.errors import ConfigError, MintError
-from mint_core.files import access, digest_of, storage_errors, write_json
+from mint_core.files import access, storage_errors, write_json
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
@@ -18,10 +18,11 @@ from mint_core.preservation.harness import Asked
 from mint_core.preservation.measure import Measured, Subject, measure, write_items
 from mint_core.preservation.results import CONTENT, FIGURE, ITEMS, draw
 from mint_core.preservation.wanted import Wanted, wanted_of
+from mint_core.runs.again import renew_report
 from mint_core.runs.folder import RunFolder
-from mint_core.runs.record import RECORD, peak_memory
+from mint_core.runs.listing import COMPARISONS
+from mint_core.runs.record import RECORD
 from mint_core.runs.store import Store
-from mint_core.stages import STAGES
 from mint_core.stages.card import add_preservation
 from mint_core.stages.outputs import ADAPTER, REPORT
 from mint_core.stages.run import Run
@@ -152,7 +153,7 @@ def _alone(
     config = validated(StudentConfig, {**plain, **({"device": device} if device else {})}, "student")
     if config.model == EMBEDDED:
         raise ConfigError("The embedded student belongs to a task; name a run folder, whose student it is.")
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if name is not None and not re.fullmatch(RUN_NAME, name):
         raise ConfigError(f"--name takes letters, digits, '.', '_' and '-', not '{name}'.")
     label = re.sub(r"[^A-Za-z0-9._]+", "-", Path(config.model).name).strip("-._") or "student"
     folder = out / (name or f"preserve-{label}")
@@ -187,26 +188,15 @@ def _beside(path: Path, wanted: Wanted, device: str | None, observer: Observer) 
 def _cache(path: Path) -> Path:
     """The cache of the folder in which a run lies; runs of a comparison share the one above."""
     above = path.absolute().parent
-    return Store(above.parent if (above / "compare.json").exists() else above).cache
+    return Store(above.parent if any((above / name).exists() for name in COMPARISONS) else above).cache
 
 
 def _report_again(run: Run, folder: RunFolder) -> None:
-    """Makes the report anew where there is one; where its data are not here, the user hears how to do it later."""
-    report = STAGES[-1]
+    """Makes the report anew where there is one; where it cannot be made, the user hears how to do it later."""
     if not (folder.path / REPORT).exists():
         return
     try:
-        for stage in STAGES[:-1]:
-            manifest = folder.manifest(stage.name)
-            if manifest is not None and stage.belongs_to(run.resolved):
-                run.made[stage.name] = manifest
-        inputs = report.all_inputs(run)
-        key = digest_of(inputs)
-        if folder.complete(report.name, key) is not None:
-            return
-        work = folder.workspace(report.name, key)
-        facts = report.make(run, work, work / "out")
-        folder.commit(report.name, key, inputs, seconds=0.0, peak=peak_memory(), facts=facts)
+        renew_report(folder)
     except MintError as error:
         run.observer.message(
             f"The report is as it was ({error}); `mint run --config {folder.path / RECORD}` renews it."

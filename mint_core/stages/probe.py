@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from mint_core.answering.generate import begin, go_on, not_finite
 from mint_core.config import Configured
 from mint_core.errors import MintError, ModelError
-from mint_core.interfaces import Aligner, AlignmentJob
+from mint_core.interfaces import Aligner
 from mint_core.plugins import blamed
 from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
@@ -132,18 +132,7 @@ def _check_aligner(student: Student, run: Run) -> None:
     if not groups:  # a sample that is left out; others need not be
         return
     prompt = run.task.training_prompt(sample.for_student(run.task.modality), len(groups[0].chosen[0]))
-    nowhere = run.path / "tried"
-    job = AlignmentJob(
-        student=student,
-        groups=groups,
-        prompts={sample.id: prompt},
-        header=run.task.header,
-        seed=run.resolved.config.alignment_seed,
-        work=nowhere,
-        adapter=nowhere,
-        advance=lambda *_: None,
-        cache=run.cache,
-    )
+    job = run.outlined_job(student, groups, {sample.id: prompt})
     cast(Aligner, cast(Configured, run.resolved.aligner).make(run.context())).check(job)
 
 

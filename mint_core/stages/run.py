@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,23 @@ from mint_core.config import EMBEDDED, Resolved
 from mint_core.errors import ContractError
 from mint_core.evaluation.subsets import Member, members, reported
 from mint_core.files import digest_of, storage_errors
-from mint_core.interfaces import Context, EmbeddedStudent, Metric, PreferenceStrategy, Retriever, Task
+from mint_core.interfaces import (
+    AlignmentJob,
+    Context,
+    EmbeddedStudent,
+    Metric,
+    PreferenceStrategy,
+    Retriever,
+    Student,
+    Task,
+)
 from mint_core.observer import Observer
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import LOGS, PREFERENCES, RANKINGS, read_preferences, read_rankings
 from mint_core.stages.stage import Manifest
 from mint_core.students.gguf import GgufFile, find_gguf
 from mint_core.students.load import identity, precision, resolve_device
-from mint_core.types import PreferenceGroup, Ranking, Sample, TaskData
+from mint_core.types import PreferenceGroup, Prompt, Ranking, Sample, TaskData
 
 
 def _unlogged(event: str, **facts: Any) -> None:
@@ -85,6 +94,23 @@ class Run:
         config = self.resolved.config
         listens = {} if advance is None else {"advance": advance}
         return Context(self.data.labels, self.n, config.seed, self.device, self.cache, **listens)
+
+    def outlined_job(
+        self, student: Student, groups: Sequence[PreferenceGroup], prompts: Mapping[str, Prompt]
+    ) -> AlignmentJob:
+        """What the aligner would be given; nothing is written to its folders."""
+        nowhere = self.path / "outlined"
+        return AlignmentJob(
+            student=student,
+            groups=groups,
+            prompts=prompts,
+            header=self.task.header,
+            seed=self.resolved.config.alignment_seed,
+            work=nowhere,
+            adapter=nowhere,
+            advance=lambda *_: None,
+            cache=self.cache,
+        )
 
     @cached_property
     def device(self) -> str:

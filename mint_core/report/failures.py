@@ -7,11 +7,11 @@ from typing import Any
 
 from mint_core.characters import visible
 from mint_core.evaluation.failures import many_fail
-from mint_core.report.table import cell
+from mint_core.evaluation.statistics import told
 from mint_core.types import VARIANTS
 
 
-def uncredited(metrics: Mapping[str, Any]) -> list[str]:
+def failures_told(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences for a student of whom more than one answer in ten is not credited, and the next step.
 
     Where one was aligned the base student is not told of: that it knows no labels is why it is aligned.
@@ -19,12 +19,12 @@ def uncredited(metrics: Mapping[str, Any]) -> list[str]:
     Args:
         metrics: Content of metrics.json.
     """
-    told = []
+    lines = []
     aligned = any(VARIANTS[variant].who == "aligned" for variant in metrics["failures"])
     for variant, by_key in metrics["failures"].items():
         if many_fail(by_key) and not (aligned and VARIANTS[variant].who == "base"):
-            told += sentences(VARIANTS[variant].title, by_key, metrics["titles"], metrics["ungated"][variant])
-    return told + ([next_step(metrics["decode"])] if told else [])
+            lines += sentences(VARIANTS[variant].title, by_key, metrics["titles"], metrics["ungated"][variant])
+    return lines + ([next_step(metrics["decode"])] if lines else [])
 
 
 def sentences(
@@ -38,16 +38,16 @@ def sentences(
         titles: Of the metrics, by key.
         ungated: Estimates by key.
     """
-    told = []
+    lines = []
     for key, one in by_key.items():
         reasons = ", ".join(f"{reason} {count}" for reason, count in one["reasons"].items())
         shown = "; ".join(map(_example, next(iter(one["examples"].values()))))
         example = f" (for example {shown})" if shown else ""
-        told.append(f"{who}: {one['failed']} of {one['n']} answers fail {titles[key]}: {reasons}{example}.")
+        lines.append(f"{who}: {one['failed']} of {one['n']} answers fail {titles[key]}: {reasons}{example}.")
     if ungated:
-        values = ", ".join(f"{titles[key]} {cell(one)}" for key, one in ungated.items())
-        told.append(f"{who}, without that rule: {values}.")
-    return [visible(sentence) for sentence in told]
+        values = ", ".join(f"{titles[key]} {told(one)}" for key, one in ungated.items())
+        lines.append(f"{who}, without that rule: {values}.")
+    return [visible(sentence) for sentence in lines]
 
 
 def _example(names: list[str | None]) -> str:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mint_core.evaluation.failures import failures, many_fail
-from mint_core.report.uncredited import next_step, uncredited
+from mint_core.report.failures import failures_told, next_step
 from mint_core.testing import metric_sample
 from mint_core.types import LabelSpace
 from mint_metrics.hfa import HFA
@@ -69,7 +69,7 @@ def test_what_a_reader_is_told() -> None:
         },
         "ungated": {"aligned": {"top-n": one}},
     }
-    assert uncredited(content) == [
+    assert failures_told(content) == [
         "aligned student: 1 of 2 answers fail HFA: an unknown name 1 (for example Skin / an unknown name).",
         "aligned student, without that rule: Top-2 50.0 [25.0, 75.0].",
         next_step("free"),
@@ -87,7 +87,7 @@ def test_a_wall_of_zeros_is_explained_in_run_and_compare(install_plugin, mint, f
     (tmp_path / "mint.yaml").write_text(yaml.safe_dump({**config, "name": "r"}))
     answer = mint("run", "-c", tmp_path / "mint.yaml")
     assert answer.code == 0, answer.err
-    told = uncredited(json.loads((tmp_path / "runs" / "r" / "metrics.json").read_text()))
+    told = failures_told(json.loads((tmp_path / "runs" / "r" / "metrics.json").read_text()))
     assert told[0].startswith("base student: 8 of 8 answers fail HFA: ")
     assert told[1].startswith("base student, without that rule: Top-2 ")
     said = " ".join(answer.out.split())
