@@ -145,11 +145,14 @@ def _retriever(wanted: Mapping[str, Any], task: Task) -> Configured:
     return found
 
 
-def _predict(user: Mapping[str, Any], record: AdapterRecord) -> PredictConfig:
+def _predict(user: Mapping[str, Any], record: AdapterRecord | None = None) -> PredictConfig:
     """How is answered; an embedded student that was aligned on somebody's own labels decodes as its run did."""
     config = validated(PredictConfig, user.get("predict", {}), "predict")
-    student = user.get("student", {}).get("model", record.student.model)
-    own = student == EMBEDDED and not record.simulated
+    own = (
+        record is not None
+        and user.get("student", {}).get("model", record.student.model) == EMBEDDED
+        and not record.simulated
+    )
     if own and config.engine == "transformers" and "decode" not in config.model_fields_set:
         config = config.model_copy(update={"decode": "constrained"})
     check_engine(config, aligned=False)
