@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mint_core.comparison.table import columns_of, subsets_of
-from mint_core.files import storage_errors
+from mint_core.drawing import BLUE, PALE, VERMILION, distances, new_figure, style, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Blue and vermilion of Okabe and Ito differ for every kind of colour vision, and in grey as well.
-_STUDENT, _OTHER, _DOT = "#0072B2", "#BBBBBB", "#D55E00"
 
 
 class _Found(NamedTuple):
@@ -32,31 +29,22 @@ def draw(content: Mapping[str, Any], path: Path) -> list[Path]:
     Returns:
         The files.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     files = [path.with_suffix(".png"), path.with_suffix(".svg")]
-    # Text stays text, so that it can be searched and edited, and a dollar sign in a name opens no formula; ids and date
-    # do not change from draw to draw.
-    how: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "mint", "text.parse_math": False}
-    with storage_errors(path), matplotlib.rc_context(how):
+    with style():
         figure = _figure(content)
-        FigureCanvasAgg(figure)
-        figure.savefig(files[0], dpi=150)
-        figure.savefig(files[1], metadata={"Date": None})
+        for file in files:
+            write(figure, file)
     return files
 
 
 def _figure(content: Mapping[str, Any]) -> Figure:
     """A grid of panels: subsets downwards, metrics across."""
-    from matplotlib.figure import Figure
-
     subsets = subsets_of(content)
     shown = columns_of(content)
     curves = content["kind"] == "sweep"
     height = 2.6 if curves else 0.9 + 0.32 * len(content["rows"])
     size = (1.6 + 2.6 * len(shown), 0.6 + height * len(subsets))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(*size)
     panels = figure.subplots(len(subsets), len(shown), squeeze=False)
     for axes_row, subset in zip(panels, subsets, strict=True):
         for axes, column in zip(axes_row, shown, strict=True):
@@ -69,7 +57,6 @@ def _figure(content: Mapping[str, Any]) -> Figure:
             (_curve if curves else _bars)(axes, found)
             axes.set_title(column.heading if len(subsets) == 1 else f"{column.heading}, {subset}", fontsize=10)
             axes.tick_params(labelsize=8)
-            axes.spines[["top", "right"]].set_visible(False)
         for axes in axes_row[1:]:
             axes.tick_params(labelleft=curves)
     simulated = "SIMULATED data. " if content["simulated"] else ""
@@ -84,8 +71,8 @@ def _bars(axes: Axes, found: list[_Found]) -> None:
     for position, (row, metric) in enumerate(found):
         if metric["mean"] is None:
             continue  # its place stays empty, so that the names of the first panel hold for all
-        colour = _STUDENT if row["kind"] == "student" else _OTHER
-        axes.barh(position, 100 * metric["mean"], height=0.7, color=colour, xerr=_interval(metric), capsize=2)
+        colour = BLUE if row["kind"] == "student" else PALE
+        axes.barh(position, 100 * metric["mean"], height=0.7, color=colour, xerr=distances([metric]), capsize=2)
         values = [100 * value for value in metric["per_seed"].values()]
         _dots(axes, values, [position] * len(values))
     axes.set_yticks(range(len(found)), [row["name"] for row, _ in found])
@@ -99,9 +86,8 @@ def _curve(axes: Axes, found: list[_Found]) -> None:
     students = [(row["name"], metric) for row, metric in found if row["kind"] == "student"]
     positions = list(range(len(students)))
     means = [100 * metric["mean"] for _, metric in students]
-    bounds = [_interval(metric) for _, metric in students]
-    errors = [[one[0][0] for one in bounds], [one[1][0] for one in bounds]]
-    axes.errorbar(positions, means, yerr=errors, color=_STUDENT, marker="s", markersize=4, capsize=3)
+    errors = distances([metric for _, metric in students])
+    axes.errorbar(positions, means, yerr=errors, color=BLUE, marker="s", markersize=4, capsize=3)
     for position, (_, metric) in enumerate(students):
         values = [100 * value for value in metric["per_seed"].values()]
         _dots(axes, [position] * len(values), values)
@@ -118,14 +104,6 @@ def _curve(axes: Axes, found: list[_Found]) -> None:
     axes.set_ylim(0, 108)
 
 
-def _interval(metric: Mapping[str, Any]) -> list[list[float]]:
-    """Distances from the mean to both ends; rounding must not make one negative."""
-    return [
-        [max(0.0, 100 * (metric["mean"] - metric["low"]))],
-        [max(0.0, 100 * (metric["high"] - metric["mean"]))],
-    ]
-
-
 def _dots(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
     if len(x) > 1:
-        axes.scatter(x, y, s=9, color=_DOT, zorder=3)
+        axes.scatter(x, y, s=9, color=VERMILION, zorder=3)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.characters import visible
+from mint_core.drawing import BLUE, GREY, dots, new_figure, style, write
 from mint_core.evaluation.statistics import told, told_p
 from mint_core.files import read_json, remove, storage_errors
 from mint_core.students.adapter_files import CONFIG, changed_files
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CONTENT, FIGURE, ITEMS = "preserve.json", "preserve.svg", "preserve.parquet"
-_BASE, _ALIGNED = "#777777", "#0072B2"
 
 
 def read_preserved(folder: Path, adapter: Path) -> dict[str, Any] | None:
@@ -82,42 +82,31 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         content: Content of preserve.json.
         path: Where to.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = content["rows"]
-    how: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "mint", "text.parse_math": False}
-    with storage_errors(path), matplotlib.rc_context(how):
-        figure = Figure(figsize=(8.5 if content["adapter"] else 5.5, 1.4 + 0.4 * len(rows)), layout="constrained")
-        FigureCanvasAgg(figure)
+    with style():
+        figure = new_figure(8.5 if content["adapter"] else 5.5, 1.4 + 0.4 * len(rows))
         panels = figure.subplots(1, 2 if content["adapter"] else 1, squeeze=False, sharey=True)[0]
         names = [f"{row['task']} (n = {row['n']})" for row in rows]
-        _dots(panels[0], rows, "base", _BASE, -0.12 if content["adapter"] else 0.0)
+        shift = 0.12 if content["adapter"] else 0.0
+        _dots(panels[0], rows, "base", GREY, -shift)
         panels[0].set_yticks(range(len(rows)), names)
         panels[0].set_ylim(len(rows) - 0.5, -0.5)
         if content["adapter"]:
-            _dots(panels[0], rows, "aligned", _ALIGNED, 0.12)
+            _dots(panels[0], rows, "aligned", BLUE, shift)
             panels[1].axvline(0, color="#999999", linewidth=0.8)
-            _dots(panels[1], rows, "difference", _ALIGNED, 0.0)
+            _dots(panels[1], rows, "difference", BLUE, 0.0)
             panels[1].set_title("aligned - base", fontsize=9)
             panels[0].legend(fontsize=7, loc="best")
         panels[0].set_title("percent", fontsize=9)
         for axes in panels:
             axes.tick_params(labelsize=8)
             axes.grid(axis="x", color="#eeeeee")
-            axes.spines[["top", "right"]].set_visible(False)
         figure.suptitle(title(content), fontsize=8)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        write(figure, path)
 
 
 def _dots(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, colour: str, shift: float) -> None:
-    found = [(place, row[key]) for place, row in enumerate(rows) if row[key]["mean"] is not None]
-    means = [100 * one["mean"] for _, one in found]
-    below = [max(0.0, 100 * (one["mean"] - one["low"])) for _, one in found]
-    above = [max(0.0, 100 * (one["high"] - one["mean"])) for _, one in found]
-    places = [place + shift for place, _ in found]
-    axes.errorbar(means, places, xerr=[below, above], fmt="o", markersize=4, color=colour, capsize=2, label=key)
+    dots(axes, [row[key] for row in rows], [place + shift for place in range(len(rows))], colour, key)
 
 
 def difference(one: Mapping[str, Any]) -> str:
