@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mint_core.comparison.compare import Comparison, compare, sweep
     from mint_core.errors import MintError
     from mint_core.observer import Observer
+    from mint_core.runs.explain import Explained, explain
     from mint_core.runs.pipeline import RunResult, run
     from mint_core.runs.preserve import Preservation, preserve
     from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Prompt, Ranking, Sample, TaskData
@@ -27,6 +28,8 @@ _WHERE = {
     "compare": "mint_core.comparison.compare",
     "Comparison": "mint_core.comparison.compare",
     "sweep": "mint_core.comparison.compare",
+    "explain": "mint_core.runs.explain",
+    "Explained": "mint_core.runs.explain",
     "preserve": "mint_core.runs.preserve",
     "Preservation": "mint_core.runs.preserve",
     "run": "mint_core.runs.pipeline",
@@ -40,6 +43,7 @@ _WHERE = {
 
 __all__ = [
     "Comparison",
+    "Explained",
     "LabelSpace",
     "MintError",
     "Observer",
@@ -52,6 +56,7 @@ __all__ = [
     "Sample",
     "TaskData",
     "compare",
+    "explain",
     "hookimpl",
     "preserve",
     "run",

@@ -347,6 +347,12 @@ def _are_passages(value: Any) -> bool:
     )
 
 
+def _are_spans(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(one, tuple) and len(one) == 2 and all(type(place) is int for place in one) for one in value
+    )
+
+
 def _is_table(value: Any) -> bool:
     """Rows of numbers."""
     return getattr(value, "ndim", None) == 2 and getattr(getattr(value, "dtype", None), "kind", None) in ("f", "i", "u")
@@ -364,6 +370,7 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "n_listed": ("a whole number", _is(int)),
     "training_prompt": ("a Prompt", _is(Prompt)),
     "inference_prompt": ("a Prompt", _is(Prompt)),
+    "phrases": ("a sequence of Span, pairs of whole numbers", _are_spans),
     "embedded_student": ("an EmbeddedStudent or None", _is(EmbeddedStudent, None)),
     "defaults": ("a mapping", _is(Mapping)),
     "log_probs": ("an array of numbers, one row per sample", _is_table),

@@ -55,7 +55,7 @@ class Asker:
                 yield from self._fused(self.passages, some, list(answers))
 
     def _answers(self, samples: Sequence[Sample]) -> Iterator[Answered]:
-        asked = _one_by_one(self._asked, samples)
+        asked = _one_by_one(self.asked, samples)
         prompts = {i: one.prompts[i] for i, one in asked.items() if not isinstance(one, Unreadable)}
         answered = self.engine.answers(Variant("aligned").name, prompts)
         answers = (answer for some in answered for answer in some)
@@ -66,7 +66,7 @@ class Asker:
             answer = next(answers)
             yield replace(answer, passages=one.sources[sample_id]) if isinstance(answer, Prediction) else answer
 
-    def _asked(self, samples: Sequence[Sample]) -> dict[str, Augmented]:
+    def asked(self, samples: Sequence[Sample]) -> dict[str, Augmented]:
         """By sample id, the prompts of all of them."""
         wording = Wording(reason=self.engine.asking.config.reason)
         asked = questions(self.setting.task, samples, self.setting.n, wording, self.passages)

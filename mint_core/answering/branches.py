@@ -94,6 +94,59 @@ def path_log_probs(student: Student, model: Any, begun: Begun, trie: Trie, close
     return before[:, torch.tensor(trie.last) + 1] + found[:, which].logsumexp(-1)
 
 
+def rest_log_probs(
+    student: Student,
+    model: Any,
+    begun: Begun,
+    *,
+    kept: Sequence[int],
+    rests: Sequence[Sequence[int]],
+    path: Sequence[int],
+    closers: Sequence[int],
+) -> Tensor:
+    """Log-probabilities of one path behind rows that begin as one computed prompt does and then go on differently.
+
+    Args:
+        student: The student.
+        model: The transformers model, without a wrapper.
+        begun: One prompt.
+        kept: Per row, how many tokens of that prompt it begins with.
+        rests: Per row, the tokens behind these, up to the path's last one.
+        path: The tokens whose log-probabilities are summed; every row ends with them.
+        closers: The tokens of which one must follow.
+
+    Returns:
+        (rows,) fp32, natural logarithms.
+    """
+    device, width = begun.real.device, max(map(len, rests))
+    order, prompt = torch.arange(width, device=device), torch.arange(begun.real.shape[1], device=device)
+    cut = torch.tensor(kept, device=device)[:, None]  # (rows, 1)
+    pads = torch.tensor([width - len(rest) for rest in rests], device=device)[:, None]
+    tokens = torch.tensor([[rest[0]] * (width - len(rest)) + list(rest) for rest in rests], device=device)
+    real = order >= pads  # (rows, width): the rests are padded on the left, so that all end in one column
+    own = (order[:, None] >= order) & real[:, None, :]
+    mask = torch.cat([(prompt < cut)[:, None, :].expand(-1, width, -1), own], dim=-1)
+    mask[..., 0] |= ~real  # padding must look at something
+    ahead = (cut + order - pads).clamp(min=0)  # tokens in front of each
+    masks = layer_masks(student, mask, ahead, torch.cat([prompt.expand(len(rests), -1), ahead], dim=1))
+    formed = {kind: in_form(student, one) for kind, one in masks.items()}
+    cache = _branch(begun.cache)
+    for layer in cache.layers:
+        layer.keys = layer.keys.expand(len(rests), -1, -1, -1)
+        layer.values = layer.values.expand(len(rests), -1, -1, -1)
+    hidden = model.base_model(
+        input_ids=tokens,
+        position_ids=begun.positions - (len(prompt) - 1) + ahead,
+        attention_mask=formed if len(formed) > 1 else next(iter(formed.values())),
+        use_cache=True,
+        **{_cache_name(model): cache},
+    ).last_hidden_state[:, -len(path) - 1 :]
+    steps = len(path)
+    at = torch.tensor([*range(steps), *[steps] * len(closers)])
+    found = _picked(model, hidden, at, torch.tensor([*path, *closers]))
+    return found[:, :steps].sum(1) + found[:, steps:].logsumexp(1)
+
+
 def _ancestors(trie: Trie) -> Tensor:
     """(nodes, nodes) boolean: the ancestors of each node, and itself."""
     parents, nodes = torch.tensor([*trie.parents, -1]), torch.arange(len(trie.tokens))

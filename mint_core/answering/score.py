@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -92,15 +92,7 @@ def _choose_way(student: Student, model: Any, prompts: Sequence[EncodedPrompt], 
     expected = with_rows(student, model, two, some, 2)
     if not bool(torch.isfinite(expected).all()):  # nothing to compare: the samples fail, and one by one is safe
         return with_rows
-    try:
-        worst = float((with_tries(student, model, two, some, 2) - expected).abs().max())
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        reason = type(error).__name__
-    else:
-        # Of a label's summed log-probability, in nats; half precision rounds each of its tokens.
-        reason = "" if worst <= (1e-2 if model.dtype == torch.float32 else 1.0) else f"scores differ by {worst:.2g}"
+    reason = why_not(partial(with_tries, student, model, two, some, 2), expected, model.dtype)
     if not reason:
         return with_tries
     warnings.warn(
@@ -109,6 +101,26 @@ def _choose_way(student: Student, model: Any, prompts: Sequence[EncodedPrompt], 
         stacklevel=3,
     )
     return with_rows
+
+
+def why_not(way: Callable[[], torch.Tensor], expected: torch.Tensor, dtype: torch.dtype) -> str:
+    """Why a way to score labels is not taken: it fails, or it gives other scores; empty where it is as good.
+
+    Args:
+        way: Scores some labels of some prompts.
+        expected: The same scores from rows of their own.
+        dtype: The student's precision.
+    """
+    import torch
+
+    try:
+        worst = float((way() - expected).abs().max())
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        return type(error).__name__
+    # Of a label's summed log-probability, in nats; half precision rounds each of its tokens.
+    return "" if worst <= (1e-2 if dtype == torch.float32 else 1.0) else f"scores differ by {worst:.2g}"
 
 
 def _telling(known: Candidates) -> list[int]:
@@ -136,7 +148,7 @@ def with_tries(
     for trie in tries(branches.paths, budget):
         closers = [branches.closers[column] for column in trie.columns]
         found[:, trie.columns] = path_log_probs(student, innermost, begun, trie, closers)
-    return _of_labels(found, branches)
+    return of_labels(found, branches)
 
 
 def with_rows(
@@ -151,10 +163,10 @@ def with_rows(
         for start in range(0, len(branches.paths), batch_size):
             some = slice(start, start + batch_size)
             found[place, some] = _row_scores(student, model, prompt, known, some)
-    return _of_labels(found, branches)
+    return of_labels(found, branches)
 
 
-def _of_labels(found: torch.Tensor, branches: Branches) -> torch.Tensor:
+def of_labels(found: torch.Tensor, branches: Branches) -> torch.Tensor:
     """(prompts, labels) from (prompts, branches): a label may be written in any of its ways."""
     import torch
 

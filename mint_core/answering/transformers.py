@@ -39,11 +39,12 @@ class TransformersEngine(Engine):
         check_labels(asking.labels, student.processor, asking.header)
         self.student, self.asking, self.isolate = student, asking, isolate
         self.counter = StudentCounter(student)
-        self._model = student.model
+        self.model = student.model
+        """The student, with its adapter from `put_on` on."""
 
     def put_on(self, adapter: Path) -> None:
         """See `Engine.put_on`."""
-        self._model = load_adapter(self.student.model, adapter)
+        self.model = load_adapter(self.student.model, adapter)
 
     def answers(self, variant: str, prompts: Prompts, *, free: bool = False) -> Iterator[list[Answered]]:
         """See `Engine.answers`."""
@@ -81,7 +82,7 @@ class TransformersEngine(Engine):
 
     def _start(self, variant: str, late: list[Begun], first: int, budget: int, prompts: Prompts) -> list[Answered]:
         """Answers of one batch that end within `first` tokens; the others are added to `late`."""
-        written = go_on(self.student, self._model, begin(self.student, prompts, budget), first)
+        written = go_on(self.student, self.model, begin(self.student, prompts, budget), first)
         late += [one for one in written if not one.ended and first < budget]
         return self._read(variant, [one for one in written if one.ended or first == budget])
 
@@ -90,7 +91,7 @@ class TransformersEngine(Engine):
         some, late[:] = list(late), []
         size = self.asking.batch_size
         parts = [some[start : start + size] for start in range(0, len(some), size)]
-        return [one for part in parts for one in self._read(variant, go_on(self.student, self._model, part, tokens))]
+        return [one for part in parts for one in self._read(variant, go_on(self.student, self.model, part, tokens))]
 
     def _read(self, variant: str, begun: Sequence[Begun]) -> list[Answered]:
         written = texts(self.student, begun) if begun else []
@@ -119,7 +120,7 @@ class TransformersEngine(Engine):
         if self.asking.config.normalise == "tokens":
             lengths = np.array(label_tokens(self.student, labels, header, next(iter(prompts.values()))), float)
         found: list[Answered] = []
-        scored = score(self.student, prompts, labels, header, batch_size=len(prompts), model=self._model)
+        scored = score(self.student, prompts, labels, header, batch_size=len(prompts), model=self.model)
         for sample_id, scores in scored:
             if not np.isfinite(scores).all():
                 found.append(self._without(sample_id))
@@ -133,7 +134,7 @@ class TransformersEngine(Engine):
 
     def _constrained(self, variant: str, prompts: Prompts) -> list[Answered]:
         labels, header, n = self.asking.labels, self.asking.header, self.asking.n
-        how: dict[str, Any] = {"n": n, "batch_size": len(prompts), "model": self._model}
+        how: dict[str, Any] = {"n": n, "batch_size": len(prompts), "model": self.model}
         return [
             self._without(sample_id)
             if names is None

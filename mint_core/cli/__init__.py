@@ -10,6 +10,7 @@ import click
 from mint_core import processes
 from mint_core.cli.compare import compare, sweep
 from mint_core.cli.doctor import doctor
+from mint_core.cli.explain import explain
 from mint_core.cli.export import export
 from mint_core.cli.inspect import config, plugins
 from mint_core.cli.plan import plan
@@ -45,7 +46,21 @@ def cli() -> None:
     """  # noqa: D301 - click wants the backspace
 
 
-for command in (run, plan, compare, sweep, *stage_commands, predict, preserve, export, runs, plugins, config, doctor):
+for command in (
+    run,
+    plan,
+    compare,
+    sweep,
+    *stage_commands,
+    predict,
+    explain,
+    preserve,
+    export,
+    runs,
+    plugins,
+    config,
+    doctor,
+):
     cli.add_command(command)
 
 

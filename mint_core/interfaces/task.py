@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.interfaces.component import Component, ComponentConfig, Context
+from mint_core.phrases import Span, split
 from mint_core.types import Modality, Prompt, Sample, TaskData
 
 SIMULATED = "simulated"
@@ -160,6 +161,17 @@ class Task(Component[TaskConfig]):
         raise ConfigError(
             f"The task '{self.name}' cannot read new samples; its plugin must give it a method `read_inputs`."
         )
+
+    def phrases(self, sample: Sample) -> Sequence[Span]:
+        """The parts of a sample's text that `mint explain` leaves out one by one, in order and apart from each other.
+
+        By default what stands between commas, semicolons, ends of sentences and ends of lines. A task whose texts have
+        parts of their own, such as names with commas, says so here.
+
+        Args:
+            sample: What the student reads, with a text.
+        """
+        return split(sample.text or "")
 
     def embedded_student(self) -> EmbeddedStudent | None:
         """The student that is used when the user names none; None where the task brings none."""

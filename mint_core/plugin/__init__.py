@@ -61,6 +61,7 @@ from mint_core.interfaces import (
 )
 from mint_core.names import KNOWN, RECOGNISED, best_matches, ratio, recognise
 from mint_core.ontology import hpo, hpo_ids, hpo_in_force
+from mint_core.phrases import Span
 from mint_core.preferences.topk import TopK, TopKConfig
 from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
 from mint_core.students.load import explain_load_failure, fingerprint, hub_commit
@@ -138,6 +139,7 @@ __all__ = [
     "Retriever",
     "Sample",
     "Sft",
+    "Span",
     "Split",
     "StorageError",
     "Student",

@@ -45,6 +45,8 @@ class Page:
     """Content of preserve.json; None where general ability was not measured."""
     ability: str = ""
     """Its figure, as the source of an image."""
+    explained: Mapping[str, Any] | None = None
+    """The chapter on `mint explain`, see `mint_core.report.explained`."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
@@ -70,6 +72,7 @@ def render_report(page: Page) -> str:
     retrieval = {stage["stage"]: stage["facts"]["retrieval"] for stage in page.stages if "retrieval" in stage["facts"]}
     return _template("report.html.jinja").render(
         page=page,
+        explained=page.explained,
         mint=version("mint-core"),
         metrics=page.metrics,
         columns=columns_of(page.metrics),

@@ -15,6 +15,7 @@ from mint_core import processes
 from mint_core.answering.endpoint import check_consent, check_reachable
 from mint_core.config import Resolved, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, StorageError, did_you_mean
+from mint_core.explaining.results import withdraw_explained
 from mint_core.faults import explained
 from mint_core.files import access, digest_of, read_json, remove
 from mint_core.interrupts import sigterm_is_ctrl_c
@@ -324,6 +325,7 @@ def _withdraw(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, An
         refuse_to_replace(run, folder, stage, inputs)
     if stage.aligns and ADAPTER.name in stage.writes:
         withdraw_preserved(folder.path)
+        withdraw_explained(folder.path)
     if withdraw_judgement(folder, stage):
         for table in shared.tables:
             remove(table)

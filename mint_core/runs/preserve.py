@@ -8,23 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mint_core.config import EMBEDDED, RUN_NAME, Resolved, StudentConfig, merge, read_config, resolve, validated
-from mint_core.errors import ConfigError, MintError
+from mint_core.config import EMBEDDED, RUN_NAME, Resolved, StudentConfig, validated
+from mint_core.errors import ConfigError
 from mint_core.files import access, storage_errors, write_json
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
-from mint_core.plugins import registry
 from mint_core.preservation.harness import Asked
 from mint_core.preservation.measure import Measured, Subject, measure, write_items
 from mint_core.preservation.results import CONTENT, FIGURE, ITEMS, draw
 from mint_core.preservation.wanted import Wanted, wanted_of
-from mint_core.runs.again import renew_report
+from mint_core.runs.aligned import open_run, report_beside
 from mint_core.runs.folder import RunFolder
-from mint_core.runs.listing import COMPARISONS
 from mint_core.runs.record import RECORD
 from mint_core.runs.store import Store
 from mint_core.stages.card import add_preservation
-from mint_core.stages.outputs import ADAPTER, REPORT
+from mint_core.stages.outputs import ADAPTER
 from mint_core.stages.run import Run
 from mint_core.students.adapter_files import check_files
 from mint_core.students.load import identity
@@ -138,7 +136,7 @@ def finish(run: Run, folder: RunFolder, measured: Measured) -> None:
     write_preserved(folder.path, measured)
     if run.resolved.aligner:
         add_preservation(run.path / ADAPTER, measured.content)
-    _report_again(run, folder)
+    report_beside(run, folder)
 
 
 def _texts(given: str | Path | Sequence[str | Path]) -> list[str]:
@@ -170,34 +168,8 @@ def _alone(
 
 def _beside(path: Path, wanted: Wanted, device: str | None, observer: Observer) -> Preservation:
     """A run's student, with and without its adapter."""
-    if not (path / RECORD).is_file():
-        raise ConfigError(f"{path} holds no run.json; name a run folder, for example runs/NAME.")
-    layer = read_config(path / RECORD)
-    if device:
-        layer = merge(layer, {"student": {"device": device}})
-    resolved = resolve(layer, registry())
-    if resolved.aligner and not (path / ADAPTER).is_dir():
-        raise ConfigError(f"{path} holds no adapter yet; train it with `mint align --config {path / RECORD}`.")
-    run = Run(resolved, path, observer, _cache(path))
-    with access(resolved.config.access, path, run.cache), RunFolder(path) as folder:
+    run = open_run(path, device, observer)
+    with access(run.resolved.config.access, path, run.cache), RunFolder(path) as folder:
         measured = preserve_run(run, wanted)
         finish(run, folder, measured)
     return Preservation(path, measured.content)
-
-
-def _cache(path: Path) -> Path:
-    """The cache of the folder in which a run lies; runs of a comparison share the one above."""
-    above = path.absolute().parent
-    return Store(above.parent if any((above / name).exists() for name in COMPARISONS) else above).cache
-
-
-def _report_again(run: Run, folder: RunFolder) -> None:
-    """Makes the report anew where there is one; where it cannot be made, the user hears how to do it later."""
-    if not (folder.path / REPORT).exists():
-        return
-    try:
-        renew_report(folder)
-    except MintError as error:
-        run.observer.message(
-            f"The report is as it was ({error}); `mint run --config {folder.path / RECORD}` renews it."
-        )

@@ -77,7 +77,7 @@ class Predict(Stage):
                 asking, run.task.modality, student, run.student_path, adapter, tell=run.observer.message
             ) as engine:
                 wording = Wording(example(run), resolved.config.predict.reason)
-                asked = questions(run.task, samples, run.n, wording, _passages(run, engine))
+                asked = questions(run.task, samples, run.n, wording, passages_of(run, engine))
                 variants = variants_of(run, asked.prompts)
                 table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)
                 done = _resume(partial, table)
@@ -117,7 +117,8 @@ def asking_of(run: Run) -> Asking:
     return Asking(run.data.labels, run.task.header, run.n, run.n, run.resolved.config.predict)
 
 
-def _passages(run: Run, engine: Engine) -> Passages | None:
+def passages_of(run: Run, engine: Engine) -> Passages | None:
+    """How passages come into a run's questions; None where it has no retriever."""
     if run.retriever is None:
         return None
     reserve = engine.asking.reserve(engine.counter)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from mint_core.answering.endpoint import is_local, shown
-from mint_core.files import read_json, storage_errors
+from mint_core.explaining.results import read_explained, told_check
+from mint_core.files import digest_of, read_json, storage_errors
 from mint_core.interfaces import Aligner
 from mint_core.preservation.results import FIGURE, read_preserved
+from mint_core.report.explained import chapter
 from mint_core.report.html import Page, render_report
 from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
 from mint_core.stages.run import Run
@@ -31,9 +33,11 @@ class Report(Stage):
     reads = {"evaluate": ("metrics.json", "samples.parquet")}  # noqa: RUF012 - never changed
 
     def inputs(self, run: Run) -> dict[str, Any]:
-        """The config, the version of mint and what was measured of general ability, which all stand on the page."""
+        """The config, the version of mint, what was measured of general ability and explained: all of the page."""
         preserved = read_preserved(run.path, run.path / ADAPTER)
-        measured = {"preserved": preserved} if preserved else {}
+        measured: dict[str, Any] = {"preserved": preserved} if preserved else {}
+        explained = read_explained(run.path, run.path / ADAPTER)
+        measured |= {"explained": digest_of(explained)} if explained else {}
         return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE, **measured}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
@@ -52,6 +56,7 @@ class Report(Stage):
             facts=run.data.facts,
             config=config,
             preserved=read_preserved(run.path, run.path / ADAPTER),
+            explained=_explained(run),
             ability=_figure(run.path / FIGURE),
             command=_command(run),
             written=datetime.now().astimezone().date().isoformat(),
@@ -61,6 +66,12 @@ class Report(Stage):
         with storage_errors(out):
             (out / REPORT).write_text(render_report(page), encoding="utf-8")
         return {}
+
+
+def _explained(run: Run) -> dict[str, Any] | None:
+    """The chapter on `mint explain`."""
+    content = read_explained(run.path, run.path / ADAPTER)
+    return chapter(content, told_check(content)) if content else None
 
 
 def _figure(path: Path) -> str:

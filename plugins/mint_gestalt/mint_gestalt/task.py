@@ -14,12 +14,14 @@ from mint_core.plugin import (
     EmbeddedStudent,
     Prompt,
     Sample,
+    Span,
     Task,
     TaskData,
     Unreadable,
     did_you_mean,
 )
 from mint_gestalt import ontology, wording
+from mint_gestalt.phrases import whole_names
 from mint_gestalt.sources import cohort, notes, phenopackets, simulated
 from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions
 
@@ -88,6 +90,10 @@ class RareDisease(Task):
         if place.suffix.lower() in _TABLES and place.is_file():
             return notes.read_new(place, self.config)
         return phenopackets.read_new(place, self.config, facts)
+
+    def phrases(self, sample: Sample) -> list[Span]:
+        """Demographics and phenotypes one by one; see `mint_gestalt.phrases`."""
+        return whole_names(sample.text or "", super().phrases(sample))
 
     def embedded_student(self) -> EmbeddedStudent:
         """A small text student that reads phenotypes and writes lists, and knows no disease."""
