@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 class Occluded(ImageRef):
-    """An image with regions in its own mean colour, which says nothing of what stood there and adds no edge of black.
+    """An image with regions in the mean colour of what is left of it: nothing of what stood there shows.
+
+    The mean of the whole image, or a blur, would still tell the colour of what is covered; black is an object.
 
     Args:
         image: The whole image.
         grid: The image has grid x grid regions, numbered row by row.
-        gone: Numbers of those that are covered.
+        gone: Numbers of those that are covered; not all.
     """
 
     def __init__(self, image: ImageRef, grid: int, gone: Collection[int]) -> None:
@@ -35,11 +37,13 @@ class Occluded(ImageRef):
         from PIL import Image
 
         pixels = np.array(self.image.open())  # (height, width, 3)
-        mean = pixels.reshape(-1, pixels.shape[-1]).mean(0).round().astype(pixels.dtype)
         height, width = pixels.shape[:2]
+        covered = np.zeros((height, width), bool)
         for number in self.gone:
             row, column = divmod(number, self.grid)
             rows = slice(row * height // self.grid, (row + 1) * height // self.grid)
             columns = slice(column * width // self.grid, (column + 1) * width // self.grid)
-            pixels[rows, columns] = mean
+            covered[rows, columns] = True
+        if not covered.all():
+            pixels[covered] = pixels[~covered].mean(0).round().astype(pixels.dtype)
         return Image.fromarray(pixels)

@@ -82,7 +82,7 @@ def _show(content: Mapping[str, Any], texts: Mapping[str, str], terminal: Termin
 
     tables = []
     for title, lines in rows(content, texts):
-        table = Table(title=escape(visible(title)), title_justify="left")
+        table = Table(title=escape(visible(title)), title_justify="left", min_width=min(len(title), 100))
         table.add_column(content["parts"].removesuffix("s"))
         table.add_column("effect, nats", justify="right")
         for line in lines[:_SHOWN]:

@@ -36,7 +36,9 @@ def sample_record(parts: Parts, label: str, chosen_by: str, found: Effects) -> d
         "label_from": chosen_by,
         "log_prob": round(found.log_prob, 5),
         "effects": effects,
-        "check": asdict(found.check) if found.check else None,
+        "check": {"m": check.m, "top": round(check.top, 5), "random": [round(one, 5) for one in check.random]}
+        if (check := found.check)
+        else None,
     }
 
 
@@ -62,12 +64,13 @@ def told_check(content: Mapping[str, Any]) -> str:
     one = check["difference"]
     if not one["n"]:
         return ""
-    level = round(100 * check["confidence"])
-    p = "" if check["p_value"] is None else f", {told_p(check)}"
+    level, p = round(100 * check["confidence"]), "" if check["p_value"] is None else f", {told_p(check)}"
+    interval = f" [{one['low']:+.2f}, {one['high']:+.2f}]" if one["n"] > 1 else ""
+    how = f" ({level} % interval{p})" if interval else ""
     return (
         f"Deletion check: without the top {what} log p falls by {check['top']:.2f}, without as many at random by "
-        f"{check['random']:.2f}; difference {one['mean']:+.2f} [{one['low']:+.2f}, {one['high']:+.2f}] nats "
-        f"({level} % interval{p}), n = {one['n']} samples, {content['draws']} random draws each."
+        f"{check['random']:.2f}; difference {one['mean']:+.2f}{interval} nats{how}, "
+        f"n = {one['n']} sample{'s' if one['n'] > 1 else ''}, {content['draws']} random draws each."
     )
 
 

@@ -38,7 +38,8 @@ def chapter(content: Mapping[str, Any] | None, check: str, *, named: bool = Fals
         "n": len(content["samples"]),
         "left_out": len(content["left_out"]),
         "samples": [
-            _sample(f"sample {number}", one, content, named) for number, one in enumerate(content["samples"], 1)
+            _sample(visible(one["id"]) if named else f"sample {number}", one, content)
+            for number, one in enumerate(content["samples"], 1)
         ],
     }
 

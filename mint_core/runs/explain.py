@@ -26,7 +26,7 @@ from mint_core.runs.subject import Subject, chosen, label_named, of_adapter, of_
 
 _OF_A_RUN = 8
 """Samples of a run that are explained where nobody says how many."""
-_SIDE = 448
+_SIDE = 320
 """Pixels of the longer side of an image that is shown."""
 
 
@@ -167,10 +167,9 @@ def _explain(subject: Subject, wanted: Wanted, observer: Observer) -> Explained:
     """
     images = subject.task.modality == "image"
     if (wanted.with_text and images) or (wanted.with_images and not images):
-        flag, other = ("--with-text", "--with-images") if images else ("--with-images", "--with-text")
-        raise ConfigError(
-            f"The task '{subject.task.name}' reads {subject.task.modality}s; {other} shows them, not {flag}."
-        )
+        flag, other = ("--with-images", "--with-text") if images else ("--with-text", "--with-images")
+        reads = f"The task '{subject.task.name}' reads {subject.task.modality}s"
+        raise ConfigError(f"{reads}; {flag} shows them, not {other}.")
     label = None if wanted.label is None else label_named(subject.labels, wanted.label)
     samples = chosen(subject.samples, wanted.ids, wanted.samples, wanted.seed)
     left_out = [] if wanted.ids else list(subject.unreadable)
