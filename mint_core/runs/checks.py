@@ -58,7 +58,7 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     if made is None or "align" not in stages:
         return []
     made.check_installed()
-    return shortened
+    return [*shortened, *_taught(run)]
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
@@ -102,6 +102,33 @@ def check_retriever(run: Run) -> None:
         return
     if retriever.label_scores([reported[0].for_student(run.task.modality)]) is None:
         raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
+
+
+def _taught(run: Run) -> Iterator[str]:
+    """What becomes of free answers where the student learns from shorter responses than it is asked for.
+
+    Raises:
+        ConfigError: It learns lists that are too short to be right, and nothing but free answers is judged.
+    """
+    groups = [group for labelled in (True, False) for group in run.even_groups(labelled=labelled)]
+    longest = max((len(response) for group in groups for response in group.chosen), default=run.n)
+    predict = run.resolved.config.predict
+    if longest >= run.n or predict.decode != "free" or predict.engine == "endpoint":
+        return
+    begin = (
+        f"The strategy '{run.resolved.strategy.name}' teaches {_counted(longest)}, and the student is asked for "
+        f"N = {run.n} of {len(run.data.labels)} labels"
+    )
+    if longest > 1:
+        raise ConfigError(
+            f"{begin}: it would write {longest} names, and HFA would be 0. Lower N (--set task.n={longest}) or q "
+            "(--set strategy.q=…), or rank all labels with --decode score."
+        )
+    yield f"{begin}: free answers may well fail HFA. --decode score ranks all labels by single names."
+
+
+def _counted(length: int) -> str:
+    return "single names" if length == 1 else f"lists of {length} names"
 
 
 def _has(sample: Sample, what: Modality) -> bool:
