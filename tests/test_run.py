@@ -498,3 +498,12 @@ def test_single_names_with_free_answers_are_told_and_no_error(toy) -> None:
     assert len(told({})) == 1
     assert told({"predict": {"decode": "score"}}) == []
     assert told({"strategy": "listwise"}) == []
+
+
+def test_teacher_and_preferences_need_no_student(toy) -> None:
+    without = {key: value for key, value in toy.items() if key != "student"}
+    for _ in range(2):  # made, then reused
+        mint_core.run(without, until="prefer")
+    with pytest.raises(ConfigError, match="'toy' brings no embedded student; name one with --student"):
+        mint_core.run(without)
+    assert json.loads((Path(toy["out"]) / "t" / "run.json").read_text())["status"] == "complete until prefer"

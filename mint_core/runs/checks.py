@@ -11,7 +11,7 @@ from typing import cast
 from mint_core import processes
 from mint_core.answering.endpoint import check_consent
 from mint_core.answering.vllm import check_options
-from mint_core.config import Configured, suitable
+from mint_core.config import EMBEDDED, Configured, suitable
 from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import Aligner, TrainingPhase
 from mint_core.plugins import registry
@@ -38,6 +38,7 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     Raises:
         MintError: Something does not fit; the message says what to do.
     """
+    _check_student(run, stages)
     for component in _reading(run, stages):
         component.check_files(coming)
     _ = run.reported, run.device, run.metrics
@@ -66,6 +67,20 @@ def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
         for kind in kinds if stage in stages else ():
             if (component := getattr(run.resolved, kind)) is not None:
                 yield component
+
+
+def _check_student(run: Run, stages: Collection[str]) -> None:
+    """Refuses a run that comes to a student and has none; teacher and preferences need none.
+
+    Raises:
+        ConfigError: None is named, and the task brings none.
+    """
+    asked = run.resolved.config.predict.engine == "endpoint"
+    if {"align", "predict"}.isdisjoint(stages) or asked or run.embedded:
+        return
+    if run.resolved.config.student.model == EMBEDDED:
+        name = run.resolved.task.name
+        raise ConfigError(f"The task '{name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
 
 
 def _check_teacher(run: Run) -> None:
