@@ -230,6 +230,7 @@ def _guarded_call(
         if arguments and isinstance(arguments[0], AlignmentJob):
             job = arguments[0]
             job = replace(job, advance=_Outside(job.advance), tell=_Outside(job.tell))
+            job = replace(job, validate=_Outside(job.validate)) if job.validate else job
             arguments = (job, *arguments[1:])
         with guarded(owner, name):
             returned = bind(self, getattr(component, name))(*arguments, **options)
@@ -326,8 +327,8 @@ def _is_result(value: Any) -> bool:
         isinstance(value, AlignmentResult)
         and isinstance(value.steps, int)
         and isinstance(value.final_loss, Real)
-        and isinstance(value.history, list | tuple)
-        and all(map(_is_record, value.history))
+        and all(isinstance(one, list | tuple) for one in (value.history, value.validation))
+        and all(map(_is_record, (*value.history, *value.validation)))
         and isinstance(value.settings, Mapping)
     )
 

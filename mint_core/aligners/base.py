@@ -96,7 +96,9 @@ class LoraAligner(Aligner):
 
     def shortened(self, epochs: float) -> Self:
         """The same with so many epochs."""
-        return self.changed(epochs=epochs, warmup=0.0, report_to=(), save_steps=10**9, save_minutes=None)
+        return self.changed(
+            epochs=epochs, warmup=0.0, report_to=(), validate_samples=0, save_steps=10**9, save_minutes=None
+        )
 
     def changed(self, **options: Any) -> Self:
         """The same with other options."""

@@ -46,7 +46,9 @@ PRESETS: dict[PresetName, Preset] = {
 class TrainingConfig(ComponentConfig):
     """Options of every aligner that trains a LoRA adapter; null = what the preset says."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_steps", "save_minutes", "report_to", "on_oom"})
+    neutral: ClassVar[frozenset[str]] = frozenset(
+        {"save_steps", "save_minutes", "report_to", "on_oom", "validate_samples"}
+    )
 
     preset: PresetName = Field("icml", description="Hyperparameters of a source: icml, arxiv or scripts.")
     epochs: float | None = Field(None, gt=0, le=100_000, description="Passes over the preference groups.")
@@ -94,6 +96,13 @@ class TrainingConfig(ComponentConfig):
         10, gt=0, le=1_000_000, description="Minutes after which a checkpoint is written in any case; null = never."
     )
     log_steps: int = Field(10, ge=1, le=1_000_000_000, description="Steps between two lines of the training history.")
+    validate_samples: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Samples that the student answers at the start and behind each epoch, for a curve of the metrics: "
+        "of the val split where it is not reported, else training samples; 0 = none.",
+    )
     report_to: tuple[str, ...] = Field(
         (), description="Trackers: tensorboard, wandb or others of transformers; one, or several joined by commas."
     )

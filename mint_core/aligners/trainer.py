@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from mint_core import processes
 from mint_core.aligners.base import LoraAligner
 from mint_core.aligners.batches import GroupCollator, GroupLogProbs, References, Scorer, Tokens, shares_prompts
+from mint_core.aligners.by_epoch import ByEpoch, validation
 from mint_core.aligners.checkpoints import Checkpoints, checkpoint_folder, step_of, usable_checkpoint
 from mint_core.aligners.reference import reference_log_probs
 from mint_core.aligners.rows import TrainingRows
@@ -256,6 +258,8 @@ class PreparedPhase:
     """See `TrainingConfig.on_oom`."""
     save_minutes: float | None
     """See `TrainingConfig.save_minutes`."""
+    validate: int = 0
+    """See `TrainingConfig.validate_samples`."""
     trackers: tuple[str, ...] = ()
     logs: Path | None = None
     """Where they write."""
@@ -269,6 +273,8 @@ class PhaseResult:
     history: tuple[dict[str, float], ...]
     shrunk_to: int | None = None
     """The token budget that the memory sufficed for, where it was smaller than asked for."""
+    validation: tuple[dict[str, float], ...] = ()
+    """See `AlignmentResult.validation`."""
 
 
 def train(job: AlignmentJob, aligner: LoraAligner) -> AlignmentResult:
@@ -318,7 +324,8 @@ def result(
         earlier["warmup_steps"] = [int(one.arguments.warmup_steps) for one in prepared]
     history = tuple(entry for phase in done for entry in phase.history)
     steps = sum(one.steps for one in prepared[:-1]) + done[-1].steps
-    return AlignmentResult(steps, history[-1]["loss"], history, {**settings, **earlier})
+    curve = tuple(entry for phase in done for entry in phase.validation)
+    return AlignmentResult(steps, history[-1]["loss"], history, {**settings, **earlier}, curve)
 
 
 def count_parameters(student: Student) -> int:
@@ -353,7 +360,8 @@ def prepare(job: AlignmentJob, aligner: LoraAligner, settings: TrainingSettings,
     steps = phase.steps(phase.units(job.groups), arguments.world_size)
     arguments.warmup_steps = phase.warmup_steps(steps)
     shrinks, loss = config.on_oom == "shrink", aligner.phase_loss(phase)
-    return PreparedPhase(phase, loss, arguments, steps, shrinks, config.save_minutes, config.report_to, logs)
+    often: dict[str, Any] = {"save_minutes": config.save_minutes, "validate": config.validate_samples}
+    return PreparedPhase(phase, loss, arguments, steps, shrinks, **often, trackers=config.report_to, logs=logs)
 
 
 def fit(
@@ -393,14 +401,17 @@ def fit(
         shrinks=prepared.shrinks,
     )
     guard.trainer = trainer
-    run_trainer(trainer, rows.job, prepared, before=before, total=total)
+    curve = run_trainer(trainer, rows.job, prepared, before=before, total=total)
     # In the order of the keys in which a checkpoint keeps them.
     logged = (dict(sorted(entry.items())) for entry in trainer.state.log_history if "loss" in entry)
     history = tuple({**entry, "step": entry["step"] + before} for entry in logged)
-    return PhaseResult(trainer.state.global_step, history, trainer.data_collator.budget if trainer.shrunk else None)
+    shrunk_to = trainer.data_collator.budget if trainer.shrunk else None
+    return PhaseResult(trainer.state.global_step, history, shrunk_to, curve)
 
 
-def run_trainer(trainer: Any, job: AlignmentJob, prepared: PreparedPhase, *, before: int, total: int) -> None:
+def run_trainer(
+    trainer: Any, job: AlignmentJob, prepared: PreparedPhase, *, before: int, total: int
+) -> tuple[dict[str, float], ...]:
     """Lets a Trainer make a phase, from the newest usable checkpoint on.
 
     Ctrl-C and SIGTERM end it behind the step that it is at, with a checkpoint; a second one ends it at once.
@@ -411,6 +422,9 @@ def run_trainer(trainer: Any, job: AlignmentJob, prepared: PreparedPhase, *, bef
         prepared: The phase.
         before: Steps of earlier phases.
         total: Steps of all phases.
+
+    Returns:
+        What the student answered at the start and behind each epoch, see `AlignmentResult.validation`.
 
     Raises:
         KeyboardInterrupt: It was ended.
@@ -424,12 +438,20 @@ def run_trainer(trainer: Any, job: AlignmentJob, prepared: PreparedPhase, *, bef
     with reporting(prepared.trackers, prepared.logs) as trackers, put_off(lambda: job.tell(stopping)) as stop:
         for callback in (*trackers, Checkpoints(prepared.save_minutes, stop)):
             trainer.add_callback(callback)
+        if prepared.validate and job.validate is not None:
+            judge = partial(_judged, job.validate, prepared.validate)
+            trainer.add_callback(ByEpoch(trainer, judge, job.tell, first=before == 0))
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except pickle.UnpicklingError as error:
             raise StorageError(
                 f"{checkpoint} holds what mint never wrote; delete it and give the command again."
             ) from error
+    return validation(trainer, before)
+
+
+def _judged(validate: Callable[[Any, int], Mapping[str, float]], samples: int, model: Any) -> Mapping[str, float]:
+    return validate(model, samples)
 
 
 def save(model: Any, adapter: Path) -> None:

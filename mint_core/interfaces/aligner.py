@@ -45,6 +45,10 @@ class AlignmentJob:
     """A folder that lives longer than the run; what lies there is named by content. None = nothing is kept."""
     logs: Path | None = None
     """A folder for the files of trackers, which stays when the training is over; None = nothing is tracked."""
+    validate: Callable[[Any, int], Mapping[str, float]] | None = None
+    """Call it with the student as it is in training, put into evaluation mode, and a number of samples: so many that
+    the run does not report are answered, and means of metrics come back by key. What it does to random numbers the
+    caller undoes. None = there is nothing to ask."""
     tell: Callable[[str], None] = _silent
     """Call it with a sentence for the person who waits, which stands in the run's log too; never patients' text."""
 
@@ -58,6 +62,8 @@ class AlignmentResult:
     history: tuple[Mapping[str, float], ...]
     settings: Mapping[str, Any]
     """All hyperparameters after presets were resolved."""
+    validation: tuple[Mapping[str, float], ...] = ()
+    """What `AlignmentJob.validate` said: `step`, `epoch`, and means by key; empty where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from mint_core.preservation.results import cells, header, title
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
 from mint_core.report.table import columns_of, how_asked, sections
+from mint_core.report.training import chapter
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -83,22 +84,7 @@ def render_report(page: Page) -> str:
         sections=sections(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
-        curve=_curve(page.history["history"]) if page.history else "",
+        training=chapter(page.history, page.metrics["titles"]),
         ability=(title(page.preserved), header(page.preserved), cells(page.preserved)) if page.preserved else (),
         config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True).replace(str(Path.home()), "~"),
-    )
-
-
-def _curve(history: list[dict[str, float]]) -> str:
-    """Points of the training loss for an SVG polyline of 600 x 120."""
-    if len(history) < 2:
-        return ""
-    steps = [float(entry["step"]) for entry in history]
-    losses = [float(entry["loss"]) for entry in history]
-    low, high = min(losses), max(losses)
-    width = max(steps[-1] - steps[0], 1)
-    height = max(high - low, 1e-9)
-    return " ".join(
-        f"{600 * (s - steps[0]) / width:.1f},{115 - 110 * (v - low) / height:.1f}"
-        for s, v in zip(steps, losses, strict=True)
     )

@@ -11,6 +11,7 @@ from mint_core import processes
 from mint_core.config import Configured
 from mint_core.files import storage_errors, write_json
 from mint_core.interfaces import Aligner, AlignmentJob
+from mint_core.stages.by_epoch import ByEpochJudge
 from mint_core.stages.card import write_card
 from mint_core.stages.outputs import ADAPTER, HISTORY
 from mint_core.stages.prompts import passages_identity, training_prompts
@@ -49,6 +50,7 @@ class Align(Stage):
         check_labels(run.data.labels, student.processor, run.task.header)
         asked = training_prompts(run, student, groups)
         aligner = cast(Aligner, cast(Configured, run.resolved.aligner).make(run.context()))
+        judge = ByEpochJudge(run, student)
         with storage_errors(out):
             job = AlignmentJob(
                 student=student,
@@ -61,13 +63,14 @@ class Align(Stage):
                 advance=lambda step, total, figures: run.observer.progress(step, total, "steps", figures),
                 cache=run.cache,
                 logs=run.logs(self.key(run)) if processes.is_first() else None,
+                validate=judge,
                 tell=run.tell,
             )
             result = aligner.align(job)
             processes.wait()  # nobody still writes into the working folder
-            write_json(out / HISTORY, asdict(result))
+            write_json(out / HISTORY, {**asdict(result), **judge.facts})
             write_card(out / ADAPTER, run)
-        del student, job
+        del student, job, judge
         gc.collect()
         settings = dict(result.settings)
         return {"steps": result.steps, "final_loss": result.final_loss, "settings": settings, **asked.facts}

@@ -161,11 +161,11 @@ def fit(
         callbacks=[TrlGuard(lambda step, figures: job.advance(before + step, total, figures))],
     )
     trainer.train_dataset = pairs
-    run_trainer(trainer, job, prepared, before=before, total=total)
+    curve = run_trainer(trainer, job, prepared, before=before, total=total)
     if "ref" in model.peft_config:
         model.delete_adapter("ref")  # TRL's copy of the reference, which would be saved beside the adapter
     history = tuple({**entry, "step": entry["step"] + before} for entry in trainer.state.log_history if "loss" in entry)
-    return PhaseResult(trainer.state.global_step, history)
+    return PhaseResult(trainer.state.global_step, history, validation=curve)
 
 
 class TrlGuard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here
