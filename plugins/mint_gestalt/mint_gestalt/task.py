@@ -115,6 +115,7 @@ class RareDisease(Task):
                     "lora_alpha": 64,
                     "lora_dropout": 0.0,
                     "lora_targets": "all-linear",
+                    "validate_samples": 32,
                 },
             },
             aligners=dict.fromkeys(("dpo", "mult-dpo", "trl-dpo"), two_phases),

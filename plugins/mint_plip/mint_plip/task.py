@@ -84,6 +84,7 @@ class TissueType(Task):
                     "lora_alpha": 32,
                     "lora_dropout": 0.0,
                     "lora_targets": "all-linear",
+                    "validate_samples": 32,
                 },
             },
             aligners=dict.fromkeys(("dpo", "mult-dpo", "trl-dpo"), two_phases),
