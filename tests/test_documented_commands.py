@@ -150,6 +150,8 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"id": "a", "text": "tall"}')))
     monkeypatch.setattr("mint_core.runs.preserve.preserve_run", stop)
     monkeypatch.setattr("mint_core.runs.preserve.measure", stop)
+    monkeypatch.setattr("mint_core.runs.explain.of_adapter", stop)
+    monkeypatch.setattr("mint_core.runs.explain.of_run", stop)
     monkeypatch.setattr("mint_core.aligners.trackers.check", lambda _: None)  # nor are all trackers
     monkeypatch.setattr("mint_core.answering.vllm.check_options", lambda _: None)  # vLLM is not in this environment
     monkeypatch.chdir(place)

@@ -65,6 +65,7 @@ class Task(Component[TaskConfig]):
         3. `load` is deterministic: two calls give the same samples in the same order.
         4. Both prompts of one sample carry what the student's modality needs: the image or the text.
         5. `header` is one line and ends with a colon.
+        6. `phrases` are parts of the text, in order, apart from each other, and not empty.
     """
 
     kind = "task"

@@ -15,6 +15,7 @@ from mint_core.plugins import registry
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.record import RECORD, peak_memory, record_of
 from mint_core.stages import STAGES
+from mint_core.stages.evaluate import LAYOUT
 from mint_core.stages.outputs import REPORT
 from mint_core.stages.run import Run
 from mint_core.types import LabelSpace, TaskData
@@ -43,13 +44,23 @@ def report_again(folder: Path) -> Path:
 
 
 def renew_report(place: RunFolder) -> None:
-    """Makes the page of an evaluated run whose folder is held already from what lies there; see `report_again`."""
+    """Makes the page of an evaluated run whose folder is held already from what lies there; see `report_again`.
+
+    Raises:
+        ConfigError: The run's numbers are those of another version of mint.
+    """
     *before, stage = STAGES
     path = place.path / RECORD
     resolved = resolve(read_config(path), registry())
     recorded = _record(path)
     begin = time.monotonic()
     known = {digest_of(resolved.task.record): _data(recorded["data"])}
+    judged = place.manifest("evaluate")
+    if judged is not None and judged.inputs.get("layout") != LAYOUT:
+        raise ConfigError(
+            f"The numbers in {place.path} were written by another version of mint; `mint run --config {path}` makes them "
+            "again from the answers, without training."
+        )
     run = Run(resolved, place.path, Observer(), place.path.parent / ".cache", known, command=recorded.get("command"))
     for one in before:
         manifest = place.manifest(one.name) if one.belongs_to(resolved) else None

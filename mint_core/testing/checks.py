@@ -81,6 +81,18 @@ def task_5_header(task: Task) -> None:
     _require(task.header.endswith(":") and "\n" not in task.header, "task 5", f"header {task.header!r}")
 
 
+def task_6_phrases(task: Task) -> None:
+    """Clause 6: phrases are parts of the text, in order and apart."""
+    if task.modality == "image":
+        return
+    for sample in task.load().samples[:20]:
+        blind = sample.for_student(task.modality)
+        bounds = [place for span in task.phrases(blind) for place in span]
+        inside = not bounds or (bounds[0] >= 0 and bounds[-1] <= len(blind.text or ""))
+        apart = bounds == sorted(bounds) and all(one < two for one, two in zip(bounds[::2], bounds[1::2], strict=True))
+        _require(inside and apart, "task 6", "phrases overlap, are empty, out of order or outside of the text")
+
+
 def teacher_1_2_log_probs(teacher: Teacher, samples: list[Sample]) -> None:
     """Clauses 1 and 2: shape, type, and rows that are distributions."""
     rows = teacher.log_probs(samples)
@@ -212,7 +224,7 @@ def retriever_3_4_labels(retriever: Retriever, samples: list[Sample], labels: La
 
 
 Check = Callable[..., None]
-TASK_CHECKS: tuple[Check, ...] = (task_1_samples, task_3_deterministic, task_4_prompts, task_5_header)
+TASK_CHECKS: tuple[Check, ...] = (task_1_samples, task_3_deterministic, task_4_prompts, task_5_header, task_6_phrases)
 TEACHER_CHECKS: tuple[Check, ...] = (teacher_1_2_log_probs, teacher_3_independent_rows)
 STRATEGY_CHECKS: tuple[Check, ...] = (
     strategy_1_2_groups,
