@@ -58,7 +58,7 @@ def renew_report(place: RunFolder) -> None:
     judged = place.manifest("evaluate")
     if judged is not None and judged.inputs.get("layout") != LAYOUT:
         raise ConfigError(
-            f"The numbers in {place.path} were written by another version of mint; `mint run --config {path}` makes them "
+            f"The numbers in {place.path} were made by another version of mint; `mint run --config {path}` makes them "
             "again from the answers, without training."
         )
     run = Run(resolved, place.path, Observer(), place.path.parent / ".cache", known, command=recorded.get("command"))

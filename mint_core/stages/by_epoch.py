@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mint_core.answering.asking import Wording, questions
-from mint_core.answering.transformers import TransformersEngine
 from mint_core.interfaces import EvaluationSample, Student
 from mint_core.stages.predict import asking_of, passages_of
 from mint_core.stages.prompts import example
 from mint_core.stages.run import Run
 from mint_core.types import Prediction, Prompt, Sample, Variant
+
+if TYPE_CHECKING:
+    from mint_core.answering.transformers import TransformersEngine
 
 
 def validation_samples(run: Run, count: int) -> list[Sample]:
@@ -85,6 +87,8 @@ class ByEpochJudge:
 
     @cached_property
     def _engine(self) -> TransformersEngine:
+        from mint_core.answering.transformers import TransformersEngine
+
         images = self.run.task.modality == "image"
         return TransformersEngine(self.student, asking_of(self.run), shows_images=images, isolate=True)
 
