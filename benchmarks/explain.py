@@ -1,7 +1,7 @@
 """What leave-one-phrase-out costs against one row per phrase, on patients of the rare-disease task.
 
-    python benchmarks/explain.py                        20 patients and 5 long notes, about 5 minutes on one core
-    python benchmarks/explain.py --student FOLDER       another text student beside the embedded one
+    python benchmarks/explain.py                              20 patients, 5 long notes: two minutes on one core
+    python benchmarks/explain.py --student FOLDER --notes 0   another text student; the figures of others are kept
 
 shared   `mint_core.answering.alike.label_log_probs`: the whole prompt once, of each prompt without a phrase what
          follows the tokens that it has in common with the whole one
@@ -144,7 +144,7 @@ def shared_prompt(student: Any, task: Any, text: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--student", type=Path, action="append", default=[], help="folder of a further text student")
+    parser.add_argument("--student", type=Path, help="folder of a text student. [default: the embedded one]")
     parser.add_argument("--patients", type=int, default=20, help="0 = none")
     parser.add_argument("--notes", type=int, default=5, help="0 = none")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -162,23 +162,19 @@ def main() -> None:
     patients = found[: options.patients]
     notes = [" ".join(found[8 * number : 8 * number + 8]) for number in range(options.notes)]
     label = next(sample.label for sample in data.split("test") if sample.label)
-    result: dict[str, Any] = {
-        "machine": {
-            "python": platform.python_version(), "torch": torch.__version__, "transformers": version("transformers"),
-            "cpu": torch.cpu.get_capabilities().get("cpu_name"), "threads": torch.get_num_threads(),
-            "load_at_start": round(os.getloadavg()[0], 2),
-        },
-        "students": {},
+    path = options.student or task.embedded_student().path
+    student = load_student(StudentConfig(model=str(path), device="cpu"))
+    measured: dict[str, Any] = {
+        "parameters": sum(one.numel() for one in student.model.parameters()), "python": platform.python_version(),
+        "torch": torch.__version__, "transformers": version("transformers"), "threads": torch.get_num_threads(),
+        "cpu": torch.cpu.get_capabilities().get("cpu_name"), "load_at_start": round(os.getloadavg()[0], 2),
     }  # fmt: skip
-    folders = [task.embedded_student().path, *options.student]
-    for folder in folders:
-        student = load_student(StudentConfig(model=str(folder), device="cpu"))
-        parameters = sum(one.numel() for one in student.model.parameters())
-        name = "embedded" if folder == folders[0] else folder.name
-        parts = {"patients": patients, "notes": notes}
-        measured = {part: measure(student, task, texts, label, data.labels) for part, texts in parts.items() if texts}
-        result["students"][name] = {"parameters": parameters, **measured}
-        print(name, json.dumps(measured), flush=True)
+    for part, texts in {"patients": patients, "notes": notes}.items():
+        if texts:
+            measured[part] = measure(student, task, texts, label, data.labels)
+            print(part, json.dumps(measured[part]), flush=True)
+    result = json.loads(options.out.read_text()) if options.out.exists() else {}
+    result["embedded" if options.student is None else path.name] = measured
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -119,7 +119,8 @@ def rest_log_probs(
         (rows,) fp32, natural logarithms.
     """
     device, width = begun.real.device, max(map(len, rests))
-    order, prompt = torch.arange(width, device=device), torch.arange(begun.real.shape[1], device=device)
+    longest = max(kept)  # what no row begins with is not looked at
+    order, prompt = torch.arange(width, device=device), torch.arange(longest, device=device)
     cut = torch.tensor(kept, device=device)[:, None]  # (rows, 1)
     pads = torch.tensor([width - len(rest) for rest in rests], device=device)[:, None]
     tokens = torch.tensor([[rest[0]] * (width - len(rest)) + list(rest) for rest in rests], device=device)
@@ -132,11 +133,11 @@ def rest_log_probs(
     formed = {kind: in_form(student, one) for kind, one in masks.items()}
     cache = _branch(begun.cache)
     for layer in cache.layers:
-        layer.keys = layer.keys.expand(len(rests), -1, -1, -1)
-        layer.values = layer.values.expand(len(rests), -1, -1, -1)
+        layer.keys = layer.keys[:, :, :longest].expand(len(rests), -1, -1, -1)
+        layer.values = layer.values[:, :, :longest].expand(len(rests), -1, -1, -1)
     hidden = model.base_model(
         input_ids=tokens,
-        position_ids=begun.positions - (len(prompt) - 1) + ahead,
+        position_ids=begun.positions - (begun.real.shape[1] - 1) + ahead,
         attention_mask=formed if len(formed) > 1 else next(iter(formed.values())),
         use_cache=True,
         **{_cache_name(model): cache},
