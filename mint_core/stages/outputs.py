@@ -17,6 +17,10 @@ from mint_core.types import LabelSpace, PreferenceGroup, Ranking, Sample
 RANKINGS = Path("rankings", "rankings.parquet")
 TEACHER = Path("rankings", "teacher.json")
 PREFERENCES = Path("preferences", "preferences.parquet")
+QUALITY = Path("quality.json")
+"""How good the preferences are; apart from them, so that a measure more makes no training again."""
+OVERLAP = Path("overlap.json")
+"""What the base student holds of them, where it was asked; no stage's output."""
 ADAPTER = Path("adapter")
 HISTORY = Path("training", "history.json")
 PREDICTIONS = Path("predictions.jsonl")
