@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from mint_core.comparison.calibrated import calibrated, calibration_lines
 from mint_core.evaluation.calibration import Selective, brier, calibration, ece, equal_mass, probabilities
 from mint_core.evaluation.statistics import estimate, spread, times_drawn
+from mint_core.report.calibration import chapter
+from mint_core.report.transfer import transfer_told
 
 HOW = {"draws": 200, "confidence": 0.95, "seed": 0}
 
@@ -84,3 +87,47 @@ def test_confidence_is_that_of_the_first_answer_whatever_ranked_it() -> None:
     """With another order than that of the likelihoods, the first answer may be the second likeliest label."""
     found = calibration(np.log([[0.7, 0.3]] * 20), np.ones(20, int), np.ones(20, int), [None] * 20, **HOW)
     assert (found["confidence"]["mean"], found["accuracy"]["mean"]) == (pytest.approx(0.3), 1.0)
+
+
+def test_a_comparison_tells_every_seed_and_their_spread() -> None:
+    """ECE 10 and 20 percent: mean 15, SD 7.1; Brier scores 0.3 and 0.5: 0.4, SD 0.141."""
+
+    def metrics(ece: float, brier: float) -> dict:
+        one = {"ece": {"mean": ece, "low": 0.0, "high": 1.0}, "brier": {"mean": brier, "low": 0.0, "high": 1.0}}
+        return {"calibration": {"variants": {"aligned": {"n": 9, "clusters": 9, "ece_by_chance": 0.05, **one}}}}
+
+    found = calibrated({0: metrics(0.1, 0.3), 1: metrics(0.2, 0.5)}, "aligned")["calibration"]
+    assert list(calibration_lines("orpo", found)) == [
+        ["orpo", "9", "15.0 ±7.1", "", "0.400 ±0.141"],
+        ["orpo, seed 0", "9", "10.0 [0.0, 100.0]", "5.0", "0.300 [0.000, 1.000]"],
+        ["orpo, seed 1", "9", "20.0 [0.0, 100.0]", "5.0", "0.500 [0.000, 1.000]"],
+    ]
+    assert calibrated({0: metrics(0.1, 0.3)}, "base") == {}
+    assert list(calibration_lines("base", {})) == []
+
+
+def test_the_chapter_shows_what_there_is() -> None:
+    scores = np.log(np.tile([0.8, 0.2], (40, 1)))
+    one = calibration(scores, np.zeros(40, int), np.arange(40) % 2, [None] * 40, **HOW)
+    shown = chapter({"calibration": {"subset": "all", "variants": {"aligned": one, "teacher": one}}})
+    assert [title for title, _ in shown["rows"]] == ["aligned student", "teacher"]
+    assert shown["rows"][0][1][:2] == [
+        "40",
+        f"50.0 [{100 * one['accuracy']['low']:.1f}, {100 * one['accuracy']['high']:.1f}]",
+    ]
+    assert "1 bin of 40" in shown["reliability"] and "aligned student" in shown["coverage"]
+    assert shown["students"] is True
+    assert chapter({"calibration": {"subset": "all", "variants": {"teacher": one}}})["students"] is False
+    assert chapter({}) is None
+
+
+def test_transfer_is_told_with_its_parts_and_its_doubts() -> None:
+    nats = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    part = {"gained": nats, "there": nats, "eta": {"mean": 1.0, "low": 0.9, "high": 1.125}, "outside": True}
+    content = {"n": 40, "clusters": 20, "cross_entropy": {"student": 1.5, "teacher": 1.0}, "preferences": part}
+    told, basis = transfer_told({"transfer": content})
+    assert "carry eta = 1.00 [0.90, 1.12]" in told and "0.500 [0.250, 0.750] of" in told and "leaves [0, 1]" in told
+    assert basis.endswith("40 samples in 20 groups, cross-fitted: student 1.50, teacher 1.00.")
+    open_ = {**part, "eta": None, "outside": False}
+    assert "not estimated" in transfer_told({"transfer": {**content, "preferences": open_}})[0]
+    assert transfer_told({}) == []

@@ -79,18 +79,22 @@ def times_drawn(groups: Sequence[str | None], draws: int, seed: int) -> Iterator
     Yields:
         (n,), whole numbers.
     """
-    owner = clusters(groups)
+    owner = cluster_of(groups)
     count = int(owner.max()) + 1
     rng = np.random.default_rng(seed)
     for _ in range(draws):
-        yield np.bincount(rng.integers(0, count, count), minlength=count)[owner].astype(float)
+        yield _times_drawn(count, rng)[owner]
 
 
-def clusters(groups: Sequence[str | None]) -> NDArray[np.intp]:
-    """The running number of each sample's group, (n,); a sample without one is a group of its own."""
-    names = [f"\0{position}" if group is None else group for position, group in enumerate(groups)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names], np.intp)
+def _times_drawn(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How often each of the clusters is in one draw."""
+    return np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
+
+
+def cluster_of(groups: Sequence[str | None]) -> NDArray[np.int64]:
+    """The number of each sample's cluster, from 0; a sample without a group is one of its own."""
+    place: dict[str | int, int] = {}
+    return np.array([place.setdefault(i if group is None else group, len(place)) for i, group in enumerate(groups)])
 
 
 def spread(point: float, drawn: Sequence[float], groups: Sequence[str | None], confidence: float) -> Estimate:
@@ -105,7 +109,7 @@ def spread(point: float, drawn: Sequence[float], groups: Sequence[str | None], c
     tail = (1 - confidence) / 2
     known = np.array([value for value in drawn if np.isfinite(value)])
     low, high = map(float, np.quantile(known, [tail, 1 - tail])) if len(known) else (None, None)
-    return Estimate(float(point), low, high, len(groups), 0, int(clusters(groups).max()) + 1)
+    return Estimate(float(point), low, high, len(groups), 0, int(cluster_of(groups).max()) + 1)
 
 
 PERMUTATIONS = 10_000

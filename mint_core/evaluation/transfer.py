@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.evaluation.statistics import clusters, estimate, spread, times_drawn
+from mint_core.evaluation.statistics import cluster_of, estimate, spread, times_drawn
 
 Floats = NDArray[np.float64]
 FOLDS = 5
@@ -62,7 +62,7 @@ def cross_fitted_losses(features: Floats, truths: NDArray[np.intp], groups: Sequ
         groups: The group of each sample.
         seed: Draws the folds.
     """
-    owner = clusters(groups)
+    owner = cluster_of(groups)
     count = int(owner.max()) + 1
     fold = (np.random.default_rng([seed, 37]).permutation(count) % FOLDS)[owner]
     losses = np.empty(len(truths))
@@ -173,7 +173,7 @@ def transfer(
     Returns:
         None where there are fewer than `LEAST` samples or two groups, or nobody scored the labels.
     """
-    if not students or len(truths) < LEAST or len(set(clusters(groups).tolist())) < 2:
+    if not students or len(truths) < LEAST or len(set(cluster_of(groups).tolist())) < 2:
         return None
     how: dict[str, Any] = {"draws": draws, "confidence": confidence, "seed": seed}
     logs = {name: log_probabilities(students[name])[:, :, None] for name in ("base", "aligned") if name in students}
@@ -186,7 +186,7 @@ def transfer(
     }
     content: dict[str, Any] = {
         "n": len(truths),
-        "clusters": int(clusters(groups).max()) + 1,
+        "clusters": int(cluster_of(groups).max()) + 1,
         "cross_entropy": {name: float(one.mean()) for name, one in losses.items()},
         "preferences": efficiency(losses["student"], losses["preferences"], losses["teacher"], groups, **how),
     }

@@ -10,7 +10,7 @@ from mint_core.answering.confidence import Confidences, how_asked, write_confide
 from mint_core.answering.record import read_record
 from mint_core.answering.scores import ScoreTable
 from mint_core.evaluation.calibration import probabilities
-from mint_core.evaluation.statistics import clusters
+from mint_core.evaluation.statistics import cluster_of
 from mint_core.files import storage_errors
 from mint_core.stages.outputs import ADAPTER, SCORES
 from mint_core.stages.prompts import passages_identity
@@ -39,7 +39,7 @@ def keep_confidences(run: Run) -> None:
     found = Confidences(
         weights=record.files[WEIGHTS].digest if record.files else "",
         asked=how_asked(run.n, config, passages),
-        groups=int(clusters([sample.group for sample in samples]).max()) + 1,
+        groups=int(cluster_of([sample.group for sample in samples]).max()) + 1,
         confidence=tuple(sure[order].tolist()),
         right=tuple(right[order].tolist()),
     )
