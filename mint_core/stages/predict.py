@@ -57,7 +57,8 @@ class Predict(Stage):
         return {
             **run.task_identity(),
             **who,
-            "samples": digest_of([sample.id for sample in run.asked]),
+            "samples": digest_of([sample.id for sample in (*run.reported, *run.validation)]),
+            **({"held_out": digest_of([sample.id for sample in run.held_out])} if run.held_out else {}),
             "predict": decisive(config),
             "retriever": passages_identity(run) if run.resolved.retriever else None,
             **(shots if config.shots else {}),
