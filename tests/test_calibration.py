@@ -126,7 +126,7 @@ def test_transfer_is_told_with_its_parts_and_its_doubts() -> None:
     part = {"gained": nats, "there": nats, "eta": {"mean": 1.0, "low": 0.9, "high": 1.125}, "outside": True}
     content = {"n": 40, "clusters": 20, "cross_entropy": {"student": 1.5, "teacher": 1.0}, "preferences": part}
     told, basis = transfer_told({"transfer": content})
-    assert "carry eta = 1.00 [0.90, 1.12]" in told and "0.500 [0.250, 0.750] of" in told and "leaves [0, 1]" in told
+    assert "carry eta = 1.00 [0.90, 1.12]" in told and "0.500 [0.250, 0.750] of" in told and "leave [0, 1]" in told
     assert basis.endswith("40 samples in 20 groups, cross-fitted: student 1.50, teacher 1.00.")
     open_ = {**part, "eta": None, "outside": False}
     assert "not estimated" in transfer_told({"transfer": {**content, "preferences": open_}})[0]

@@ -39,7 +39,11 @@ def _sentence(name: str, one: Mapping[str, Any], what: str) -> str:
             f"Transfer efficiency ({name}): not estimated, since {_NOTHING[name]} is not above chance "
             f"({score_told(one['there'])} nats)."
         )
-    outside = " It leaves [0, 1], where eta itself lies: with so few samples it says little." if one["outside"] else ""
+    outside = (
+        " Estimate or interval leave [0, 1], where eta itself lies: so few samples say little of it."
+        if one["outside"]
+        else ""
+    )
     share = f"eta = {eta['mean']:.2f} [{eta['low']:.2f}, {eta['high']:.2f}]"
     parts = f"{score_told(one['gained'])} of {score_told(one['there'])} nats"
     return f"Transfer efficiency ({name}): {what.format(share)} ({parts}).{outside}"

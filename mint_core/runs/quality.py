@@ -72,7 +72,6 @@ def prefer_resolved(
             if isinstance(manifest, Manifest):
                 run.made[stage] = manifest
         if student_groups is not None:
-            observer.stage("student", reused=False)
             ask_student(run, student_groups)
         known = read_quality(run.path, run.made["prefer"].outputs["preferences"])
         quality = known or quality_of(run, run.rankings(), run.preferences())  # made before mint judged preferences

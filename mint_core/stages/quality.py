@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -95,6 +96,8 @@ def ask_student(run: Run, count: int) -> dict[str, Any]:
     known = read_overlap(run.path)
     if known is not None and known["key"] == key:
         return known
+    begin = time.monotonic()
+    run.observer.stage("student", reused=False)
     drawn = np.sort(np.random.default_rng([seed, 41]).permutation(len(groups))[:count])
     some = [groups[place] for place in drawn]
     student = load_student(run.resolved.config.student, run.student_path)
@@ -121,4 +124,5 @@ def ask_student(run: Run, count: int) -> dict[str, Any]:
         write_json(run.path / OVERLAP, content)
     del rows, job, student
     gc.collect()
+    run.observer.finished("student", time.monotonic() - begin)
     return content
