@@ -151,7 +151,7 @@ def _read(adapter: Path, record: AdapterRecord) -> Confidences:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
         raise ModelError(f"{path} cannot be read; copy the adapter/ folder of its run again.") from None
-    known = record.files[WEIGHTS].digest if record.files else None
+    known = record.files[WEIGHTS].digest if record.files else ""
     if not sealed or len(found.confidence) != len(found.right) or found.weights != known:
         raise ModelError(f"{path} is not as the run left it; copy the adapter/ folder of its run again.")
     return found

@@ -12,8 +12,9 @@ from mint_core.files import access
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
 from mint_core.plugins import registry
+from mint_core.runs import pipeline
 from mint_core.runs.folder import RunFolder
-from mint_core.runs.pipeline import RunResult, Shared, run_resolved
+from mint_core.runs.pipeline import RunResult, Shared
 from mint_core.runs.store import Store
 from mint_core.stages.quality import ask_student, quality_of, read_quality
 from mint_core.stages.run import Run
@@ -64,7 +65,7 @@ def prefer_resolved(
     resolved: Resolved, student_groups: int | None, shared: Shared, observer: Observer, command: str | None = None
 ) -> Preferred:
     """The same from a resolved config; the arguments are those of `prefer` and of `run_resolved`."""
-    result = run_resolved(resolved, until="prefer", observer=observer, shared=shared, command=command)
+    result = pipeline.run_resolved(resolved, until="prefer", observer=observer, shared=shared, command=command)
     run = Run(resolved, result.path, observer, shared.store.cache, shared.data)
     with access(resolved.config.access, run.path, run.cache), RunFolder(run.path) as folder:
         for stage in ("label", "prefer"):
