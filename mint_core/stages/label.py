@@ -39,7 +39,7 @@ class Label(Stage):
             log_probs = teacher.log_probs(list(data.samples))
             _check_log_probs(teacher, log_probs, (len(data.samples), len(data.labels)))
             (out / RANKINGS).parent.mkdir(exist_ok=True)
-            write_rankings(out / RANKINGS, data.samples, log_probs)
+            write_rankings(out / RANKINGS, data.samples, log_probs, data.labels)
             facts = {"teacher": teacher.describe(), "top_1": _teacher_top_1(data, log_probs)}
             write_json(out / TEACHER, facts)
         del teacher
