@@ -132,7 +132,7 @@ def _pairs(content: Mapping[str, Any]) -> Grid:
 def _calibration(content: Mapping[str, Any]) -> Grid:
     """ECE and Brier score of the rows that scored the labels, one line per row and seed; none where no student did."""
     scored = any(row.get("kind") == "student" and "calibration" in row for row in content["rows"])
-    rows = []
+    rows: list[list[str]] = []
     for row in content["rows"] if scored else ():
         rows += calibration_lines(row["name"], row.get("calibration", {}))
     level = round(100 * content["confidence"])

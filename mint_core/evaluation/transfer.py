@@ -19,6 +19,8 @@ from mint_core.evaluation.statistics import cluster_of, estimate, spread, times_
 
 Floats = NDArray[np.float64]
 FOLDS = 5
+FITTED = 1000
+"""Samples on which the few weights of a predictor are fitted at most."""
 LEAST = 20
 """Samples below which nothing is estimated."""
 FLOOR = float(np.log(1e-9))
@@ -64,10 +66,11 @@ def cross_fitted_losses(features: Floats, truths: NDArray[np.intp], groups: Sequ
     """
     owner = cluster_of(groups)
     count = int(owner.max()) + 1
-    fold = (np.random.default_rng([seed, 37]).permutation(count) % FOLDS)[owner]
+    rng = np.random.default_rng([seed, 37])
+    fold = (rng.permutation(count) % FOLDS)[owner]
     losses = np.empty(len(truths))
     for one in np.unique(fold):
-        rest, own = fold != one, fold == one
+        rest, own = rng.permutation(np.flatnonzero(fold != one))[:FITTED], fold == one
         weights = _fit(features[rest], truths[rest])
         losses[own] = -_log_softmax(features[own] @ weights)[np.arange(own.sum()), truths[own]]
     return losses
@@ -81,24 +84,22 @@ def _fit(features: Floats, truths: NDArray[np.intp]) -> Floats:
     """The weights with the least mean loss, by Newton's method; the loss is convex."""
     n, _, size = features.shape
     flat, rows = features.reshape(-1, size), np.arange(n)
-
-    def loss(weights: Floats) -> float:
-        log_p = _log_softmax(features @ weights)[rows, truths]
-        return float(-log_p.mean() + RIDGE / 2 * weights @ weights)
-
-    weights, least = np.zeros(size), np.inf
+    weights, step, least = np.zeros(size), np.zeros(size), np.inf
     for _ in range(_STEPS):
-        p = np.exp(_log_softmax(features @ weights))
+        log_p = _log_softmax(features @ weights)
+        loss = float(-log_p[rows, truths].mean() + RIDGE / 2 * weights @ weights)
+        if loss > least and np.abs(step).max() > 1e-8:  # too far: half of it
+            step = step / 2
+            weights = weights + step
+            continue
+        if least - loss < 1e-8:
+            break
+        least, p = loss, np.exp(log_p)
         mean = np.einsum("nl,nlf->nf", p, features)
         slope = (mean - features[rows, truths]).mean(axis=0) + RIDGE * weights
         second = flat.T @ (flat * p.reshape(-1, 1)) / n - mean.T @ mean / n + RIDGE * np.eye(size)
         step = np.linalg.solve(second, slope)
-        while loss(weights - step) > least and np.abs(step).max() > 1e-8:  # too far: half of it
-            step = step / 2
         weights = weights - step
-        before, least = least, loss(weights)
-        if before - least < 1e-9:
-            break
     return weights
 
 

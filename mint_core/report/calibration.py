@@ -16,7 +16,7 @@ _COLOURS = {
     Variant("aligned", fused=True): PURPLE,
     Variant("teacher"): GREEN,
 }
-HEADINGS = ("n", "accuracy", "mean confidence", "ECE", "ECE by chance", "Brier score", "risk over coverage")
+HEADINGS = ("n", "accuracy", "mean confidence", "ECE", "ECE by chance", "Brier score", "AURC")
 
 
 def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:

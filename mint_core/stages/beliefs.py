@@ -50,7 +50,7 @@ def judged_beliefs(run: Run, predictions: Sequence[Prediction], rankings: Mappin
     found = _beliefs(run, predictions, ids)
     variants = {name: calibration(one.scores, one.answers, truths, groups, **how) for name, one in found.items()}
     content: dict[str, Any] = {"calibration": {"subset": subset, "variants": variants}}
-    students = {name: found[name].scores for name in ("base", "aligned") if name in found}
+    students = {name: one.scores for name, one in found.items() if name in ("base", "aligned")}
     moved = (
         transfer(students, found[TEACHER].scores, _shown(run, [rankings[i] for i in ids]), truths, groups, **how)
         if students
