@@ -13,10 +13,12 @@ import mint_core
 from mint_core.answering.confidence import NAME, Confidences, choose, how_asked, write_confidences
 from mint_core.answering.record import read_record
 from mint_core.answering.scores import ScoreTable
-from mint_core.config import PredictConfig
+from mint_core.config import PredictConfig, merge, parse_override, read_config, resolve
 from mint_core.errors import ConfigError, ModelError
 from mint_core.evaluation.statistics import least_share
 from mint_core.files import digest_of_path
+from mint_core.plugins import registry
+from mint_core.stages.run import Run
 from tests.tiny_students import LABELS, build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -169,6 +171,28 @@ def test_an_adapter_without_val_scores_says_how_to_get_them(mint, moved: Path, n
         2,
         True,
     ), answer.err
+
+
+def test_an_adapter_that_was_changed_has_no_val_split_of_its_own(mint, moved: Path, notes: Path) -> None:
+    config = moved / "adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_dropout": 0.05', '"lora_dropout": 0.06'))
+    options = ("--input", notes, *SCORED, "--allow-changed")
+    answer = mint("predict", "--adapter", moved, *options)
+    assert (answer.code, "leave --target-precision out" in answer.err) == (2, True), answer.err
+
+
+def test_who_is_asked_about_the_val_split(adapter: Path, made: Path) -> None:
+    """The aligned student alone, where it scores labels by likelihood; a sample that is reported too is asked once."""
+
+    def asked(*overrides: str) -> tuple[int, int]:
+        layer = merge(read_config(made / "runs" / "t" / "run.json"), *map(parse_override, overrides))
+        run = Run(resolve(layer, registry()), made / "nowhere", mint_core.Observer(), made / "nowhere")
+        return len(run.held_out), len(run.asked)
+
+    assert asked() == (VAL, 6 + VAL)
+    assert asked("evaluate.split=val") == (VAL, VAL)
+    for without in ("predict.val=false", "predict.decode=free", "predict.normalise=tokens", "aligner=none"):
+        assert asked(without) == (0, 6), without
 
 
 def test_a_file_that_was_changed_or_is_anothers_is_refused(moved: Path) -> None:

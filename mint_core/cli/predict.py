@@ -230,6 +230,8 @@ def _threshold(given: dict[str, Any], setting: Setting) -> Threshold | None:
             raise ConfigError(
                 f"--target-precision was measured on the student's own ranking by likelihood; leave {reason} out."
             )
+    if setting.changed:
+        raise ConfigError(f"{setting.changed}, so that its val split says nothing of it; leave --target-precision out.")
     passages = None
     if setting.retriever is not None:
         passages = {**setting.retriever.identity(), "tokens": setting.retrieval.tokens}
