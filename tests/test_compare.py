@@ -125,6 +125,10 @@ def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> 
     assert sum(own) / len(own) == pytest.approx(orpo["mean"])
     for name in ("compare.png", "compare.svg", "compare.md"):
         assert (result.path / name).stat().st_size > 500
+    text = (result.path / "compare.md").read_text()
+    assert [line.split(" | ")[0] for line in text.partition("Calibration")[2].splitlines()[3:9]] == [
+        "| ---", "| base", "| orpo", "| orpo, seed 0", "| orpo, seed 1", "| teacher",
+    ]  # fmt: skip
     assert "oracle:sharpness=0.0" in (result.path / "compare.svg").read_text()
     log = Log()
     again = mint_core.compare(result.path / "compare.json", observer=log)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
+from mint_core.comparison.calibrated import calibrated
 from mint_core.comparison.figures import draw
 from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
 from mint_core.comparison.preserved import summarise_preserved
@@ -301,6 +302,7 @@ class _Results:
         by_seed = {run.seed: self.read(run, variant.name) for run in runs}
         facts: dict[str, Any] = {"aligner": runs[0].aligner, "overlay": dict(row.overlay)}
         facts["asked"] = self.metrics[runs[0].folder]["asked"]
+        facts |= calibrated({run.seed: self.metrics[run.folder] for run in runs}, variant.name)
         starts = {str(run.seed): run.starts_from for run in runs if run.starts_from}
         if starts:
             facts["starts_from"] = starts
@@ -317,6 +319,7 @@ class _Results:
                 "teacher",
                 (run.folder,),
                 {None: self.read(run, "teacher")},
+                calibrated({None: self.metrics[run.folder]}, "teacher"),
             )
             for number, run in enumerate(found.values())
         ]

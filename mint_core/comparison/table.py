@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mint_core.characters import visible
+from mint_core.comparison.calibrated import calibration_lines
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.evaluation.failures import many_fail
 from mint_core.evaluation.statistics import told, told_p
@@ -36,13 +37,16 @@ class Grid(NamedTuple):
 
 
 def grids(content: Mapping[str, Any]) -> list[Grid]:
-    """The results, and where there are any: paired differences of each row and the one before, pairs, general ability.
+    """The results, and where there are any: paired differences of each row and the one before, pairs, calibration.
+
+    Last comes general ability, where it was measured.
 
     Args:
         content: Content of compare.json or sweep.json.
     """
     found = [_results(content)]
-    return found + [grid for grid in (_differences(content), _pairs(content), _preserved(content)) if any(grid.parts)]
+    behind = (_differences(content), _pairs(content), _calibration(content), _preserved(content))
+    return found + [grid for grid in behind if any(grid.parts)]
 
 
 def tables(content: Mapping[str, Any]) -> list[RenderableType]:
@@ -123,6 +127,18 @@ def _pairs(content: Mapping[str, Any]) -> Grid:
         for subset in subsets_of(content)
     ]
     return _tested("Pairs", content, tests)
+
+
+def _calibration(content: Mapping[str, Any]) -> Grid:
+    """ECE and Brier score of the rows that scored the labels, one line per row and seed; none where no student did."""
+    scored = any(row.get("kind") == "student" and "calibration" in row for row in content["rows"])
+    rows: list[list[str]] = []
+    for row in content["rows"] if scored else ():
+        rows += calibration_lines(row["name"], row.get("calibration", {}))
+    level = round(100 * content["confidence"])
+    note = "task's own samples; ECE in percent, over bins of equal mass; Brier score from 0 to 2; 0 is best in both."
+    header = ["", "n", "ECE", "ECE by chance", "Brier score"]
+    return Grid(f"Calibration, with {level} % intervals", header, [rows] if rows else [], [note])
 
 
 def _preserved(content: Mapping[str, Any]) -> Grid:

@@ -68,7 +68,7 @@ class EndpointConfig(ComponentConfig):
 class PredictConfig(ComponentConfig):
     """Who answers, and how."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size", "val"})
 
     engine: Literal["transformers", "vllm", "endpoint"] = Field(
         "transformers",
@@ -92,6 +92,11 @@ class PredictConfig(ComponentConfig):
     normalise: Literal["none", "tokens"] = Field(
         "none",
         description="For `score`: rank by the log-probability of a label as it is, or divided by its tokens.",
+    )
+    val: bool = Field(
+        True,
+        description="For `score`: also score the val split with the aligned student, which changes no result and lets "
+        "`mint predict --target-precision` choose its threshold.",
     )
     free_beside: bool = Field(
         True, description="For `constrained`: also let the student answer freely, and report both (twice the time)."

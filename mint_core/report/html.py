@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
+from mint_core.report import calibration
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
+from mint_core.report.quality import quality_told
 from mint_core.report.table import columns_of, how_asked, sections
+from mint_core.report.transfer import transfer_told
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -46,6 +49,8 @@ class Page:
     ability: str = ""
     """Its figure, as the source of an image."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    quality: Mapping[str, Any] | None = None
+    """Content of quality.json, see `mint_core.report.quality`; None where nothing was aligned."""
 
 
 _DECODE = {
@@ -78,6 +83,9 @@ def render_report(page: Page) -> str:
         failures=failures_told(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
+        calibration=calibration.chapter(page.metrics),
+        transfer=transfer_told(page.metrics),
+        preferences=quality_told(page.quality) if page.quality else [],
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",

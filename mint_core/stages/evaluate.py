@@ -13,6 +13,7 @@ from mint_core.evaluation.evaluate import evaluate
 from mint_core.evaluation.subsets import ALL
 from mint_core.files import read_json, storage_errors, write_json
 from mint_core.interfaces import Aligner, EvaluationSample
+from mint_core.stages.beliefs import judged_beliefs
 from mint_core.stages.fused import fusion_identity, retrieval_rows
 from mint_core.stages.outputs import METRICS, SAMPLES, TEACHER, write_per_sample
 from mint_core.stages.predict import read_predictions
@@ -20,7 +21,7 @@ from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.types import Prediction, Ranking
 
-LAYOUT = 4
+LAYOUT = 5
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 
 
@@ -82,6 +83,7 @@ class Evaluate(Stage):
             "source": run.data.source,
             "teacher_top_1": teacher["top_1"],
             **retrieved.facts,
+            **judged_beliefs(run, predictions, rankings),
             "asked": {**run.made["predict"].facts["who"], **config.predict.model_dump(include={"shots", "reason"})},
             "titles": {key: metric.title(run.n) for key, metric in metrics.items()},
             "rules": {key: metric.rule() for key, metric in metrics.items()},

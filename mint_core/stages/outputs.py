@@ -19,6 +19,10 @@ from mint_core.types import LabelSpace, PreferenceGroup, Ranking, Sample
 RANKINGS = Path("rankings", "rankings.parquet")
 TEACHER = Path("rankings", "teacher.json")
 PREFERENCES = Path("preferences", "preferences.parquet")
+QUALITY = Path("quality.json")
+"""How good the preferences are; apart from them, so that a measure more makes no training again."""
+OVERLAP = Path("overlap.json")
+"""What the base student holds of them, where it was asked; no stage's output."""
 ADAPTER = Path("adapter")
 HISTORY = Path("training", "history.json")
 PREDICTIONS = Path("predictions.jsonl")
@@ -51,15 +55,20 @@ def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.
     pq.write_table(table.replace_schema_metadata({LABELS_OF: json.dumps(labels.names)}), path)
 
 
-def read_rankings(path: Path, labels: LabelSpace) -> dict[str, Ranking]:
-    """The rankings by sample id; equal probabilities keep the order of the label space."""
+def read_log_probs(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The teacher's log-probabilities by sample id, each (n_labels,) in the order of the label space."""
     table = pq.read_table(path, columns=["sample", "log_probs"])
     matrix = np.stack(table["log_probs"].to_numpy(zero_copy_only=False)).astype(np.float32)
-    orders = np.argsort(-matrix, axis=1, kind="stable")
-    return {
-        sample: Ranking(sample, tuple(labels.names[column] for column in order), row[order])
-        for sample, order, row in zip(table["sample"].to_pylist(), orders, matrix, strict=True)
-    }
+    return dict(zip(table["sample"].to_pylist(), matrix, strict=True))
+
+
+def read_rankings(path: Path, labels: LabelSpace) -> dict[str, Ranking]:
+    """The rankings by sample id; equal probabilities keep the order of the label space."""
+    found = {}
+    for sample, row in read_log_probs(path).items():
+        order = np.argsort(-row, kind="stable")
+        found[sample] = Ranking(sample, tuple(labels.names[column] for column in order), row[order])
+    return found
 
 
 def write_preferences(path: Path, groups: Sequence[PreferenceGroup]) -> None:

@@ -15,10 +15,11 @@ from mint_core.interfaces import Aligner
 from mint_core.preservation.results import FIGURE, read_preserved
 from mint_core.report.html import Page, render_report
 from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
+from mint_core.stages.quality import read_quality
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
-PAGE = 2
+PAGE = 3
 """Layout of the page: raise it when what stands on it changes."""
 
 
@@ -34,6 +35,8 @@ class Report(Stage):
         """The config, the version of mint and what was measured of general ability, which all stand on the page."""
         preserved = read_preserved(run.path, run.path / ADAPTER)
         measured = {"preserved": preserved} if preserved else {}
+        quality = _quality(run)
+        measured |= {"quality": quality} if quality else {}
         return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE, **measured}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
@@ -52,6 +55,7 @@ class Report(Stage):
             facts=run.data.facts,
             config=config,
             preserved=read_preserved(run.path, run.path / ADAPTER),
+            quality=_quality(run),
             ability=_figure(run.path / FIGURE),
             command=_command(run),
             written=datetime.now().astimezone().date().isoformat(),
@@ -61,6 +65,12 @@ class Report(Stage):
         with storage_errors(out):
             (out / REPORT).write_text(render_report(page), encoding="utf-8")
         return {}
+
+
+def _quality(run: Run) -> dict[str, Any] | None:
+    """What is known of the preferences."""
+    made = run.made.get("prefer")
+    return read_quality(run.path, made.outputs["preferences"]) if made else None
 
 
 def _figure(path: Path) -> str:

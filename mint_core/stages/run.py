@@ -149,6 +149,22 @@ class Run:
         retrieval = self.resolved.config.retrieval
         if retrieval.fuse != "weighted" or retrieval.weight is not None:
             return []
+        return self._labelled_val()
+
+    @cached_property
+    def held_out(self) -> list[Sample]:
+        """The val samples from which a threshold of confidence is chosen, see `mint_core.answering.confidence`."""
+        config = self.resolved.config.predict
+        if self.resolved.aligner is None or config.decode != "score" or config.normalise != "none" or not config.val:
+            return []
+        return self._labelled_val()
+
+    @property
+    def asked(self) -> list[Sample]:
+        """All samples that somebody answers: the reported ones, then what is only fitted on."""
+        return list({sample.id: sample for sample in (*self.reported, *self.validation, *self.held_out)}.values())
+
+    def _labelled_val(self) -> list[Sample]:
         return [sample for sample in self.data.split("val") if sample.label is not None and sample.cohort is None]
 
     @cached_property
