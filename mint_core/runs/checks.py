@@ -40,7 +40,7 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     """
     for component in _reading(run, stages):
         component.check_files(coming)
-    _ = run.reported, run.device, run.metrics
+    _ = run.reported, run.device, run.metrics, run.pairs
     check_fusion(run)
     check_example(run)
     _check_teacher(run)
@@ -55,10 +55,11 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     aligner = run.resolved.aligner
     made = cast(Aligner, aligner.make()) if aligner else None
     shortened = list(_shortened(run, made.phases(0) if made else ()))
+    told = list(run.fields.left_out)
     if made is None or "align" not in stages:
-        return []
+        return told
     made.check_installed()
-    return shortened
+    return told + shortened
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
