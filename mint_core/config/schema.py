@@ -133,6 +133,16 @@ class EvaluateConfig(ComponentConfig):
     def _one_field(cls, given: Any) -> Any:
         return (given,) if isinstance(given, str) else given
 
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _pairs(cls, given: Any) -> Any:
+        listed = given if isinstance(given, list | tuple) else (given,)
+        pairs = (listed,) if len(listed) == 2 and all(isinstance(one, str) for one in listed) else listed
+        for pair in pairs if given is not None else ():
+            if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)):
+                raise ValueError("each pair is a list of two labels")
+        return None if given is None else tuple(map(tuple, pairs))
+
 
 class RetrievalConfig(ComponentConfig):
     """How what the retriever finds is used."""

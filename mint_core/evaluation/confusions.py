@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mint_core.errors import ConfigError, did_you_mean
+from mint_core.errors import ConfigError, did_you_mean, nearest_name
 from mint_core.types import LabelSpace
 
 Pair = tuple[str, str]
@@ -14,6 +14,8 @@ MOST_PAIRS = 5
 """Pairs that are looked for where the user names none."""
 _OFTEN = 2
 """So many samples must be confused, both ways together."""
+_FEW = 30
+"""Labels that a message lists."""
 
 
 def confusions(records: Mapping[str, Iterable[Mapping[str, Any]]], labels: LabelSpace) -> dict[str, Any]:
@@ -72,9 +74,17 @@ def named_pairs(wanted: Sequence[Pair], labels: LabelSpace) -> list[Pair]:
     for pair in wanted:
         for name in pair:
             if labels.find(name) is None:
-                raise ConfigError(f"evaluate.pairs: there is no label '{name}'{did_you_mean(name, labels.names)}.")
+                raise ConfigError(f"evaluate.pairs: there is no label '{name}'{_meant(name, labels)}.")
         one, other = (str(labels.find(name)) for name in pair)
         if one == other:
             raise ConfigError(f"evaluate.pairs: '{pair[0]}' and '{pair[1]}' are one label; name two.")
         pairs.append((one, other))
     return list(dict.fromkeys(pairs))
+
+
+def _meant(name: str, labels: LabelSpace) -> str:
+    """What the user may have meant, and all labels where they are few."""
+    if len(labels) <= _FEW:
+        return did_you_mean(name, labels.names)
+    near = nearest_name(name, (form for label in labels.names for form in labels.all_names(label)))
+    return f"; did you mean '{near}'?" if near else f" among the {len(labels):,} labels"

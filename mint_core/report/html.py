@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
+from mint_core.report import confusions, subgroups
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
 from mint_core.report.table import columns_of, how_asked, sections
@@ -78,6 +79,8 @@ def render_report(page: Page) -> str:
         failures=failures_told(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
+        subgroups=subgroups.chapter(page.metrics),
+        confusions=confusions.chapter(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",

@@ -18,7 +18,7 @@ from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
-PAGE = 2
+PAGE = 3
 """Layout of the page: raise it when what stands on it changes."""
 
 
