@@ -468,7 +468,12 @@ def test_run_json_says_how_a_run_ended_and_keeps_earlier_stages(toy) -> None:
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"strategy": {"k": 4, "q": 4}}, "k + q = 4 + 4"), ({"aligner": {"warmup": 500}}, "warm-up of 500 steps")],
+    [
+        ({"strategy": {"k": 4, "q": 4}}, "k + q = 4 + 4"),
+        ({"aligner": {"warmup": 500}}, "warm-up of 500 steps"),
+        ({"task": {"name": "toy", "n": 6}}, "lists of 3 names, and the student is asked for N = 6 of 6"),
+        ({"task": {"name": "toy", "n": 3}, "strategy": {"k": 2, "q": 1, "complete": False}}, "lists of 2 names"),
+    ],
 )
 def test_misfits_are_refused_before_the_first_stage(toy, change, sentence: str) -> None:
     from mint_core.config import merge
@@ -477,3 +482,28 @@ def test_misfits_are_refused_before_the_first_stage(toy, change, sentence: str) 
         mint_core.run(merge(toy, change))
     assert not (Path(toy["out"]) / "t" / "run.json").exists()
     assert not (Path(toy["out"]) / "t" / "rankings").exists()
+
+
+def test_single_names_with_free_answers_are_told_and_no_error(toy) -> None:
+    from mint_core.config import merge
+    from mint_core.observer import Observer
+    from mint_core.runs.checks import check_run
+    from mint_core.stages.run import Run
+
+    def told(change: dict) -> list[str]:
+        resolved = resolve(merge(toy, {"strategy": "pairwise"}, change), registry())
+        run = Run(resolved, Path(toy["out"]) / "t", Observer(), Path(toy["out"]) / ".cache")
+        return [note for note in check_run(run, STAGES) if "single names" in note]
+
+    assert len(told({})) == 1
+    assert told({"predict": {"decode": "score"}}) == []
+    assert told({"strategy": "listwise"}) == []
+
+
+def test_teacher_and_preferences_need_no_student(toy) -> None:
+    without = {key: value for key, value in toy.items() if key != "student"}
+    for _ in range(2):  # made, then reused
+        mint_core.run(without, until="prefer")
+    with pytest.raises(ConfigError, match="'toy' brings no embedded student; name one with --student"):
+        mint_core.run(without)
+    assert json.loads((Path(toy["out"]) / "t" / "run.json").read_text())["status"] == "complete until prefer"

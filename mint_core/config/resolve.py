@@ -232,8 +232,6 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     predict = user.get("predict")
     predict = predict if isinstance(predict, Mapping) else {}
     engine = predict.get("engine", "transformers")
-    if student.model == EMBEDDED and embedded is None and engine != "endpoint":
-        raise ConfigError(f"The task '{task.name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
     overrides = embedded.overrides if embedded else {}
     if "task" in overrides:
         task = configured("task", merge({"task": overrides["task"]}, user)["task"], components)

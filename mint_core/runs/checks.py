@@ -11,7 +11,7 @@ from typing import cast
 from mint_core import processes
 from mint_core.answering.endpoint import check_consent
 from mint_core.answering.vllm import check_options
-from mint_core.config import Configured, suitable
+from mint_core.config import EMBEDDED, Configured, suitable
 from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import Aligner, TrainingPhase
 from mint_core.plugins import registry
@@ -38,6 +38,7 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     Raises:
         MintError: Something does not fit; the message says what to do.
     """
+    _check_student(run, stages)
     for component in _reading(run, stages):
         component.check_files(coming)
     _ = run.reported, run.device, run.metrics, run.pairs
@@ -55,11 +56,11 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     aligner = run.resolved.aligner
     made = cast(Aligner, aligner.make()) if aligner else None
     shortened = list(_shortened(run, made.phases(0) if made else ()))
-    told = list(run.fields.left_out)
+    told = run.fields.left_out
     if made is None or "align" not in stages:
-        return told
+        return list(told)
     made.check_installed()
-    return told + shortened
+    return [*told, *shortened, *_taught(run)]
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
@@ -67,6 +68,20 @@ def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
         for kind in kinds if stage in stages else ():
             if (component := getattr(run.resolved, kind)) is not None:
                 yield component
+
+
+def _check_student(run: Run, stages: Collection[str]) -> None:
+    """Refuses a run that comes to a student and has none; teacher and preferences need none.
+
+    Raises:
+        ConfigError: None is named, and the task brings none.
+    """
+    asked = run.resolved.config.predict.engine == "endpoint"
+    if {"align", "predict"}.isdisjoint(stages) or asked or run.embedded:
+        return
+    if run.resolved.config.student.model == EMBEDDED:
+        name = run.resolved.task.name
+        raise ConfigError(f"The task '{name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
 
 
 def _check_teacher(run: Run) -> None:
@@ -103,6 +118,33 @@ def check_retriever(run: Run) -> None:
         return
     if retriever.label_scores([reported[0].for_student(run.task.modality)]) is None:
         raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
+
+
+def _taught(run: Run) -> Iterator[str]:
+    """What becomes of free answers where the student learns from shorter responses than it is asked for.
+
+    Raises:
+        ConfigError: It learns lists that are too short to be right, and nothing but free answers is judged.
+    """
+    groups = [group for labelled in (True, False) for group in run.even_groups(labelled=labelled)]
+    longest = max((len(response) for group in groups for response in group.chosen), default=run.n)
+    predict = run.resolved.config.predict
+    if longest >= run.n or predict.decode != "free" or predict.engine == "endpoint":
+        return
+    begin = (
+        f"The strategy '{run.resolved.strategy.name}' teaches {_counted(longest)}, and the student is asked for "
+        f"N = {run.n} of {len(run.data.labels)} labels"
+    )
+    if longest > 1:
+        raise ConfigError(
+            f"{begin}: it would write {longest} names, and HFA would be 0. Lower N (--set task.n={longest}) or q "
+            "(--set strategy.q=…), or rank all labels with --decode score."
+        )
+    yield f"{begin}: free answers may well fail HFA. --decode score ranks all labels by single names."
+
+
+def _counted(length: int) -> str:
+    return "single names" if length == 1 else f"lists of {length} names"
 
 
 def _has(sample: Sample, what: Modality) -> bool:

@@ -88,6 +88,38 @@ def test_one_disease_alone_cannot_be_ranked(write, packet):
         load(write(*(packet(f"PMID_{i}_a") for i in range(4))))
 
 
+# --- the most published diseases, and no more patients than needed
+
+
+def test_the_diseases_with_the_most_groups_are_kept(write, packet):
+    packets = [packet(f"PMID_{i}_{who}", "OMIM:900001") for i in range(2) for who in "abcdef"]  # 12 in 2
+    packets += [packet(f"PMID_1{i}_a", "OMIM:900002") for i in range(4)]  # 4 in 4
+    packets += [packet(f"PMID_2{i}_{who}", "OMIM:900003") for i in range(4) for who in "ab"]  # 8 in 4
+    packets += [packet(f"PMID_3{i}_a", "OMIM:900004") for i in range(5)]  # 5 in 5
+    store = write(*packets)
+    assert load(store, most_groups=2).labels.names == ("Deltan dysplasia", "Gamman disease")
+    data = load(store, most_groups=3)
+    assert set(data.labels.names) == {"Betan syndrome", "Deltan dysplasia", "Gamman disease"}
+    assert data.facts["diseases left out, others have more groups"] == 1
+
+
+def test_a_disease_keeps_one_patient_of_each_group_before_a_second_one(write, packet):
+    packets = [packet(f"PMID_1_{who}", "OMIM:900001") for who in "abcdefgh"]
+    packets += [packet(f"PMID_{i}_{who}", "OMIM:900001") for i in (2, 3) for who in "ab"]
+    packets += [packet(f"PMID_1{i}_a", "OMIM:900002") for i in range(3)]
+    store = write(*packets)
+    drawn = set()
+    for seed in range(4):
+        data = load(store, max_patients=5, sample_seed=seed)
+        of_first = sorted(s.id for s in data.samples if s.label == "Alphan syndrome")
+        spread = Counter(name.split("_")[1] for name in of_first)
+        assert sorted(spread.values()) == [1, 2, 2]
+        assert sum(s.label == "Betan syndrome" for s in data.samples) == 3
+        assert data.facts["patients left out, their disease has enough"] == 7
+        drawn.add(tuple(of_first))
+    assert len(drawn) > 1
+
+
 # --- unseen diseases
 
 

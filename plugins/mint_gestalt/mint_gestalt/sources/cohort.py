@@ -76,6 +76,7 @@ def load(options: RareDiseaseOptions) -> TaskData:
     given = _given_splits(reading)
     diseases = choose(reading.cases, options, facts)
     placed = _large_enough(_named(reading.cases, diseases, options, facts), given, options, facts)
+    placed = _at_most(_most_groups(placed, options, facts), options, facts)
     if options.labels is None:
         diseases = _only(diseases, placed)
     facts["diseases"] = len(diseases.labels)
@@ -244,11 +245,7 @@ def _large_enough(
     """Without the diseases that have too few patients or groups."""
     default = 1 if given else 2
     least = (options.min_patients or default, options.min_groups or default)
-    patients, groups = defaultdict(set), defaultdict(set)
-    for one in placed:
-        if one.label is not None:
-            patients[one.label].add(one.case.patient)
-            groups[one.label].add(one.case.group)
+    patients, groups = _spread(placed)
     small = {name for name in patients if len(patients[name]) < least[0] or len(groups[name]) < least[1]}
     if len(small) == len(patients):
         most, spread = max((len(patients[name]), len(groups[name])) for name in patients)
@@ -262,14 +259,56 @@ def _large_enough(
         few = len(patients[name]) < least[0]
         what, needed, counted = ("patients", least[0], patients) if few else ("groups", least[1], groups)
         facts[f"left out:{quoted(name, _UNNAMED)}, {what} where {needed} are needed"] = len(counted[name])
-    facts["patients left out with them"] += len({case.patient for case in _cases(placed)}) - len(
-        {case.patient for case in _cases(kept)}
-    )
+    facts["patients left out with them"] += _count(placed) - _count(kept)
     return kept
 
 
-def _cases(placed: Sequence[_Placed]) -> list[Case]:
-    return [one.case for one in placed]
+def _most_groups(placed: Sequence[_Placed], options: RareDiseaseOptions, facts: Counter[str]) -> list[_Placed]:
+    """Without all but the diseases that have the most groups."""
+    if options.most_groups is None:
+        return list(placed)
+    patients, groups = _spread(placed)
+    ranked = sorted(patients, key=lambda name: (-len(groups[name]), -len(patients[name]), name))
+    kept = set(ranked[: options.most_groups])
+    facts["diseases left out, others have more groups"] += len(ranked) - len(kept)
+    return [one for one in placed if one.label is None or one.label in kept]
+
+
+def _at_most(placed: Sequence[_Placed], options: RareDiseaseOptions, facts: Counter[str]) -> list[_Placed]:
+    """Without the patients above the limit; groups give one patient in turn."""
+    if options.max_patients is None:
+        return list(placed)
+    by_group: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for one in placed:
+        if one.label is not None:
+            patients = by_group[one.label, one.split][one.case.group]
+            if one.case.patient not in patients:
+                patients.append(one.case.patient)
+    kept = set()
+    for disease, groups in by_group.items():
+        turns = []
+        for group, patients in groups.items():
+            drawn = sorted(patients, key=lambda name: _draw(options, "patient", name))
+            place = _draw(options, "group", group)
+            turns += [(turn, place, patient) for turn, patient in enumerate(drawn)]
+        kept |= {(*disease, patient) for *_, patient in sorted(turns)[: options.max_patients]}
+    left = [one for one in placed if one.label is None or (one.label, one.split, one.case.patient) in kept]
+    facts["patients left out, their disease has enough"] += _count(placed) - _count(left)
+    return left
+
+
+def _count(placed: Sequence[_Placed]) -> int:
+    return len({one.case.patient for one in placed})
+
+
+def _spread(placed: Sequence[_Placed]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Patients and groups of every disease."""
+    patients, groups = defaultdict(set), defaultdict(set)
+    for one in placed:
+        if one.label is not None:
+            patients[one.label].add(one.case.patient)
+            groups[one.label].add(one.case.group)
+    return patients, groups
 
 
 def _only(diseases: Diseases, placed: Sequence[_Placed]) -> Diseases:

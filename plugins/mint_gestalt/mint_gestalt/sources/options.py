@@ -85,6 +85,20 @@ class RareDiseaseOptions(TaskConfig):
         le=1_000_000,
         description="Diseases with fewer groups are left out; null = 2 where mint makes the split, else 1.",
     )
+    most_groups: int | None = Field(
+        None,
+        ge=2,
+        le=1_000_000,
+        description="Keep so many diseases, those with the most groups (phenopackets: publications), between equals "
+        "those with more patients. null = all.",
+    )
+    max_patients: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Keep at most so many patients of a disease (and split, where it is given), drawn by seed from its "
+        "groups in turn, so that large groups do not outweigh the others. null = all.",
+    )
     val_fraction: float = Field(0.0, ge=0, lt=1, description="Share of val where mint makes the split.")
     test_fraction: float = Field(0.2, ge=0, lt=1, description="Share of test where mint makes the split.")
     unseen: int = Field(
