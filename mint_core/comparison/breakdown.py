@@ -6,38 +6,44 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mint_core.comparison.table import Grid, columns_of
+from mint_core.comparison.table import Grid, cell, columns_of
 from mint_core.comparison.values import Columns, RowValues, mean
 from mint_core.evaluation.confusions import Pair
 from mint_core.evaluation.ranks import Ranked, pair_ranks
 from mint_core.evaluation.statistics import told
-from mint_core.evaluation.subgroups import by_subgroup
-from mint_core.evaluation.subsets import whole_sets
+from mint_core.evaluation.subgroups import NOT_KNOWN, SMALLEST, by_subgroup
+from mint_core.evaluation.subsets import ALL, whole_sets
 from mint_core.report.confusions import rank_told
 from mint_core.report.subgroups import between
+from mint_core.report.table import Column
 
 
 def pairs_of(metrics: Iterable[Mapping[str, Any]]) -> list[Pair]:
     """The pairs of labels of all runs, from their metrics.json, each once."""
-    return list(dict.fromkeys((one, other) for run in metrics for one, other in (p["labels"] for p in run["pairs"]["pairs"])))
+    return list(
+        dict.fromkeys((one, other) for run in metrics for one, other in (p["labels"] for p in run["pairs"]["pairs"]))
+    )
 
 
 def breakdown_of(
-    row: RowValues, pairs: Sequence[Pair], columns: Columns, how: Mapping[str, Any], absent: int
+    row: RowValues, metrics: Mapping[str, Any], pairs: Sequence[Pair], columns: Columns, how: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Plain data of a row, values of several seeds averaged per sample.
 
     Args:
         row: The row.
+        metrics: Content of the metrics.json of its first run.
         pairs: Of labels.
         columns: The metrics.
         how: `draws`, `confidence` and `seed` of the bootstrap.
-        absent: The rank that counts for a label that is not listed.
 
     Returns:
-        `subgroups`: by data set and field what `by_subgroup` returns, with the SD over the seeds of each cell, and
-        `confusable`: per pair `labels` and two `sides`, see `pair_ranks`.
+        `subgroups`: by data set and field what `by_subgroup` returns, with the SD over the seeds of each cell;
+        `confusable`: per pair `labels` and two `sides`, see `pair_ranks`; `ranks_all`: whether the row ranks all
+        labels, and not those of a list alone.
     """
+    absent = metrics["pairs"]["absent_rank"]
+    variant = next(iter(row.records.values()))["variant"]
     subgroups = {}
     for name, ids in whole_sets(row.members).items():
         fields = dict.fromkeys(field for i in ids for field in row.members[i].subgroups)
@@ -45,9 +51,10 @@ def breakdown_of(
     own = {row.name: [_averaged(row, i, absent) for i in next(iter(whole_sets(row.members).values()))]}
     sides = [(pair, pair_ranks(pair, own, how)) for pair in pairs]
     return {
+        "ranks_all": row.kind == "baseline" or variant in metrics["pairs"]["full"],
         "subgroups": subgroups,
         "confusable": [
-            {"labels": list(pair), "sides": [{**side, **side.pop("rows").get(row.name, {})} for side in both]}
+            {"labels": list(pair), "sides": [{**side, "ranks": side.pop("rows").get(row.name, {})} for side in both]}
             for pair, both in sides
         ],
     }
@@ -57,10 +64,10 @@ def _field(row: RowValues, field: str, ids: Sequence[str], columns: Columns, how
     cells = [row.members[i].subgroups.get(field) for i in ids]
     values = {row.name: {key: [row.average(key, i) for i in ids] for key in columns.titles}}
     found = by_subgroup(field, cells, values, [row.members[i].group for i in ids], **how)
-    for cell in found["cells"]:
-        cell["metrics"] = cell.pop("rows")[row.name]
-        inside = [i for i, own in zip(ids, cells, strict=True) if (own or NOT_KNOWN) == cell["cell"]]
-        for key, one in cell["metrics"].items():
+    for part in found["cells"]:
+        part["metrics"] = part.pop("rows")[row.name]
+        inside = [i for i, own in zip(ids, cells, strict=True) if (own or NOT_KNOWN) == part["cell"]]
+        for key, one in part["metrics"].items():
             one["sd"] = None if one["mean"] is None else _spread(row, key, inside)
     found["gaps"] = found["gaps"].get(row.name, {})
     return found
@@ -105,22 +112,41 @@ def _field_grid(name: str, field: str, rows: Sequence[Mapping[str, Any]], shown:
         if len(one["cells"]) < 2:
             continue
         hidden = max(hidden, one["hidden"])
-        gaps = (one["gaps"].get(column.key) for column in shown)
-        parts.append(
-            [
-                [f"{row['name']}: {cell['cell']}", str(cell["n"]), *(told_cell(cell["metrics"][c.key]) for c in shown)]
-                for cell in one["cells"]
-            ]
-            + [[f"{row['name']}: worst gap", "", *(f"{told(gap)}\n{between(gap)}" if gap else "-" for gap in gaps)]]
-        )
+        lines = [
+            [f"{row['name']}: {own['cell']}", str(own["n"]), *(cell(own["metrics"][c.key]) for c in shown)]
+            for own in one["cells"]
+        ]
+        if gaps := one["gaps"]:
+            lines.append([f"{row['name']}: worst gap", "", *(_gap(gaps.get(column.key)) for column in shown)])
+        parts.append(lines)
     notes = [f"cells of fewer than {SMALLEST} samples are not shown: {hidden}."] if hidden else []
     whose = "" if name == ALL else f"{name}, "
     title = f"{whose}by {field}: percent; the worst gap's interval holds for all pairs of cells"
     return Grid(title[0].upper() + title[1:], ["", "n", *(column.heading for column in shown)], parts, notes)
 
 
+def _gap(gap: Mapping[str, Any] | None) -> str:
+    return f"{told(gap)}\n{between(gap)}" if gap else "-"
+
+
 def _pairs_grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
-    """Side by side for every row: the rank of the truth, and that of its confuser."""
-    pairs = dict.fromkeys(tuple(pair["labels"]) for row in rows for pair in row["confusable"])
-    ends = [end for pair in pairs for end in (pair, pair[::-1])]
-    sides = {(row["name"], side["truth"], side["confuser"]): side for row in rows for p in row["confusable"] for side in p["sides"]}
+    """Per truth and confuser a line per row; all rows tell of the same pairs."""
+    pairs = range(len(rows[0]["confusable"]) if rows else 0)
+    parts = []
+    for at, end in ((at, end) for at in pairs for end in (0, 1)):
+        sides = [(row["name"], row["confusable"][at]["sides"][end]) for row in rows]
+        parts.append(
+            [
+                [
+                    f"{side['truth']}, not {side['confuser']}: {name}",
+                    str(side["n"]),
+                    *map(rank_told, side["ranks"].values()),
+                ]
+                for name, side in sides
+                if side["ranks"]
+            ]
+        )
+    listed = [row["name"] for row in rows if not row["ranks_all"]]
+    note = f"{', '.join(listed)}: a label that is not in the list counts as the rank behind its end."
+    header = ["", "n", "rank of the truth", "rank of the confuser"]
+    return Grid("Labels that are easily confused: mean rank", header, parts, [note] if listed else [])
