@@ -18,7 +18,7 @@ from mint_core.evaluation.ranks import rank_in_list, rank_in_scores
 from mint_core.evaluation.subsets import ALL
 from mint_core.files import digest_of, read_json, storage_errors, write_json
 from mint_core.interfaces import Aligner, EvaluationSample
-from mint_core.stages.fused import fusion_identity, retrieval_rows
+from mint_core.stages.fused import RETRIEVER, fusion_identity, retrieval_rows
 from mint_core.stages.outputs import METRICS, SAMPLES, SCORES, TEACHER, write_per_sample
 from mint_core.stages.predict import read_predictions
 from mint_core.stages.run import Run
@@ -124,7 +124,9 @@ class _Ranks:
     @classmethod
     def of(cls, run: Run, rankings: Mapping[str, Ranking]) -> _Ranks:
         table = ScoreTable.read(run.path / SCORES) if SCORES.name in run.made["predict"].outputs else None
-        scores = {variant: table.mapped(variant) for variant in table.variants} if table else {}
+        exact = run.resolved.config.predict.normalise == "none"  # else the scores are not in the order of the lists
+        kept = [one for one in (table.variants if table else ()) if exact or one == RETRIEVER.name]
+        scores = {variant: table.mapped(variant) for variant in kept} if table else {}
         return cls(run.n, run.data.labels, rankings, table.position if table else {}, scores)
 
     @property
