@@ -38,7 +38,7 @@ from mint_core.config import merge, parse_override, read_config, refuse_unknown,
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.confusions import Pair as LabelPair
 from mint_core.evaluation.evaluate import Record, score_samples
-from mint_core.evaluation.ranks import add_ranks
+from mint_core.evaluation.ranks import add_ranks, rank_in_rankings
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
@@ -349,7 +349,7 @@ class _Results:
                 continue
             ids = sorted(records)
             scores = cast(ScoreTable, ScoreTable.read(_path(run) / SCORES)).rows(RETRIEVER, ids)
-            judged = [{**records[sample], "lists": None} for sample in ids]
+            judged = [{**records[sample], "lists": None, "confusers": None} for sample in ids]
             content = digest_of([judged, scores.tobytes().hex()])
             name = f"{RETRIEVER} of {run.row.name}" if found else RETRIEVER
             found.setdefault(content, RowValues(name, "retriever", (run.folder,), {None: records}))
@@ -365,9 +365,7 @@ class _Results:
             lists = [Prediction.of_labels(s.id, variant, rankings[s.id].labels[: judge.n]) for s in judge.reported]
             samples = evaluation_samples(judge, lists, judge.rankings())
             scored = {record["sample"]: record for record in score_samples(samples, judge.members, judge.metrics)}
-            add_ranks(
-                scored.values(), self.pairs, lambda one, label, of=rankings: of[one["sample"]].labels.index(label) + 1
-            )
+            add_ranks(scored.values(), self.pairs, rank_in_rankings(rankings))
             records = self.columns.keyed(scored, self.metrics[self.first.folder]["titles"])
             rows.append(RowValues(run.row.name, "baseline", (run.folder,), {None: records}))
         return rows

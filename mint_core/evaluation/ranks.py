@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mint_core.evaluation.confusions import Pair
 from mint_core.evaluation.statistics import estimate
+from mint_core.types import Ranking
 
 RankOf = Callable[[Mapping[str, Any], str], int | None]
 """The rank of a label in a record's answer, from 1; None where it is not listed."""
@@ -30,6 +31,15 @@ def rank_in_scores(scores: NDArray[np.float32], place: int) -> int:
     """
     own = scores[place]
     return 1 + int((scores > own).sum()) + int((scores[:place] == own).sum())
+
+
+def rank_in_rankings(rankings: Mapping[str, Ranking]) -> RankOf:
+    """The ranks of a teacher who ranks all labels; `rankings` by sample id."""
+
+    def rank_of(record: Mapping[str, Any], label: str) -> int:
+        return rankings[record["sample"]].labels.index(label) + 1
+
+    return rank_of
 
 
 def add_ranks(records: Iterable[dict[str, Any]], pairs: Sequence[Pair], rank_of: RankOf) -> None:

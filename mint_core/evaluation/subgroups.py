@@ -110,7 +110,7 @@ def _gap(compared: Mapping[str, tuple[float, NDArray[np.float64]]], tail: float)
     if len(compared) < 2:
         return {}
     best = max(compared, key=lambda name: compared[name][0])
-    worst = min(reversed(compared), key=lambda name: compared[name][0])  # of equal cells not the same one again
+    worst = min(reversed([*compared]), key=lambda name: compared[name][0])  # of equal cells not the same one again
     pairs = len(compared) * (len(compared) - 1) / 2
     low, high = np.nanquantile(compared[best][1] - compared[worst][1], [tail / pairs, 1 - tail / pairs])
     mean = compared[best][0] - compared[worst][0]

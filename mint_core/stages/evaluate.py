@@ -14,7 +14,7 @@ from mint_core.answering.scores import ScoreTable
 from mint_core.config import decisive
 from mint_core.evaluation.breakdown import breakdown
 from mint_core.evaluation.evaluate import evaluate
-from mint_core.evaluation.ranks import rank_in_list, rank_in_scores
+from mint_core.evaluation.ranks import RankOf, rank_in_list, rank_in_rankings, rank_in_scores
 from mint_core.evaluation.subsets import ALL
 from mint_core.files import digest_of, read_json, storage_errors, write_json
 from mint_core.interfaces import Aligner, EvaluationSample
@@ -67,7 +67,11 @@ class Evaluate(Stage):
             drawn = rng.permutation(run.data.labels.names)[: run.n]
             predictions.append(Prediction.of_labels(sample.id, "chance", tuple(str(name) for name in drawn)))
         metrics = run.metrics
-        how = {"draws": config.evaluate.bootstrap, "confidence": config.evaluate.confidence, "seed": config.seed}
+        how: dict[str, Any] = {
+            "draws": config.evaluate.bootstrap,
+            "confidence": config.evaluate.confidence,
+            "seed": config.seed,
+        }
         scores = evaluate(evaluation_samples(run, predictions, rankings), run.members, metrics, **how)
         ranks = _Ranks.of(run, rankings)
         behind = breakdown(
@@ -115,7 +119,7 @@ class _Ranks:
 
     n: int
     labels: LabelSpace
-    rankings: Mapping[str, Ranking]
+    teachers: RankOf
     position: Mapping[str, int]
     """Row of the scores by sample."""
     scores: Mapping[str, NDArray[np.float32]]
@@ -127,7 +131,7 @@ class _Ranks:
         exact = run.resolved.config.predict.normalise == "none"  # else the scores are not in the order of the lists
         kept = [one for one in (table.variants if table else ()) if exact or one == RETRIEVER.name]
         scores = {variant: table.mapped(variant) for variant in kept} if table else {}
-        return cls(run.n, run.data.labels, rankings, table.position if table else {}, scores)
+        return cls(run.n, run.data.labels, rank_in_rankings(rankings), table.position if table else {}, scores)
 
     @property
     def full(self) -> list[str]:
@@ -138,7 +142,7 @@ class _Ranks:
         """See `mint_core.evaluation.ranks.RankOf`; names beyond the N-th are not listed."""
         variant, sample = record["variant"], record["sample"]
         if variant == _TEACHER:
-            return self.rankings[sample].labels.index(label) + 1
+            return self.teachers(record, label)
         if variant in self.scores:
             return rank_in_scores(self.scores[variant][self.position[sample]], self.labels.index(label))
         return rank_in_list(record["answer"][: self.n], label)
