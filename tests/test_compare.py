@@ -379,7 +379,7 @@ def test_a_baseline_reads_the_samples_on_which_it_is_judged(toy) -> None:
 
 def record(sample: str, value: float | None, cohort: str | None = None, seen: bool = True) -> dict:
     return {"sample": sample, "group": None, "cohort": cohort, "seen": seen, "truth": "x", "content": "", "lists": "",
-            "metrics": {"m": value}, "why": {}, "ungated": {}, "answer": []}  # fmt: skip
+            "metrics": {"m": value}, "why": {}, "ungated": {}, "answer": [], "subgroups": {}}  # fmt: skip
 
 
 def of_seed(values: dict[str, float | None]) -> dict[str, dict]:

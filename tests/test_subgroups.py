@@ -36,7 +36,7 @@ def test_worst_gap_by_hand() -> None:
     assert [(cell["cell"], cell["n"], cell["rows"]["base"]["m"]["mean"]) for cell in found["cells"]] == [
         ("f", 10, 0.8), ("m", 10, 0.5), (NOT_KNOWN, 11, 0.0),
     ]  # fmt: skip
-    assert found["hidden"] == 1
+    assert found["not_shown"] == 1
     gap = found["gaps"]["base"]["m"]
     assert (gap["best"], gap["worst"], gap["compared"]) == ("f", "m", 2)  # who is not known is no group
     assert gap["mean"] == pytest.approx(0.3)
@@ -213,7 +213,7 @@ def test_a_run_reports_subgroups_that_nobody_read(toy, mint, tmp_path: Path) -> 
     assert found["smallest"] == 10
     assert list(found["sets"]["all"]) == ["sex", "site", FREQUENCY]
     assert [(cell["cell"], cell["n"]) for cell in found["sets"]["all"]["sex"]["cells"]] == [("f", 15), ("m", 15)]
-    assert found["sets"]["all"]["site"]["hidden"] == 1
+    assert found["sets"]["all"]["site"]["not_shown"] == 1
     record = pq.read_table(first.path / "samples.parquet").to_pylist()[0]
     assert record["subgroups"] == {"sex": "m", "site": "SMALL-SITE", FREQUENCY: "middle"}
     page = (first.path / "report.html").read_text()

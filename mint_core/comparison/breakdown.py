@@ -111,7 +111,7 @@ def _field_grid(name: str, field: str, rows: Sequence[Mapping[str, Any]], shown:
         one = row["subgroups"].get(name, {}).get(field, {"cells": []})
         if len(one["cells"]) < 2:
             continue
-        hidden = max(hidden, one["hidden"])
+        hidden = max(hidden, one["not_shown"])
         lines = [
             [f"{row['name']}: {own['cell']}", str(own["n"]), *(cell(own["metrics"][c.key]) for c in shown)]
             for own in one["cells"]

@@ -73,7 +73,7 @@ def cells_of(field: str, samples: Sequence[Sample]) -> list[str | None]:
     In a field of ages (see `holds_ages`) most of whose values are ages these are told in bands, and what is none is
     not known. Other values stay as they are, but for white space.
     """
-    values = [squeezed(sample.subgroups.get(field, "")) or None for sample in samples]
+    values = [squeezed(str(sample.subgroups.get(field, ""))) or None for sample in samples]
     if not holds_ages(field):
         return values
     bands = [age_band(value, field) if value else None for value in values]

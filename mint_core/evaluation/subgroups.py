@@ -54,16 +54,16 @@ def by_subgroup(
         seed: Seed of the draws.
 
     Returns:
-        `hidden` (how many cells have fewer than SMALLEST samples), `cells` (each with `cell`, `n` and `rows`: per row
-        and metric the plain data of `Estimate`, with no mean below SMALLEST scored samples) and `gaps` (per row and
-        metric `best`, `worst`, `mean`, `low`, `high` and `compared`, the number of cells; none below two).
+        `not_shown` (how many cells have fewer than SMALLEST samples); `cells`, each with `cell`, `n` and `rows`: per row
+        and metric the plain data of `Estimate`, with no mean below SMALLEST scored samples; and `gaps`: per row and
+        metric `best`, `worst`, `mean`, `low`, `high` and `compared`, the number of cells, which is two or more.
     """
     told = [NOT_KNOWN if cell is None else cell for cell in cells]
     counts = Counter(told)
     names = _in_order(counts)
     keys = [(row, key) for row, metrics in values.items() for key in metrics]
     apart = {NOT_KNOWN, *([UNSEEN] if field == FREQUENCY else [])}
-    found: dict[str, Any] = {"hidden": len(counts) - len(names), "cells": [], "gaps": {}}
+    found: dict[str, Any] = {"not_shown": len(counts) - len(names), "cells": [], "gaps": {}}
     if not names or not keys:
         return found
     given = np.array([values[row][key] for row, key in keys], float).T  # (n_samples, n_keys); None becomes NaN

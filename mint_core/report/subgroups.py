@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mint_core.characters import visible
-from mint_core.drawing import BLUE, GREEN, GREY, VERMILION, as_svg, dots, new_figure, style
+from mint_core.drawing import BLUE, GREEN, GREY, PURPLE, VERMILION, as_svg, dots, new_figure, style
 from mint_core.evaluation.failures import is_students
 from mint_core.evaluation.statistics import told
 from mint_core.report.table import columns_of
 from mint_core.types import VARIANTS
 
-_COLOURS = (BLUE, VERMILION, GREEN)
+_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 _FIRST = ("aligned", "base")
 
 
@@ -63,7 +63,7 @@ def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
         shown = {field: one for field, one in fields.items() if len(one["cells"]) > 1}
         tables = [_table(field, one, [column.key for column in columns]) for field, one in shown.items()]
         if shown:
-            few = [f"{field} ({_hidden(one)})" for field, one in fields.items() if field not in shown]
+            few = [f"{field} ({_counted(one)})" for field, one in fields.items() if field not in shown]
             parts.append({"set": name, "tables": tables, "few": few, "figure": _figure(shown, metrics)})
     if not parts:
         return None
@@ -71,8 +71,8 @@ def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"parts": parts, "headings": [column.heading for column in columns], "smallest": smallest}
 
 
-def _hidden(field: Mapping[str, Any]) -> str:
-    return f"{len(field['cells'])} shown, {field['hidden']} too small"
+def _counted(field: Mapping[str, Any]) -> str:
+    return f"{len(field['cells'])} shown, {field['not_shown']} too small"
 
 
 def _table(name: str, field: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _table(name: str, field: Mapping[str, Any], keys: Sequence[str]) -> dict[str
         _row(row, [(told(gap[key]), between(gap[key])) if key in gap else ("-", "") for key in keys])
         for row, gap in field["gaps"].items()
     ]
-    return {"field": name, "parts": [*parts, ("worst gap", gaps)] if gaps else parts, "hidden": field["hidden"]}
+    return {"field": name, "parts": [*parts, ("worst gap", gaps)] if gaps else parts, "not_shown": field["not_shown"]}
 
 
 def _row(variant: str, cells: Sequence[tuple[str, str]]) -> tuple[str, Sequence[tuple[str, str]]]:
