@@ -54,7 +54,7 @@ def by_subgroup(
         seed: Seed of the draws.
 
     Returns:
-        `not_shown` (how many cells have fewer than SMALLEST samples); `cells`, each with `cell`, `n` and `rows`: per row
+        `not_shown`, how many cells have fewer than SMALLEST samples; `cells`, each with `cell`, `n` and `rows`: per row
         and metric the plain data of `Estimate`, with no mean below SMALLEST scored samples; and `gaps`: per row and
         metric `best`, `worst`, `mean`, `low`, `high` and `compared`, the number of cells, which is two or more.
     """
