@@ -11,6 +11,7 @@ import pytest
 import mint_core
 from mint_core.comparison.breakdown import breakdown_of, grids, pairs_of
 from mint_core.comparison.values import Columns, RowValues
+from mint_core.config.schema import EvaluateConfig
 from mint_core.errors import ConfigError
 from mint_core.evaluation.ages import BANDS, age_band, holds_ages
 from mint_core.evaluation.fields import FREQUENCY, cells_of, choose_fields
@@ -176,6 +177,12 @@ def test_a_comparison_averages_over_the_seeds() -> None:
     assert by_sex.parts[0][0][2] == "50.0 [50.0, 50.0] ±70.7"
     assert pairs.parts == [[["A, not B: orpo", "20", "2.0 [2.0, 2.0]", "2.0 [2.0, 2.0]"]], []]
     assert pairs.notes == ["orpo: a label that is not in the list counts as the rank behind its end."]
+
+
+def test_how_fields_and_pairs_may_be_written() -> None:
+    assert EvaluateConfig(subgroups="sex, age").subgroups == ("sex", "age")
+    assert EvaluateConfig(pairs=["Colon", "Skin"]).pairs == (("Colon", "Skin"),)  # one pair
+    assert EvaluateConfig(pairs=[]).pairs == ()
 
 
 @pytest.fixture

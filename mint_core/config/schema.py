@@ -130,8 +130,8 @@ class EvaluateConfig(ComponentConfig):
 
     @field_validator("subgroups", mode="before")
     @classmethod
-    def _one_field(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
+    def _between_commas(cls, given: Any) -> Any:
+        return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else given
 
     @field_validator("pairs", mode="before")
     @classmethod
