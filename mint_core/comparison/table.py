@@ -64,10 +64,15 @@ def tables(content: Mapping[str, Any]) -> list[RenderableType]:
     return shown
 
 
-def markdown(content: Mapping[str, Any]) -> str:
-    """The same tables for a paper or a README, with what must be known to read them; arguments as above."""
+def markdown(content: Mapping[str, Any], further: Sequence[Grid] = ()) -> str:
+    """The same tables for a paper or a README, with what must be known to read them.
+
+    Args:
+        content: As above.
+        further: Tables that stand behind them.
+    """
     lines = []
-    for grid in grids(content):
+    for grid in (*grids(content), *further):
         lines += [grid.title, "", _line(grid.header), _line(["---", *["---:"] * (len(grid.header) - 1)])]
         lines += [_line(row) for part in grid.parts for row in part]
         lines += ["", *(f"{note}  " for note in grid.notes), *([""] if grid.notes else [])]
@@ -89,7 +94,7 @@ def _results(content: Mapping[str, Any]) -> Grid:
     shown = columns_of(content)
     parts = [
         [
-            [name, str(part["n"]), *(_cell(part["metrics"][column.key]) for column in shown)]
+            [name, str(part["n"]), *(cell(part["metrics"][column.key]) for column in shown)]
             for name, part in _named(content, subset)
         ]
         for subset in subsets_of(content)
@@ -153,7 +158,7 @@ def _preserved(content: Mapping[str, Any]) -> Grid:
 
 
 def _ability(one: Mapping[str, Any]) -> str:
-    return _cell(one) + (f"\n{difference(one['difference'])}" if "difference" in one else "")
+    return cell(one) + (f"\n{difference(one['difference'])}" if "difference" in one else "")
 
 
 def _name(pair: Mapping[str, Any]) -> str:
@@ -196,7 +201,8 @@ def _named(content: Mapping[str, Any], subset: str) -> Iterator[tuple[str, Mappi
                 yield f"{subset}: {row['name']}" if several else row["name"], part
 
 
-def _cell(metric: Mapping[str, Any]) -> str:
+def cell(metric: Mapping[str, Any]) -> str:
+    """A mean with its interval and its SD over the seeds."""
     return told(metric) if metric["sd"] is None else f"{told(metric)} ±{100 * metric['sd']:.1f}"
 
 

@@ -86,6 +86,36 @@ def times_drawn(groups: Sequence[str | None], draws: int, seed: int) -> Iterator
         yield _times_drawn(count, rng)[owner]
 
 
+def resampled_means(
+    columns: NDArray[np.float64], groups: Sequence[str | None], *, draws: int, seed: int
+) -> NDArray[np.float64]:
+    """The means of several columns in the same bootstrap draws of whole groups, so that they can be subtracted.
+
+    Args:
+        columns: (n_samples, n_columns); NaN = the sample is not in the column.
+        groups: The group of each sample; None = a group of its own.
+        draws: Bootstrap draws.
+        seed: As for `estimate`.
+
+    Returns:
+        (draws, n_columns); NaN where a draw holds no sample of the column.
+    """
+    clusters = cluster_of(groups)
+    count = int(clusters.max()) + 1
+    there = ~np.isnan(columns)
+    both = np.concatenate([np.where(there, columns, 0.0), there], axis=1)
+    totals = np.zeros((count, both.shape[1]))
+    np.add.at(totals, clusters, both)
+    rng = np.random.default_rng(seed)
+    block = max(1, _ENTRIES // count)
+    parts = []
+    for start in range(0, draws, block):
+        times = [_times_drawn(count, rng) for _ in range(min(block, draws - start))]
+        values, sizes = np.split(np.stack(times) @ totals, 2, axis=1)
+        parts.append(np.divide(values, sizes, out=np.full(values.shape, np.nan), where=sizes > 0))
+    return np.concatenate(parts)
+
+
 def _times_drawn(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """How often each of the clusters is in one draw."""
     return np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
@@ -112,6 +142,8 @@ def spread(point: float, drawn: Sequence[float], groups: Sequence[str | None], c
     return Estimate(float(point), low, high, len(groups), 0, int(cluster_of(groups).max()) + 1)
 
 
+_ENTRIES = 2**22
+"""Entries of the draws that are held at a time; bounds the memory."""
 PERMUTATIONS = 10_000
 """Sign flips behind a p-value; where all of them are fewer, each is taken once and the p-value is exact."""
 

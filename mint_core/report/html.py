@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
-from mint_core.report import calibration
+from mint_core.report import calibration, confusions, subgroups
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
 from mint_core.report.quality import quality_told
@@ -86,6 +86,8 @@ def render_report(page: Page) -> str:
         calibration=calibration.chapter(page.metrics),
         transfer=transfer_told(page.metrics),
         preferences=quality_told(page.quality) if page.quality else [],
+        subgroups=subgroups.chapter(page.metrics),
+        confusions=confusions.chapter(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",

@@ -98,15 +98,25 @@ def read_preferences(path: Path) -> list[PreferenceGroup]:
 
 _BY_KEY = {"metrics": pa.float64(), "why": pa.string(), "ungated": pa.float64()}
 """Columns that hold something for every metric."""
+_LISTS = {
+    "answer": pa.list_(pa.string()),
+    "rank": pa.int64(),
+    "confusers": pa.list_(pa.struct([("label", pa.string()), ("rank", pa.int64())])),
+}
+"""Columns that may be empty in every row, so that their kind cannot be seen."""
 
 
 def write_per_sample(path: Path, records: Sequence[dict[str, object]]) -> None:
     """Per-sample values; those of the metrics, by key, are one column, and so are the reasons of a 0."""
     keys = dict.fromkeys(key for record in records for key in cast(Mapping[str, object], record["metrics"]))
-    apart = {*_BY_KEY, "answer"}
+    apart = {*_BY_KEY, *_LISTS, "subgroups"}
     table = pa.Table.from_pylist([{key: one[key] for key in one if key not in apart} for one in records])
     for name, kind in _BY_KEY.items():
         values = pa.array([record[name] for record in records], pa.struct([(key, kind) for key in keys]))
         table = table.append_column(name, values)
-    answers = pa.array([record["answer"] for record in records], pa.list_(pa.string()))
-    pq.write_table(table.append_column("answer", answers), path)
+    fields = dict.fromkeys(name for record in records for name in cast(Mapping[str, object], record["subgroups"]))
+    cells = pa.array([record["subgroups"] for record in records], pa.struct([(name, pa.string()) for name in fields]))
+    table = table.append_column("subgroups", cells)
+    for name, kind in _LISTS.items():
+        table = table.append_column(name, pa.array([record.get(name) for record in records], kind))
+    pq.write_table(table, path)
