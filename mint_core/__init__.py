@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mint_core.runs.explain import Explained, explain
     from mint_core.runs.pipeline import RunResult, run
     from mint_core.runs.preserve import Preservation, preserve
+    from mint_core.runs.quality import Preferred, prefer
     from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Prompt, Ranking, Sample, TaskData
 
 _WHERE = {
@@ -32,6 +33,8 @@ _WHERE = {
     "Explained": "mint_core.runs.explain",
     "preserve": "mint_core.runs.preserve",
     "Preservation": "mint_core.runs.preserve",
+    "prefer": "mint_core.runs.quality",
+    "Preferred": "mint_core.runs.quality",
     "run": "mint_core.runs.pipeline",
     "RunResult": "mint_core.runs.pipeline",
     "Observer": "mint_core.observer",
@@ -49,6 +52,7 @@ __all__ = [
     "Observer",
     "Prediction",
     "PreferenceGroup",
+    "Preferred",
     "Preservation",
     "Prompt",
     "Ranking",
@@ -58,6 +62,7 @@ __all__ = [
     "compare",
     "explain",
     "hookimpl",
+    "prefer",
     "preserve",
     "run",
     "sweep",

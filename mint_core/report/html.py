@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mint_core.preservation.results import cells, header, title
+from mint_core.report import calibration, confusions, subgroups
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
+from mint_core.report.quality import quality_told
 from mint_core.report.table import columns_of, how_asked, sections
 from mint_core.report.training import chapter
+from mint_core.report.transfer import transfer_told
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -49,6 +52,8 @@ class Page:
     explained: Mapping[str, Any] | None = None
     """The chapter on `mint explain`, see `mint_core.report.explained`."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    quality: Mapping[str, Any] | None = None
+    """Content of quality.json, see `mint_core.report.quality`; None where nothing was aligned."""
 
 
 _DECODE = {
@@ -82,6 +87,11 @@ def render_report(page: Page) -> str:
         failures=failures_told(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
+        calibration=calibration.chapter(page.metrics),
+        transfer=transfer_told(page.metrics),
+        preferences=quality_told(page.quality) if page.quality else [],
+        subgroups=subgroups.chapter(page.metrics),
+        confusions=confusions.chapter(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         training=chapter(page.history, page.metrics["titles"]),

@@ -17,6 +17,7 @@ from mint_core.preservation.results import FIGURE, read_preserved
 from mint_core.report.explained import chapter
 from mint_core.report.html import Page, render_report
 from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
+from mint_core.stages.quality import read_quality
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
@@ -36,6 +37,8 @@ class Report(Stage):
         """The config, the version of mint, what was measured of general ability and explained: all of the page."""
         preserved = read_preserved(run.path, run.path / ADAPTER)
         measured: dict[str, Any] = {"preserved": preserved} if preserved else {}
+        quality = _quality(run)
+        measured |= {"quality": quality} if quality else {}
         explained = read_explained(run.path, run.path / ADAPTER)
         measured |= {"explained": digest_of(explained)} if explained else {}
         return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE, **measured}
@@ -57,6 +60,7 @@ class Report(Stage):
             config=config,
             preserved=read_preserved(run.path, run.path / ADAPTER),
             explained=_explained(run),
+            quality=_quality(run),
             ability=_figure(run.path / FIGURE),
             command=_command(run),
             written=datetime.now().astimezone().date().isoformat(),
@@ -72,6 +76,12 @@ def _explained(run: Run) -> dict[str, Any] | None:
     """The chapter on `mint explain`."""
     content = read_explained(run.path, run.path / ADAPTER)
     return chapter(content, told_check(content)) if content else None
+
+
+def _quality(run: Run) -> dict[str, Any] | None:
+    """What is known of the preferences."""
+    made = run.made.get("prefer")
+    return read_quality(run.path, made.outputs["preferences"]) if made else None
 
 
 def _figure(path: Path) -> str:
