@@ -1,7 +1,8 @@
 """What leave-one-phrase-out costs against one row per phrase, on patients of the rare-disease task.
 
     python benchmarks/explain.py                              20 patients, 5 long notes: two minutes on one core
-    python benchmarks/explain.py --student FOLDER --notes 0   another text student; the figures of others are kept
+    python benchmarks/explain.py --student FOLDER --patients 4 --notes 1 --joined 3      a larger text student; the
+                                                              figures of others are kept
 
 shared   `mint_core.answering.alike.label_log_probs`: the whole prompt once, of each prompt without a phrase what
          follows the tokens that it has in common with the whole one
@@ -10,7 +11,7 @@ rows     one row per phrase: prompt and label in one row, all rows of a sample i
 
 Both score the same label for the same prompts and agree to 1e-3 nats, which is checked. Patients are the simulated ones
 with the prompt of the inference phase (ten diseases are asked for, so that much stands behind the text); notes are the
-phrases of eight patients behind one another. Seconds are those of the processor (one thread), so that other work on the
+phrases of several patients behind one another. Seconds are those of the processor (one thread), so that other work on the
 machine does not count; `tokens_fewer` is the ratio of the tokens that go through the student.
 """
 
@@ -100,6 +101,8 @@ def measure(student: Any, task: Any, texts: Sequence[str], label: str, labels: A
     ratios, tokens, phrases, seconds = [], [], [], {"shared": 0.0, "rows": 0.0}
     for number, text in enumerate([texts[0], *texts]):  # the first one warms up
         prompts = prompts_of(task, text)
+        if not number:
+            prompts = {key: prompts[key] for key in list(prompts)[:3]}
         ways: dict[str, Callable[[], Any]] = {
             "shared": lambda prompts=prompts: label_log_probs(
                 student, prompts, labels, label, task.header, batch_size=BATCH
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--student", type=Path, help="folder of a text student. [default: the embedded one]")
     parser.add_argument("--patients", type=int, default=20, help="0 = none")
     parser.add_argument("--notes", type=int, default=5, help="0 = none")
+    parser.add_argument("--joined", type=int, default=8, help="patients whose phrases make a note")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     import torch
@@ -160,7 +164,9 @@ def main() -> None:
     data = task.load()
     found = [sample.text or "" for sample in data.split("test")]
     patients = found[: options.patients]
-    notes = [" ".join(found[8 * number : 8 * number + 8]) for number in range(options.notes)]
+    notes = [
+        " ".join(found[options.joined * number : options.joined * (number + 1)]) for number in range(options.notes)
+    ]
     label = next(sample.label for sample in data.split("test") if sample.label)
     path = options.student or task.embedded_student().path
     student = load_student(StudentConfig(model=str(path), device="cpu"))

@@ -29,6 +29,7 @@ from mint_core.phrases import split, without
 from mint_core.students.encoding import append_response, encode_prompt, encode_response, stack
 from mint_core.students.load import load_student
 from mint_core.students.prompts import write_response
+from mint_core.testing.checks import task_6_phrases
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt, Sample
 from tests.tiny_students import HEADER, LABELS, build
 
@@ -404,3 +405,17 @@ def test_the_region_that_decides_is_found_and_shown_where_it_may_be(run_of) -> N
         io.BytesIO(base64.b64decode(json.loads((folder / "explain.json").read_text())["samples"][0]["image"]))
     )
     assert shown.size == (28, 28)
+
+
+@pytest.mark.parametrize("spans", [[(0, 5), (4, 9)], [(0, 999)], [(3, 3)]])
+def test_the_kit_finds_phrases_that_are_none(install_plugin, spans) -> None:
+    install_plugin("mint-rule", "rule_plugin_under_test", Path(__file__).with_name("rule_plugin.py").read_text())
+    import rule_plugin_under_test as rules
+
+    class Wrong(rules.Rule):
+        def phrases(self, sample):
+            return spans
+
+    task_6_phrases(rules.Rule(rules.RuleConfig(count=3)))
+    with pytest.raises(AssertionError, match="task 6"):
+        task_6_phrases(Wrong(rules.RuleConfig(count=3)))

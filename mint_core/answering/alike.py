@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mint_core.interfaces import Student
+
+_LONGER = 1.2
+"""How many times longer than the shortest row of a batch the longest may be."""
 
 
 def label_log_probs(
@@ -91,6 +94,23 @@ def _choose_way(student: Student, model: Any, prompts: Sequence[EncodedPrompt], 
     return with_rows
 
 
+def _of_like_length(lengths: Sequence[int], further: int, size: int) -> Iterator[list[int]]:
+    """Rows in batches in which none is much longer than the shortest: else padding would eat what sharing saves.
+
+    Args:
+        lengths: Tokens per row.
+        further: Tokens that each row has besides.
+        size: Rows of a batch, at most.
+    """
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if batch and (len(batch) == size or lengths[row] + further > _LONGER * (lengths[batch[0]] + further)):
+            yield batch
+            batch = []
+        batch.append(row)
+    yield batch
+
+
 def with_beginning(
     student: Student, model: Any, prompts: Sequence[EncodedPrompt], known: Candidates, batch_size: int
 ) -> torch.Tensor:
@@ -106,12 +126,11 @@ def with_beginning(
     begun = begin(student, innermost, prompts[:1], ())
     tokens = [prompt.tensors["input_ids"][0].tolist() for prompt in prompts]
     kept = [len(common(tokens[0], own)) for own in tokens]
-    order = sorted(range(len(prompts)), key=lambda row: len(tokens[row]) - kept[row])
+    left = [len(own) - same for own, same in zip(tokens, kept, strict=True)]
     branches = known.branches
     found = torch.zeros(len(prompts), len(branches.paths), device=student.device)
     for column, (path, closers) in enumerate(zip(branches.paths, branches.closers, strict=True)):
-        for start in range(0, len(order), batch_size):
-            some = order[start : start + batch_size]
+        for some in _of_like_length(left, len(known.shared) + len(path), batch_size):
             rests = [[*tokens[row][kept[row] :], *known.shared, *path] for row in some]
             how: dict[str, Any] = {"kept": [kept[row] for row in some], "path": path, "closers": closers}
             found[some, column] = rest_log_probs(student, innermost, begun, rests=rests, **how)
