@@ -11,7 +11,7 @@ rows     one row per phrase: prompt and label in one row, all rows of a sample i
 
 Both score the same label for the same prompts and agree to 1e-3 nats, which is checked. Patients are the simulated ones
 with the prompt of the inference phase (ten diseases are asked for, so that much stands behind the text); notes are the
-phrases of several patients behind one another. Seconds are those of the processor (one thread), so that other work on the
+phrases of several patients behind one another. Seconds are those of the processor (one thread): other work on the
 machine does not count; `tokens_fewer` is the ratio of the tokens that go through the student.
 """
 

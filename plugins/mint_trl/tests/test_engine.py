@@ -188,6 +188,14 @@ def test_it_goes_on_after_an_interruption(job, stopped_at) -> None:
     assert distance(weights(broken), weights(whole)) < 1e-6
 
 
+def test_answers_by_epoch_change_nothing_under_trl(job) -> None:
+    plain, judged = job("plain"), job("judged", validate=lambda model, count: {"hfa": torch.rand(count).mean().item()})
+    straight, curve = dpo("trl").align(plain), dpo("trl", validate_samples=2).align(judged)
+    assert [entry["step"] for entry in curve.validation] == [0, 10, 20]
+    assert losses(curve) == losses(straight)
+    assert distance(weights(judged), weights(plain)) == 0
+
+
 def test_no_usage_ping(job, monkeypatch) -> None:
     from huggingface_hub import constants
 
