@@ -154,12 +154,17 @@ def _stage_command(stage: str) -> click.Command:
 
 @click.command(help=f"{STAGE_HELP['report']} With FOLDER, a finished run or comparison, make its report again.")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--with-images", is_flag=True, help="With FOLDER: show the images that the student read. Needs the data.")
 @overwrite_option
 @quiet_option
 @config_options
-def report(folder: Path | None, quiet: bool, **options: Any) -> None:
+def report(folder: Path | None, with_images: bool, quiet: bool, **options: Any) -> None:
     """Runs the stages up to the report, or makes the report of a folder again from what it holds."""
     if folder is None:
+        if with_images:
+            raise ConfigError(
+                "--with-images takes the folder of a finished run: `mint report runs/NAME --with-images`."
+            )
         _execute("report", quiet=quiet, **options)
         return
     given = sorted(name.removesuffix("_file") for name, value in options.items() if value not in (None, (), False))
@@ -172,7 +177,9 @@ def report(folder: Path | None, quiet: bool, **options: Any) -> None:
 
     with Terminal(quiet=quiet) as terminal:
         compared = next((folder / name for name in COMPARISONS if (folder / name).is_file()), None)
-        made = redraw(compared) if compared else report_again(folder)
+        if compared and with_images:
+            raise ConfigError(f"{folder} is a comparison, whose page shows no samples; name one of its runs.")
+        made = redraw(compared) if compared else report_again(folder, with_images=with_images)
     terminal.line(str(made))
 
 

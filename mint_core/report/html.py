@@ -1,21 +1,20 @@
-"""The HTML page of a run: self-contained, no script, no network, no patients' text."""
+"""The HTML page of a run: self-contained, no script from outside, no network, no patients' text."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mint_core.preservation.results import cells, header, title
+from mint_core.report import bars
+from mint_core.report.citing import how_to_cite
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
+from mint_core.report.frame import render
 from mint_core.report.table import columns_of, how_asked, sections
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,11 @@ class Page:
     preserved: Mapping[str, Any] | None = None
     """Content of preserve.json; None where general ability was not measured."""
     ability: str = ""
-    """Its figure, as the source of an image."""
+    """Its figure, an `<svg>` element."""
+    samples: Mapping[str, Any] | None = None
+    """See `mint_core.report.samples.chapter`."""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    """Of the libraries that the run used."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
@@ -55,12 +58,9 @@ _DECODE = {
 }
 
 
-@lru_cache
-def _template(name: str) -> Template:
-    from jinja2 import Environment, PackageLoader
-
-    loader = PackageLoader("mint_core", "report")
-    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(name)
+_AGAIN = """cd {folder}    # the folder of this page
+mint run --config run.json --out ..    # makes what is not there, and this page
+mint run --config run.json --out ELSEWHERE    # makes all of it again"""
 
 
 def render_report(page: Page) -> str:
@@ -68,9 +68,12 @@ def render_report(page: Page) -> str:
     import yaml
 
     retrieval = {stage["stage"]: stage["facts"]["retrieval"] for stage in page.stages if "retrieval" in stage["facts"]}
-    return _template("report.html.jinja").render(
+    aligner = (page.config.get("aligner") or {}).get("name")
+    return render(
+        "report.html.jinja",
+        title=page.title,
+        simulated=page.metrics["simulated"],
         page=page,
-        mint=version("mint-core"),
         metrics=page.metrics,
         columns=columns_of(page.metrics),
         conclusion=conclusion(page.metrics),
@@ -78,12 +81,23 @@ def render_report(page: Page) -> str:
         failures=failures_told(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
+        bars=bars.chapter(page.metrics),
+        samples=page.samples,
+        cite=how_to_cite({aligner} if aligner else set(), preserved=bool(page.preserved)),
+        again=_AGAIN.format(folder=shlex.quote(page.title)),
+        seeds=_seeds(page.config),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",
         ability=(title(page.preserved), header(page.preserved), cells(page.preserved)) if page.preserved else (),
         config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True).replace(str(Path.home()), "~"),
     )
+
+
+def _seeds(config: Mapping[str, Any]) -> str:
+    """The run's seed, and that of its alignment."""
+    seed, alignment = config.get("seed"), config.get("align_seed")
+    return f"{seed}, of the alignment {seed if alignment is None else alignment}"
 
 
 def _curve(history: list[dict[str, float]]) -> str:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow.parquet as pq
 
 from mint_core.answering.endpoint import is_local, shown
 from mint_core.files import read_json, storage_errors
 from mint_core.interfaces import Aligner
 from mint_core.preservation.results import FIGURE, read_preserved
+from mint_core.report import samples
 from mint_core.report.html import Page, render_report
-from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
+from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, RECORD_NAME, REPORT, SAMPLES
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
-PAGE = 2
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PAGE = 3
 """Layout of the page: raise it when what stands on it changes."""
 
 
@@ -33,7 +39,8 @@ class Report(Stage):
     def inputs(self, run: Run) -> dict[str, Any]:
         """The config, the version of mint and what was measured of general ability, which all stand on the page."""
         preserved = read_preserved(run.path, run.path / ADAPTER)
-        measured = {"preserved": preserved} if preserved else {}
+        measured: dict[str, Any] = {"preserved": preserved} if preserved else {}
+        measured |= {"images": True} if run.with_images else {}
         return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE, **measured}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
@@ -53,6 +60,8 @@ class Report(Stage):
             config=config,
             preserved=read_preserved(run.path, run.path / ADAPTER),
             ability=_figure(run.path / FIGURE),
+            samples=samples.chapter(_records(run), _images(run)),
+            versions=_versions(run),
             command=_command(run),
             written=datetime.now().astimezone().date().isoformat(),
             sent=_sent(run),
@@ -64,10 +73,37 @@ class Report(Stage):
 
 
 def _figure(path: Path) -> str:
-    """A figure as the source of an image; empty where there is none."""
+    """A figure as an element of the page; empty where there is none."""
     if not path.is_file():
         return ""
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]
+
+
+def _records(run: Run) -> list[dict[str, Any]]:
+    """What each one answered, sample by sample."""
+    return cast(list[dict[str, Any]], pq.read_table(run.path / SAMPLES, columns=list(samples.COLUMNS)).to_pylist())
+
+
+def _images(run: Run) -> Callable[[str], Image | None] | None:
+    """The images that the student read, where they were asked for."""
+    if not run.with_images:
+        return None
+    found = {sample.id: sample.image for sample in run.reported}
+
+    def image(sample: str) -> Image | None:
+        reference = found.get(sample)
+        return reference.open() if reference is not None else None
+
+    return image
+
+
+def _versions(run: Run) -> Mapping[str, str | None]:
+    """Those of the run's record: whoever draws the page later may have others."""
+    try:
+        return dict(read_json(run.path / RECORD_NAME)["versions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _command(run: Run) -> str:
