@@ -73,6 +73,14 @@ def as_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
+def read_svg(path: Path) -> str:
+    """A figure that `write` made as an `<svg>` element that can stand in a page; empty where there is none."""
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]
+
+
 def distances(estimates: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Distances in percent from the means to both ends of their intervals, as matplotlib's error bars take them.
 

@@ -13,6 +13,7 @@ from filelock import FileLock
 from mint_core.answering.scores import ScoreTable
 from mint_core.comparison.figures import draw
 from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
+from mint_core.comparison.page import write_page
 from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
     CHANCE,
@@ -362,7 +363,7 @@ def _path(run: PlannedRun) -> Path:
 
 
 def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Record, per-sample table, figure and Markdown table, the record last."""
+    """Per-sample table, figure, Markdown table and page, and the record last."""
     made, columns = results.made, results.columns
     rows = results.rows(shared, observer)
     _name_missing(made.pairs, rows, observer)
@@ -385,15 +386,16 @@ def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping
     draw(content, made.path / made.kind)
     with storage_errors(made.path):
         (made.path / f"{made.kind}.md").write_text(markdown(content), encoding="utf-8")
+    write_page(content, made.path / made.kind)
     write_json(record_of(made), content)
     return content
 
 
 def redraw(record: Path) -> Path:
-    """Writes table and figure of a finished comparison again, from its compare.json or sweep.json.
+    """Writes page, table and figure of a finished comparison again, from its compare.json or sweep.json.
 
     Returns:
-        The table, a Markdown file.
+        The page.
 
     Raises:
         ConfigError: The file is damaged.
@@ -408,4 +410,4 @@ def redraw(record: Path) -> Path:
     draw(content, record.with_suffix(""))
     with storage_errors(table):
         table.write_text(text, encoding="utf-8")
-    return table
+    return write_page(content, record.with_suffix(""))

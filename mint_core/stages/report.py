@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow.parquet as pq
 
 from mint_core.answering.endpoint import is_local, shown
+from mint_core.drawing import read_svg
 from mint_core.files import read_json, storage_errors
 from mint_core.interfaces import Aligner
 from mint_core.preservation.results import FIGURE, read_preserved
@@ -59,7 +60,7 @@ class Report(Stage):
             facts=run.data.facts,
             config=config,
             preserved=read_preserved(run.path, run.path / ADAPTER),
-            ability=_figure(run.path / FIGURE),
+            ability=read_svg(run.path / FIGURE),
             samples=samples.chapter(_records(run), _images(run)),
             versions=_versions(run),
             command=_command(run),
@@ -70,14 +71,6 @@ class Report(Stage):
         with storage_errors(out):
             (out / REPORT).write_text(render_report(page), encoding="utf-8")
         return {}
-
-
-def _figure(path: Path) -> str:
-    """A figure as an element of the page; empty where there is none."""
-    if not path.is_file():
-        return ""
-    text = path.read_text(encoding="utf-8")
-    return text[text.index("<svg") :]
 
 
 def _records(run: Run) -> list[dict[str, Any]]:
