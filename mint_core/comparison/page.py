@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -58,9 +59,9 @@ def render_comparison(content: Mapping[str, Any], name: str, figure: str) -> str
         content=content,
         figure=figure,
         grids=[
-            {"heading": visible(head), "text": visible(rest), **grid._asdict()}
-            for grid in grids(content)
-            for head, rest in [_split(grid.title)]
+            {"heading": heading, "text": text, **grid._asdict()}
+            for place, grid in enumerate(grids(content))
+            for heading, text in [_split(grid.title, first=not place)]
         ],
         rules=[(heading, content["rules"][key]) for key, heading in columns_of(content)],
         rows=[
@@ -77,10 +78,9 @@ def render_comparison(content: Mapping[str, Any], name: str, figure: str) -> str
     )
 
 
-def _split(title: str) -> tuple[str, str]:
+def _split(title: str, *, first: bool) -> list[str]:
     """A heading and the rest of a table's title."""
-    head, found, rest = title.partition(": ")
-    return (head, rest) if found and len(head) < 40 else ("Results", title)
+    return ["Results", title] if first else [*re.split("[:,] ", visible(title), maxsplit=1), ""][:2]
 
 
 def _settings(overlay: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -15,7 +15,8 @@ from mint_core.plugins import registry
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.record import RECORD, peak_memory, record_of
 from mint_core.stages import STAGES
-from mint_core.stages.outputs import REPORT
+from mint_core.stages.card import add_results
+from mint_core.stages.outputs import ADAPTER, METRICS, REPORT
 from mint_core.stages.run import Run
 from mint_core.types import LabelSpace, TaskData
 
@@ -73,6 +74,8 @@ def renew_report(place: RunFolder, *, with_images: bool = False) -> None:
     facts = stage.make(run, work, work / "out")
     seconds = time.monotonic() - begin
     made = place.commit(stage.name, key, inputs, seconds=seconds, peak=peak_memory(), facts=facts)
+    if resolved.aligner:
+        add_results(place.path / ADAPTER, run, read_json(place.path / METRICS))
     recorded["stages"][stage.name] = record_of(made, current=True)
     write_json(path, recorded)
 
