@@ -367,6 +367,7 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "embedded_student": ("an EmbeddedStudent or None", _is(EmbeddedStudent, None)),
     "defaults": ("a mapping", _is(Mapping)),
     "log_probs": ("an array of numbers, one row per sample", _is_table),
+    "parts": ("a tuple of mappings", _many(Mapping)),
     "fingerprint": ("a text", _is(str)),
     "describe": ("a record: a mapping from texts to plain data", _is_record),
     "groups": ("a list of PreferenceGroup, whose responses are tuples of labels", _are_groups),

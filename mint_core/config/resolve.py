@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from mint_core.config.choose import check_read, completed, fits
+from mint_core.config.choose import check_fit, check_read, completed, fits
 from mint_core.config.layers import merge
 from mint_core.config.schema import EMBEDDED, PredictConfig, RetrievalConfig, RunConfig, StudentConfig
 from mint_core.config.validate import refuse_unknown, validated
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.files import digest_of_path
-from mint_core.interfaces import ComponentConfig, Context, Retriever, Task
+from mint_core.interfaces import ComponentConfig, Context, Retriever, Task, Teacher
 from mint_core.interfaces.task import SIMULATED
 from mint_core.plugins import Registered, Registry
 
@@ -166,6 +166,8 @@ class Resolved:
     retriever: Configured | None
     metrics: Mapping[str, Configured]
     """By key: the name, or where it occurs several times `name:option=value` with the options that are not default."""
+    parts: tuple[Configured, ...] = ()
+    """The teachers that the teacher is made of; none where it stands alone."""
     notes: tuple[str, ...] = ()
     """Sentences on what mint chose where the user did not, for the person who waits."""
 
@@ -260,16 +262,29 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
         check_read(retriever.registered, instance)
     check_retrieval(config.retrieval, config.predict, retriever)
     check_engine(config.predict, aligned=config.aligner is not None)
+    teacher = configured("teacher", config.teacher, components)
     return Resolved(
         config=config,
         task=task,
-        teacher=configured("teacher", config.teacher, components),
+        teacher=teacher,
+        parts=_parts(teacher, task, components),
         strategy=configured("strategy", config.strategy, components),
         aligner=configured("aligner", config.aligner, components) if config.aligner else None,
         retriever=retriever,
         metrics=_by_key([configured("metric", metric, components) for metric in config.metrics]),
         notes=(*whole.notes, *([_CONSTRAINED] if safe and "decode" not in predict else [])),
     )
+
+
+def _parts(teacher: Configured, task: Configured, components: Registry) -> tuple[Configured, ...]:
+    """The teachers that a teacher is made of, all of which serve the task."""
+    component = cast(type[Teacher], teacher.registered.component)
+    with teacher.registered.guarded("parts"):
+        choices = component.parts(teacher.config)
+    parts = tuple(configured("teacher", choice, components) for choice in choices)
+    for part in parts:
+        check_fit(part.registered, task.registered, components)
+    return parts
 
 
 def _refuse_several(key: str, given: Any) -> None:

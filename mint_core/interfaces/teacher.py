@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
@@ -42,6 +42,15 @@ class Teacher(Component[ComponentConfig]):
         Raises:
             DataError: A sample cannot be read or lacks what the teacher needs.
         """
+
+    @classmethod
+    def parts(cls, config: Any) -> tuple[Mapping[str, Any], ...]:
+        """The teachers that it is made of, each as `name` and options; they must serve the task too. Torch-free.
+
+        Args:
+            config: A validated `Config`.
+        """
+        return ()
 
     @classmethod
     def fingerprint(cls, config: Any) -> str:

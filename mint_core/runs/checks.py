@@ -67,6 +67,7 @@ def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
         for kind in kinds if stage in stages else ():
             if (component := getattr(run.resolved, kind)) is not None:
                 yield component
+    yield from run.resolved.parts if "label" in stages else ()
 
 
 def _check_student(run: Run, stages: Collection[str]) -> None:
@@ -90,20 +91,23 @@ def _check_teacher(run: Run) -> None:
         ConfigError: No sample has it.
         DataError: Some samples do not have it.
     """
-    teacher = run.resolved.teacher.registered.component
-    reads: Sequence[Modality] = getattr(teacher, "reads", ())
-    for what in reads:
-        without = [sample.id for sample in run.data.samples if not _has(sample, what)]
-        if not without:
-            continue
-        begin = f"The teacher '{teacher.name}' reads {'an image' if what == 'image' else 'a text'} of every sample, and"
-        if len(without) == len(run.data.samples):
-            fitting = suitable("teacher", run.resolved.task.registered, registry())
-            raise ConfigError(f"{begin} none of these has one; {fitting}.")
-        raise DataError(
-            f"{begin} {len(without):,} of {len(run.data.samples):,} have none, '{without[0]}' for one; leave them out, "
-            "or choose another teacher."
-        )
+    for one in (run.resolved.teacher, *run.resolved.parts):
+        teacher = one.registered.component
+        reads: Sequence[Modality] = getattr(teacher, "reads", ())
+        for what in reads:
+            without = [sample.id for sample in run.data.samples if not _has(sample, what)]
+            if not without:
+                continue
+            begin = (
+                f"The teacher '{teacher.name}' reads {'an image' if what == 'image' else 'a text'} of every sample, and"
+            )
+            if len(without) == len(run.data.samples):
+                fitting = suitable("teacher", run.resolved.task.registered, registry())
+                raise ConfigError(f"{begin} none of these has one; {fitting}.")
+            raise DataError(
+                f"{begin} {len(without):,} of {len(run.data.samples):,} have none, '{without[0]}' for one; leave them "
+                "out, or choose another teacher."
+            )
 
 
 def check_retriever(run: Run) -> None:

@@ -14,7 +14,7 @@ from mint_core.interfaces import Teacher
 from mint_core.stages.outputs import RANKINGS, TEACHER, write_rankings
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
-from mint_core.types import SPLITS, TaskData
+from mint_core.teachers.accuracy import top_1
 
 
 class Label(Stage):
@@ -39,8 +39,8 @@ class Label(Stage):
             log_probs = teacher.log_probs(list(data.samples))
             _check_log_probs(teacher, log_probs, (len(data.samples), len(data.labels)))
             (out / RANKINGS).parent.mkdir(exist_ok=True)
-            write_rankings(out / RANKINGS, data.samples, log_probs)
-            facts = {"teacher": teacher.describe(), "top_1": _teacher_top_1(data, log_probs)}
+            write_rankings(out / RANKINGS, data.samples, log_probs, data.labels)
+            facts = {"teacher": teacher.describe(), "top_1": top_1(data.samples, data.labels, log_probs)}
             write_json(out / TEACHER, facts)
         del teacher
         gc.collect()
@@ -55,19 +55,7 @@ def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -
         raise ContractError(f"Teacher '{teacher.name}' returned log-probabilities that are not finite.")
     worst = float(np.abs(np.exp(log_probs.astype(np.float64)).sum(axis=1) - 1).max())
     if worst > 1e-2:
-        raise ContractError(f"Teacher '{teacher.name}' returned probabilities whose sum is off by {worst:.3g}.")
-
-
-def _teacher_top_1(data: TaskData, log_probs: Any) -> dict[str, dict[str, float]]:
-    """Top-1 of the teacher per split of the task's own data."""
-    best = log_probs.argmax(axis=1)
-    result: dict[str, dict[str, float]] = {}
-    for split in SPLITS:
-        hits = [
-            data.labels.names[b] == s.label
-            for b, s in zip(best, data.samples, strict=True)
-            if s.split == split and s.label and s.cohort is None
-        ]
-        if hits:
-            result[split] = {"top_1": round(float(np.mean(hits)), 4), "n": len(hits)}
-    return result
+        raise ContractError(
+            f"Teacher '{teacher.name}' returned rows whose exponentials add up to 1 only within {worst:.3g}; "
+            "`log_probs` must return natural logarithms of probabilities."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mint_core.answering.scores import FOLDER
+from mint_core.teachers.file import LABELS_OF
 from mint_core.types import LabelSpace, PreferenceGroup, Ranking, Sample
 
 RANKINGS = Path("rankings", "rankings.parquet")
@@ -32,8 +34,11 @@ LOGS = Path("logs")
 """Files of trackers, a folder per training; no stage's output, so that nothing removes them."""
 
 
-def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.float32]) -> None:
-    """One row per sample: id, split, label, group and the log-probabilities in the order of the label space."""
+def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.float32], labels: LabelSpace) -> None:
+    """One row per sample: id, split, label, group and the log-probabilities in the order of the label space.
+
+    The labels themselves stand in the file's metadata, so that the teacher `file` can read it alone.
+    """
     table = pa.table(
         {
             "sample": [s.id for s in samples],
@@ -45,7 +50,7 @@ def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.
             ),
         }
     )
-    pq.write_table(table, path)
+    pq.write_table(table.replace_schema_metadata({LABELS_OF: json.dumps(labels.names)}), path)
 
 
 def read_rankings(path: Path, labels: LabelSpace) -> dict[str, Ranking]:
