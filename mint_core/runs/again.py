@@ -12,11 +12,13 @@ from mint_core.errors import ConfigError, DataError, MintError
 from mint_core.files import access, digest_of, read_json, write_json
 from mint_core.observer import Observer
 from mint_core.plugins import registry
+from mint_core.preservation.results import read_preserved
+from mint_core.report.checklist import Checklist, Known, fill
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.record import RECORD, peak_memory, record_of
 from mint_core.stages import STAGES
 from mint_core.stages.card import add_results
-from mint_core.stages.outputs import ADAPTER, METRICS, REPORT
+from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
 from mint_core.stages.run import Run
 from mint_core.types import LabelSpace, TaskData
 
@@ -78,6 +80,27 @@ def renew_report(place: RunFolder, *, with_images: bool = False) -> None:
         add_results(place.path / ADAPTER, run, read_json(place.path / METRICS))
     recorded["stages"][stage.name] = record_of(made, current=True)
     write_json(path, recorded)
+
+
+def fill_checklist(folder: Path, name: str) -> Checklist:
+    """Fills a reporting checklist in with what a finished run knows; nothing is written.
+
+    Args:
+        folder: The run folder.
+        name: One of `mint_core.report.checklist.CHECKLISTS`.
+
+    Raises:
+        ConfigError: The folder holds no run, or the run is not evaluated.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no {RECORD}; name a run folder: `mint runs` lists them.")
+    resolved, recorded = resolve(read_config(path), registry()), _record(path)
+    with RunFolder(folder) as place:
+        _check_finished(place, resolved, recorded)
+        history = read_json(folder / HISTORY) if resolved.aligner else None
+        preserved = read_preserved(folder, folder / ADAPTER)
+        return fill(name, Known(recorded, read_json(folder / METRICS), history, preserved))
 
 
 def _record(path: Path) -> dict[str, Any]:
