@@ -44,8 +44,8 @@ def test_each_sample_is_a_line_with_the_rank_of_its_truth() -> None:
     assert content["variants"] == ["base student", "aligned student"]
     assert [(row["id"], row["ranks"]) for row in content["rows"]] == [("p1", "- 2"), ("p2", "x 1"), ("p3", "x -")]
     assert content["rows"][0]["answers"] == [
-        {"first": "unknown name", "others": "2. Liver", "rank": "-"},
-        {"first": "Liver", "others": "2. Colon", "rank": "2"},
+        {"first": "unknown name", "others": "2. Liver", "rank": "-", "place": "truth not listed"},
+        {"first": "Liver", "others": "2. Colon", "rank": "2", "place": "rank 2"},
     ]
     assert content["rows"][2]["answers"][1]["first"] == "nothing"
 

@@ -32,7 +32,7 @@ def chapter(metrics: Mapping[str, Any]) -> list[Bars]:
     for subset in [*dict.fromkeys(row["subset"] for row in metrics["rows"])][:_SUBSETS]:
         rows = {row["variant"]: row for row in metrics["rows"] if row["subset"] == subset}
         own = [(variant, rows[name]) for name, variant in VARIANTS.items() if name in rows]
-        colours = [_COLOURS.get(variant.who, PALE) for variant, _ in own]
+        colours = [PALE if variant.shuffled else _COLOURS.get(variant.who, PALE) for variant, _ in own]
         panels = []
         with style():
             for column in columns_of(metrics):

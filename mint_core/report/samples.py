@@ -81,10 +81,12 @@ def _answer(record: Mapping[str, Any]) -> dict[str, str]:
     names = list(record["answer"] or ())
     rank = str(names.index(record["truth"]) + 1) if record["truth"] in names else "-"
     first, *others = [visible(name) if name is not None else _UNKNOWN for name in names] or ["nothing"]
+    listed = ", ".join(f"{place}. {name}" for place, name in enumerate(others, 2))
     return {
         "first": first,
-        "others": ", ".join(f"{place}. {name}" for place, name in enumerate(others, 2)),
+        "others": listed,
         "rank": rank,
+        "place": "truth not listed" if rank == "-" else f"rank {rank}",
     }
 
 
