@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mint_core.observer import Observer
     from mint_core.runs.pipeline import RunResult, run
     from mint_core.runs.preserve import Preservation, preserve
+    from mint_core.runs.quality import Preferred, prefer
     from mint_core.types import LabelSpace, Prediction, PreferenceGroup, Prompt, Ranking, Sample, TaskData
 
 _WHERE = {
@@ -29,6 +30,8 @@ _WHERE = {
     "sweep": "mint_core.comparison.compare",
     "preserve": "mint_core.runs.preserve",
     "Preservation": "mint_core.runs.preserve",
+    "prefer": "mint_core.runs.quality",
+    "Preferred": "mint_core.runs.quality",
     "run": "mint_core.runs.pipeline",
     "RunResult": "mint_core.runs.pipeline",
     "Observer": "mint_core.observer",
@@ -45,6 +48,7 @@ __all__ = [
     "Observer",
     "Prediction",
     "PreferenceGroup",
+    "Preferred",
     "Preservation",
     "Prompt",
     "Ranking",
@@ -53,6 +57,7 @@ __all__ = [
     "TaskData",
     "compare",
     "hookimpl",
+    "prefer",
     "preserve",
     "run",
     "sweep",

@@ -26,6 +26,8 @@ from mint_core.faults import explained
 
 NOTES = (".md",)
 """Endings of files that are for people: an edited one makes nothing again."""
+BESIDE = ("confidence.json",)
+"""Files that are put beside a stage's output later, and decide nothing that is made of it."""
 
 MAX_TEXT_BYTES = 512 * 2**20
 """Of a text that is read as a whole."""
@@ -89,9 +91,9 @@ def digest_of(data: Any) -> str:
 
 
 def digest_of_path(path: Path) -> str:
-    """Digest of a file's bytes, or of the names and bytes of all files in a folder."""
+    """Digest of a file's bytes, or of the names and bytes of all files in a folder but those of `BESIDE`."""
     digest = hashlib.blake2b(digest_size=16)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name not in BESIDE)
     for file in files:
         if path.is_dir():
             digest.update(file.relative_to(path).as_posix().encode())
@@ -242,11 +244,11 @@ def as_masked(folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file in a folder, by its path in it, but for those whose ending stands in `NOTES`."""
+    """Digest of every file in a folder, by its path in it, but for those in `BESIDE` and with an ending of `NOTES`."""
     return {
         file.relative_to(folder).as_posix(): digest_of_path(file)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.suffix not in NOTES
+        if file.is_file() and file.suffix not in NOTES and file.name not in BESIDE
     }
 
 

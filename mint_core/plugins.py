@@ -8,6 +8,7 @@ just these (mint-core's own components are always there).
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import traceback
@@ -16,12 +17,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, get_args
 
 import pluggy
 
 from mint_core import guard, hookspecs
 from mint_core.errors import ConfigError, ContractError, PluginError, did_you_mean
+from mint_core.files import digest_of, digest_of_path
 from mint_core.interfaces import (
     Aligner,
     Component,
@@ -53,6 +57,12 @@ class Registered:
     component: type[Component[Any]]
     distribution: str
     distribution_version: str
+    edited: str = ""
+    """Its package, where the distribution is installed editable: its version says little of its code."""
+
+    def source(self) -> str:
+        """Digest of the code of a distribution that is installed editable; empty for any other, and for mint-core."""
+        return _digest_of_code(self.edited) if self.edited and self.distribution != CORE else ""
 
     def make(self, config: Any = None, context: Context | None = None) -> Any:
         """The component. Whatever it does wrong from here on is told with its name and its distribution.
@@ -186,8 +196,9 @@ def discover(points: Iterable[EntryPoint], switch: str | None) -> Registry:
             reason = f"{type(cause).__name__}: {guard.told(cause)}"
             found.broken.append(BrokenPlugin(distribution, version, reason))
             continue
+        edited = _editable_package(point)
         for component in components:
-            found.add(Registered(component, distribution, version))
+            found.add(Registered(component, distribution, version, edited))
     if wanted is not None:
         for missing in sorted(wanted - {distribution for distribution, _ in seen}):
             found.broken.append(BrokenPlugin(missing, "", "named in MINT_PLUGINS, but no such plugin is installed"))
@@ -216,6 +227,26 @@ def _owner(point: EntryPoint) -> tuple[str, str]:
     except (KeyError, OSError, ValueError):  # its METADATA are damaged
         name = version = ""
     return (canonical(name or "unknown"), version or "")
+
+
+def _editable_package(point: EntryPoint) -> str:
+    """The package of an entry point whose distribution is installed editable; empty for any other."""
+    try:
+        record = json.loads((point.dist.read_text("direct_url.json") if point.dist else None) or "{}")
+        editable = record.get("dir_info", {}).get("editable", False)
+    except (OSError, ValueError, AttributeError):  # damaged
+        return ""
+    return point.module.partition(".")[0] if editable else ""
+
+
+@lru_cache
+def _digest_of_code(package: str) -> str:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return ""
+    file = Path(spec.origin)
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return digest_of([[path.relative_to(file.parent).as_posix(), digest_of_path(path)] for path in files])
 
 
 def _components(point: EntryPoint) -> list[type[Component[Any]]]:

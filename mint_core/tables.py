@@ -213,6 +213,16 @@ def ragged(where: str, columns: Sequence[str], cells: Sequence[str]) -> str:
     )
 
 
+_USUAL = ("sex", "gender", "age", "ethnicity", "site")
+"""Columns by which results are reported without being asked for."""
+
+
+def usual_subgroups(columns: Iterable[str]) -> tuple[str, ...]:
+    """Those of a table's columns by which results are reported where the user names none, whatever their case."""
+    found = {column.casefold(): column for column in columns}
+    return tuple(found[name] for name in _USUAL if name in found)
+
+
 class Named(NamedTuple):
     """A file that a cell names."""
 

@@ -163,11 +163,20 @@ class Sample:
     """What only the teacher may read beside image and text, by field name; for example the causal gene."""
     cohort: str | None = None
     """Name of the external data set that the sample comes from; None where it belongs to the task's own data."""
+    subgroups: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By whom results are reported (sex, age, site …), as the source writes it: neither student nor teacher reads it.
+
+    What is not known is left out. Ages may be durations or words: reports show bands.
+    """
 
     def for_student(self, modality: Modality) -> Sample:
-        """What a prompt may be made of: the student's own modality, without the label and the privileged fields."""
+        """What a prompt may be made of: the student's own modality, without label, privileged fields and subgroups."""
         image, text = (None, self.text) if modality == "text" else (self.image, None)
-        return replace(self, label=None, privileged={}, image=image, text=text)
+        return replace(self, label=None, privileged={}, subgroups={}, image=image, text=text)
+
+    def for_teacher(self) -> Sample:
+        """What a teacher may read: everything but the subgroups."""
+        return replace(self, subgroups={}) if self.subgroups else self
 
 
 @dataclass(frozen=True)
@@ -247,6 +256,8 @@ class TaskData:
     """Licence of the data, written into the adapter's card."""
     facts: Mapping[str, int] = field(default_factory=dict)
     """Counts that a reader of the report must know, for example `patients without a phenotype`."""
+    subgroups: tuple[str, ...] = ()
+    """Fields of `Sample.subgroups` that are reported where the user names none."""
 
     def split(self, split: Split) -> list[Sample]:
         """The samples of one split, in order."""

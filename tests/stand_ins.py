@@ -8,8 +8,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from mint_core.answering.confidence import Confidences, how_asked, write_confidences
 from mint_core.answering.record import FORMAT, AdapterRecord, StudentRecord, TaskRecord, write_record
-from mint_core.config import resolve
+from mint_core.config import PredictConfig, resolve
 from mint_core.plugins import registry
 
 DISEASES = {
@@ -128,4 +129,7 @@ def _run(folder: Path) -> None:
             taught=names,
         ),
     )
+    asked = how_asked(2, PredictConfig(), None)
+    sure, right = tuple(0.95 - 0.01 * i for i in range(20)), (True,) * 15 + (False,) * 5
+    write_confidences(adapter, Confidences(weights="", asked=asked, groups=20, confidence=sure, right=right))
     (folder / "run.json").write_text(json.dumps({"config": resolved.dump()}))

@@ -107,7 +107,8 @@ def test_a_comparison_shares_labels_and_preferences_and_judges_all_rows_alike(to
 
 
 def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> None:
-    result = mint_core.compare(toy, aligners=["base", "orpo"], seeds=2, baselines=["oracle:sharpness=0.0"])
+    named = {**toy, "evaluate": {**toy["evaluate"], "pairs": [["Colon", "Liver"]]}}
+    result = mint_core.compare(named, aligners=["base", "orpo"], seeds=2, baselines=["oracle:sharpness=0.0"])
     content = json.loads((result.path / "compare.json").read_text())
     assert content == json.loads(json.dumps(result.content))
     orpo = rows(result)["orpo"]["subsets"][0]["metrics"]["car"]
@@ -125,8 +126,18 @@ def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> 
     table = pq.read_table(result.path / "samples.parquet").to_pylist()
     own = [line["metrics"]["car"] for line in table if line["row"] == "orpo"]
     assert sum(own) / len(own) == pytest.approx(orpo["mean"])
+    for name in ("orpo", "oracle:sharpness=0.0", "teacher"):
+        side = rows(result)[name]["confusable"][0]["sides"][0]
+        ranks = [line["rank"] for line in table if line["row"] == name and line["truth"] == "Colon"]
+        assert side["ranks"]["truth"]["mean"] == pytest.approx(sum(ranks) / len(ranks))
+        assert rows(result)[name]["ranks_all"]
+    assert "| Colon, not Liver: oracle:sharpness=0.0 | " in (result.path / "compare.md").read_text()
     for name in ("compare.png", "compare.svg", "compare.md", "compare.html"):
         assert (result.path / name).stat().st_size > 500
+    text = (result.path / "compare.md").read_text()
+    assert [line.split(" | ")[0] for line in text.partition("Calibration")[2].splitlines()[3:9]] == [
+        "| ---", "| base", "| orpo", "| orpo, seed 0", "| orpo, seed 1", "| teacher",
+    ]  # fmt: skip
     assert "oracle:sharpness=0.0" in (result.path / "compare.svg").read_text()
     page = (result.path / "compare.html").read_text()
     assert re.findall(r'href="([^#][^"]*)"', page.replace("xlink:", "")) == [
@@ -388,7 +399,7 @@ def test_a_baseline_reads_the_samples_on_which_it_is_judged(toy) -> None:
 
 def record(sample: str, value: float | None, cohort: str | None = None, seen: bool = True) -> dict:
     return {"sample": sample, "group": None, "cohort": cohort, "seen": seen, "truth": "x", "content": "", "lists": "",
-            "metrics": {"m": value}, "why": {}, "ungated": {}, "answer": []}  # fmt: skip
+            "metrics": {"m": value}, "why": {}, "ungated": {}, "answer": [], "subgroups": {}}  # fmt: skip
 
 
 def of_seed(values: dict[str, float | None]) -> dict[str, dict]:

@@ -259,3 +259,29 @@ def test_help_shows_examples_line_by_line(mint, command) -> None:
     said = mint(*command, "--help").out
     assert "\\b" not in said
     assert any(line.strip().startswith(("mint ", "Try it:")) for line in said.splitlines()[1:])
+
+
+def test_the_code_of_an_editable_plugin_decides_its_results(install_plugin, tmp_path: Path) -> None:
+    from mint_core import plugins
+    from mint_core.config import configured
+
+    def identity() -> dict:
+        plugins.registry.cache_clear()
+        plugins._digest_of_code.cache_clear()
+        return configured("teacher", {"name": "oracle"}, plugins.registry()).identity()
+
+    source = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
+    install_plugin("mint-toy", "toy_of_code", source)
+    module = tmp_path / "site" / "toy_of_code.py"
+    installed = identity()
+    module.write_text(source + "# edited\n", encoding="utf-8")
+    assert identity() == installed  # a version tells what is installed for good
+    record = tmp_path / "site" / "mint_toy-1.0.dist-info" / "direct_url.json"
+    record.write_text('{"url": "file:///toy", "dir_info": {"editable": true}}')
+    editable = identity()
+    assert editable["code"]
+    assert identity() == editable
+    module.write_text(source, encoding="utf-8")
+    assert identity()["code"] not in ("", editable["code"])
+    record.write_text("damaged")
+    assert identity() == installed

@@ -342,6 +342,7 @@ def test_a_weight_is_fitted_on_the_validation_split(with_val) -> None:
     assert (fusion["method"], fusion["fitted_on"], set(fusion["weights"])) == ("weighted", 6, {"base", "aligned"})
     assert fusion["weights"]["aligned"] > 0  # the retriever is always right
     assert variants(result)["aligned-fused"]["metrics"]["top-1"]["mean"] == 1.0
+    assert result.metrics["calibration"]["variants"]["aligned-fused"]["accuracy"]["mean"] == 1.0
     lines = read_lines(result.path / "predictions.jsonl")
     assert {line["sample_id"] for line in lines} == {f"p{i}" for i in range(2, 18, 3)}
     assert all(line["passages"] == [] for line in lines)

@@ -47,9 +47,11 @@ class Toy(Task):
         return 2
 
     def training_prompt(self, sample: Sample, n: int) -> Prompt:
+        refuse_subgroups([sample])
         return Prompt((Message("system", "Keep to the format."), Message("user", f"{sample.text}. Name {n}.")))
 
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
+        refuse_subgroups([sample])
         return Prompt((Message("system", self.header), Message("user", f"{sample.text}. Name EXACTLY {n}.")))
 
     def read_inputs(self, place, facts):
@@ -59,6 +61,11 @@ class Toy(Task):
                 yield Unreadable(record["id"], f"Note {record['id']} is broken; mend it.")
             else:
                 yield Sample(record["id"], "test", text=record["text"])
+
+
+def refuse_subgroups(samples):
+    if any(sample.subgroups for sample in samples):
+        raise AssertionError("subgroups are for the evaluation alone")
 
 
 class OracleConfig(ComponentConfig):
@@ -73,6 +80,7 @@ class Oracle(Teacher):
     Config: ClassVar[type[Any]] = OracleConfig
 
     def log_probs(self, samples):
+        refuse_subgroups(samples)
         rows = np.random.default_rng(0).normal(0, 0.1, (len(samples), len(LABELS)))
         for row, sample in enumerate(samples):
             rows[row, LABELS.index(sample.label)] += self.config.sharpness
@@ -124,6 +132,7 @@ class Library(Retriever):
         return self._scores(samples) if self.config.ranks else None
 
     def _scores(self, samples):
+        refuse_subgroups(samples)
         if any(sample.label is not None or sample.privileged for sample in samples):
             raise AssertionError("a retriever was shown a label")
         numbers = [int(sample.text.rpartition(" ")[2].lstrip("p")) + self.config.beside for sample in samples]

@@ -32,6 +32,8 @@ class Job:
     decode: str
     threshold: float | None
     on_error: Literal["fail", "skip"]
+    sure: float | None = None
+    """The least confidence of an answer that is not "not sure"."""
 
 
 @dataclass
@@ -118,7 +120,7 @@ def _outcomes(job: Job, inputs: Sequence[Input], ask: Ask) -> Iterator[Outcome]:
             yield Outcome(answered.id, job.decode, error=answered.reason)
         else:
             read = one.text if isinstance(one, Sample) else None
-            yield outcome(answered, job.labels, job.decode, job.threshold, read or "")
+            yield outcome(answered, job.labels, job.decode, job.threshold, read or "", sure=job.sure)
 
 
 def _stop_on(one: Unreadable, job: Job) -> None:

@@ -29,7 +29,7 @@ class Outcome:
     missing_mass: float | None = None
     """Probability that the student would rather write something that is no label, in [0, 1]; 1 minus that sum."""
     abstained: bool = False
-    """The best label's probability lies below the threshold."""
+    """The answer is "not sure": the best label's probability, or confidence, lies below the threshold."""
     well_formed: bool = False
     n_listed: int = 0
     """Entries of the student's list before duplicates were merged."""
@@ -45,11 +45,24 @@ class Outcome:
     """Where the retrieved passages in its prompt come from, best first."""
 
 
-def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: float | None, read: str) -> Outcome:
-    """A prediction as it is written; `read` is the text that the student read.
+def outcome(
+    prediction: Prediction,
+    labels: LabelSpace,
+    decode: str,
+    threshold: float | None,
+    read: str,
+    *,
+    sure: float | None = None,
+) -> Outcome:
+    """A prediction as it is written.
 
-    It abstains where the best label's probability lies below the threshold; None = never. A prediction without scores
-    cannot be judged, and is kept.
+    Args:
+        prediction: What was answered. One without scores cannot be judged, and does not abstain.
+        labels: The label space.
+        decode: How it was answered.
+        threshold: It abstains where the first label's probability lies below; None = never.
+        read: The text that the student read.
+        sure: The same of its normalised probability, its confidence.
     """
     logs = prediction.log_probs or None
     probabilities = None if logs is None else tuple(_rounded(math.exp(log_prob)) for log_prob in logs)
@@ -64,7 +77,8 @@ def outcome(prediction: Prediction, labels: LabelSpace, decode: str, threshold: 
         log_probs=None if logs is None else tuple(log_prob if math.isfinite(log_prob) else None for log_prob in logs),
         normalised_probabilities=shares,
         missing_mass=None if whole is None else _rounded(whole.missing),
-        abstained=bool(threshold is not None and logs and not (math.exp(logs[0]) >= threshold)),
+        abstained=bool(threshold is not None and logs and not (math.exp(logs[0]) >= threshold))
+        or bool(sure is not None and shares and not (shares[0] >= sure)),
         well_formed=prediction.well_formed,
         n_listed=prediction.n_listed,
         truncated=prediction.truncated,

@@ -105,8 +105,12 @@ class ScoreTable:
 
     def rows(self, variant: str, samples: Iterable[str]) -> Rows:
         """The scores of some samples, in their order; only these are read into memory."""
+        return self.mapped(variant)[[self.position[sample] for sample in samples]]
+
+    def mapped(self, variant: str) -> Rows:
+        """The scores of all samples, left on disk; `position` tells the rows."""
         scores: Rows = np.load(self.path(variant), mmap_mode="r")
-        return scores[[self.position[sample] for sample in samples]]
+        return scores
 
     def checksum(self, variant: str, sample: str) -> int | None:
         """Of one row as it is on disk; None where it is not there."""

@@ -143,8 +143,12 @@ def _split(text: str | None) -> list[str]:
 
 def _conclude(terminal: Terminal, result: Comparison) -> None:
     """Tables and folder on stdout."""
+    from mint_core.comparison.breakdown import grids
     from mint_core.comparison.table import tables
 
     terminal.print_tables(tables(result.content))
+    if grids(result.content):
+        table = result.path / f"{result.content['kind']}.md"
+        terminal.line(f"Subgroups, and labels that are easily confused: {table}")
     terminal.message(f"{sum(run.seconds for run in result.runs):.1f} s in {len(result.runs)} runs")
     terminal.line(f"{result.content['kind']}: {result.path}")

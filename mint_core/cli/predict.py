@@ -17,6 +17,7 @@ from mint_core.errors import ConfigError, PartialError
 from mint_core.files import access
 
 if TYPE_CHECKING:
+    from mint_core.answering.confidence import Threshold
     from mint_core.answering.formats import Format
     from mint_core.answering.new_samples import Ask, Summary
     from mint_core.answering.output import Output
@@ -46,6 +47,11 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--top", type=click.IntRange(1), help="score: labels to list; beyond their number all. [default: N]")
 @click.option("--threshold", type=Finite(0, 1), help="score: abstain where the best label's probability is below it.")
+@click.option(
+    "--target-precision",
+    type=Finite(0, 1, min_open=True),
+    help='score: say "not sure" where less sure than the val split needed for this share of right answers, as 0.9.',
+)
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "skip"]),
@@ -197,11 +203,40 @@ def _setting(given: dict[str, Any]) -> Setting:
 
 def _check_scored(given: dict[str, Any], setting: Setting) -> None:
     """Refuses options that need the labels' probabilities, where there are none."""
-    for option in ("top", "threshold"):
+    for option in ("top", "threshold", "target_precision"):
         if given[option] is not None and setting.predict.decode != "score":
-            raise ConfigError(f"--{option} needs the labels' probabilities; add --decode score.")
+            raise ConfigError(f"--{option.replace('_', '-')} needs the labels' probabilities; add --decode score.")
     if setting.retrieval.fuse == "rrf" and given["threshold"] is not None:
         raise ConfigError("--threshold needs probabilities, and reciprocal ranks are none; use --fuse weighted.")
+
+
+def _threshold(given: dict[str, Any], setting: Setting) -> Threshold | None:
+    """What --target-precision stands for; None without it."""
+    target = given["target_precision"]
+    if target is None:
+        return None
+    from mint_core.answering.confidence import choose, how_asked
+    from mint_core.answering.record import read_record
+
+    if given["threshold"] is not None:
+        raise ConfigError("--threshold and --target-precision both say when to abstain; leave one out.")
+    if setting.adapter is None:
+        raise ConfigError("--target-precision is chosen from an adapter's val split; name the adapter with --adapter.")
+    for reason, hinders in (
+        ("--fuse", setting.retrieval.fuse != "none"),
+        ("predict.normalise=tokens", setting.predict.normalise != "none"),
+    ):
+        if hinders:
+            raise ConfigError(
+                f"--target-precision was measured on the student's own ranking by likelihood; leave {reason} out."
+            )
+    if setting.changed:
+        raise ConfigError(f"{setting.changed}, so that its val split says nothing of it; leave --target-precision out.")
+    passages = None
+    if setting.retriever is not None:
+        passages = {**setting.retriever.identity(), "tokens": setting.retrieval.tokens}
+    asked = how_asked(setting.n, setting.predict, passages)
+    return choose(setting.adapter, read_record(setting.adapter), target, asked)
 
 
 @contextmanager
@@ -225,6 +260,7 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     if given["standard_input"] and setting.task.modality == "image":
         raise ConfigError("--input - takes texts, and this task reads images; name a folder, or a table beside them.")
     _check_scored(given, setting)
+    given["chosen"] = chosen = _threshold(given, setting)
     if setting.simulated:
         terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
     if setting.changed:
@@ -233,8 +269,11 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
         notice = check_consent(setting.predict.endpoint, setting.task.modality)
         if notice:
             terminal.message(notice)
+    if chosen is not None:
+        terminal.message(chosen.told())
     decode, threshold = setting.predict.decode, given["threshold"]
-    job = Job(setting.task, setting.labels, given["place"], decode, threshold, given["on_error"])
+    sure = None if chosen is None else chosen.confidence
+    job = Job(setting.task, setting.labels, given["place"], decode, threshold, given["on_error"], sure)
     with ExitStack() as stack:
 
         def open_ask() -> Ask:
@@ -282,6 +321,8 @@ def _how(given: dict[str, Any], setting: Setting) -> str:
         "calibrated.",
     }[setting.predict.decode]
     abstained = "" if given["threshold"] is None else f" It abstains below a probability of {given['threshold']:g}."
+    if given["chosen"] is not None:
+        abstained = f" {given['chosen'].told()}"
     return f"{len(setting.labels)} labels, {setting.listed} listed. {how}{abstained}"
 
 
@@ -301,6 +342,7 @@ def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
         "task": {"name": setting.task.name, "version": setting.task.version, **options},
         "input": given["place"].resolve().name.encode("utf-8", "replace").decode(),
         **{key: given[key] for key in asked},
+        **({"target_precision": [chosen.target, chosen.confidence]} if (chosen := given["chosen"]) else {}),
         **{key: value for key, value in predict.items() if key not in ("base", "shuffled")},
     }
 

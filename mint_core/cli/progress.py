@@ -155,12 +155,13 @@ class Terminal(Observer):
         if result.metrics is not None:
             from mint_core.report.conclusion import conclusion
             from mint_core.report.failures import failures_told
+            from mint_core.report.subgroups import gaps_told
             from mint_core.report.table import result_table
 
             self.out.print(result_table(result.metrics))
             if told := conclusion(result.metrics):
                 self.line(told)
-            for sentence in failures_told(result.metrics):
+            for sentence in (*gaps_told(result.metrics), *failures_told(result.metrics)):
                 self.line(sentence)
         self.message(f"{result.seconds:.1f} s, peak memory {result.peak_memory_bytes / 2**30:.1f} GiB")
         self.line(f"run: {result.path}")

@@ -152,6 +152,43 @@ def _stage_command(stage: str) -> click.Command:
     return command
 
 
+@click.command(help=f"{STAGE_HELP['prefer']} Says how good they are before any training; docs/metrics.md explains it.")
+@click.option(
+    "--student-groups",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also let the base student score N groups, for example 64: how much is left to teach. [default: none]",
+)
+@overwrite_option
+@quiet_option
+@config_options
+def prefer(
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    student_groups: int | None,
+    *,
+    quiet: bool,
+    overwrite: bool,
+    **flags: Any,
+) -> None:
+    """Runs the stages up to the preferences, and judges them."""
+    from mint_core.cli.progress import Terminal
+    from mint_core.config import resolve
+    from mint_core.plugins import registry
+    from mint_core.report.quality import quality_told
+    from mint_core.runs.pipeline import Shared
+    from mint_core.runs.quality import prefer_resolved
+    from mint_core.runs.store import Store
+
+    resolved = resolve(gather(config_file, overrides, **flags), registry())
+    shared = Shared(Store(resolved.config.out), overwrite=overwrite)
+    with Terminal(quiet=quiet) as terminal:
+        made = prefer_resolved(resolved, student_groups, shared, terminal, given_command())
+    for sentence in quality_told(made.quality):
+        terminal.line(sentence)
+    terminal.conclude(made.run)
+
+
 @click.command(help=f"{STAGE_HELP['report']} With FOLDER, a finished run or comparison, make its report again.")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.option("--with-images", is_flag=True, help="With FOLDER: show the images that the student read. Needs the data.")
@@ -204,5 +241,6 @@ def _print_checklist(folder: Path, name: str) -> None:
     say(filled.told, err=True)
 
 
-stage_commands = (*(_stage_command(stage) for stage in STAGE_HELP if stage != "report"), report)
+_own = {"prefer": prefer, "report": report}
+stage_commands = tuple(_own.get(stage) or _stage_command(stage) for stage in STAGE_HELP)
 """Without `predict`, which is a command for new samples; the stage is `mint run --until predict`."""

@@ -11,6 +11,8 @@ from typing import Any, cast
 from filelock import FileLock
 
 from mint_core.answering.scores import ScoreTable
+from mint_core.comparison.breakdown import breakdown_of, grids, pairs_of
+from mint_core.comparison.calibrated import calibrated
 from mint_core.comparison.figures import draw
 from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
 from mint_core.comparison.page import write_page
@@ -36,7 +38,9 @@ from mint_core.comparison.table import markdown
 from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
 from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated
 from mint_core.errors import ConfigError, MintError
+from mint_core.evaluation.confusions import Pair as LabelPair
 from mint_core.evaluation.evaluate import Record, score_samples
+from mint_core.evaluation.ranks import add_ranks, rank_in_rankings
 from mint_core.files import access, acquire, digest_of, read_json, storage_errors, write_json
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
@@ -296,12 +300,30 @@ class _Results:
         chance = RowValues(CHANCE, "chance", (self.first.folder,), {None: self.read(self.first, "chance")})
         return [*students, *beside, chance]
 
+    @property
+    def pairs(self) -> list[LabelPair]:
+        """The pairs of labels whose ranks some run tells."""
+        return pairs_of(self.metrics.values())
+
+    def broken_down(
+        self, rows: Sequence[RowValues], told: Sequence[dict[str, Any]], how: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """What is told of the rows with subgroups and pairs of labels; the random list has none."""
+        first = self.metrics[self.first.folder]
+        return [
+            entry
+            if row.kind == "chance"
+            else entry | breakdown_of(row, self.metrics.get(row.runs[0], first), self.pairs, self.columns, how)
+            for row, entry in zip(rows, told, strict=True)
+        ]
+
     def _student(self, row: Row, runs: Sequence[PlannedRun]) -> RowValues:
         fused = runs[0].resolved.config.retrieval.fuse != "none"
         variant = Variant("aligned" if runs[0].aligner else "base", fused=fused)
         by_seed = {run.seed: self.read(run, variant.name) for run in runs}
         facts: dict[str, Any] = {"aligner": runs[0].aligner, "overlay": dict(row.overlay)}
         facts["asked"] = self.metrics[runs[0].folder]["asked"]
+        facts |= calibrated({run.seed: self.metrics[run.folder] for run in runs}, variant.name)
         starts = {str(run.seed): run.starts_from for run in runs if run.starts_from}
         if starts:
             facts["starts_from"] = starts
@@ -318,6 +340,7 @@ class _Results:
                 "teacher",
                 (run.folder,),
                 {None: self.read(run, "teacher")},
+                calibrated({None: self.metrics[run.folder]}, "teacher"),
             )
             for number, run in enumerate(found.values())
         ]
@@ -330,7 +353,7 @@ class _Results:
                 continue
             ids = sorted(records)
             scores = cast(ScoreTable, ScoreTable.read(_path(run) / SCORES)).rows(RETRIEVER, ids)
-            judged = [{**records[sample], "lists": None} for sample in ids]
+            judged = [{**records[sample], "lists": None, "confusers": None} for sample in ids]
             content = digest_of([judged, scores.tobytes().hex()])
             name = f"{RETRIEVER} of {run.row.name}" if found else RETRIEVER
             found.setdefault(content, RowValues(name, "retriever", (run.folder,), {None: records}))
@@ -346,6 +369,7 @@ class _Results:
             lists = [Prediction.of_labels(s.id, variant, rankings[s.id].labels[: judge.n]) for s in judge.reported]
             samples = evaluation_samples(judge, lists, judge.rankings())
             scored = {record["sample"]: record for record in score_samples(samples, judge.members, judge.metrics)}
+            add_ranks(scored.values(), self.pairs, rank_in_rankings(rankings))
             records = self.columns.keyed(scored, self.metrics[self.first.folder]["titles"])
             rows.append(RowValues(run.row.name, "baseline", (run.folder,), {None: records}))
         return rows
@@ -376,7 +400,7 @@ def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping
         "test": TEST,
         "titles": dict(columns.titles),
         "rules": dict(columns.rules),
-        "rows": summarise(rows, columns, how),
+        "rows": results.broken_down(rows, summarise(rows, columns, how), how),
         "pairs": compare_pairs(rows, made.pairs, columns, how),
         **extra,
         "config": config_of(made),
@@ -385,7 +409,7 @@ def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping
     write_values(made.path / SAMPLES, rows)
     draw(content, made.path / made.kind)
     with storage_errors(made.path):
-        (made.path / f"{made.kind}.md").write_text(markdown(content), encoding="utf-8")
+        (made.path / f"{made.kind}.md").write_text(markdown(content, grids(content)), encoding="utf-8")
     write_page(content, made.path / made.kind)
     write_json(record_of(made), content)
     return content
@@ -404,7 +428,7 @@ def redraw(record: Path) -> Path:
     table = record.with_suffix(".md")
     try:
         content = read_json(record)
-        text = markdown(content)
+        text = markdown(content, grids(content))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{record} is damaged; give the `mint {kind}` command again.") from None
     draw(content, record.with_suffix(""))

@@ -13,6 +13,7 @@ import yaml
 
 from mint_core.answering.endpoint import shown
 from mint_core.characters import visible
+from mint_core.comparison import breakdown
 from mint_core.comparison.table import columns_of, grids
 from mint_core.drawing import read_svg
 from mint_core.files import storage_errors
@@ -60,7 +61,7 @@ def render_comparison(content: Mapping[str, Any], name: str, figure: str) -> str
         figure=figure,
         grids=[
             {"heading": heading, "text": text, **grid._asdict()}
-            for place, grid in enumerate(grids(content))
+            for place, grid in enumerate([*grids(content), *breakdown.grids(content)])
             for heading, text in [_split(grid.title, first=not place)]
         ],
         rules=[(heading, content["rules"][key]) for key, heading in columns_of(content)],

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mint_core.characters import visible
+from mint_core.comparison.calibrated import calibration_lines
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.evaluation.failures import many_fail
 from mint_core.evaluation.statistics import told, told_p
@@ -36,13 +37,16 @@ class Grid(NamedTuple):
 
 
 def grids(content: Mapping[str, Any]) -> list[Grid]:
-    """The results, and where there are any: paired differences of each row and the one before, pairs, general ability.
+    """The results, and where there are any: paired differences of each row and the one before, pairs, calibration.
+
+    Last comes general ability, where it was measured.
 
     Args:
         content: Content of compare.json or sweep.json.
     """
     found = [_results(content)]
-    return found + [grid for grid in (_differences(content), _pairs(content), _preserved(content)) if any(grid.parts)]
+    behind = (_differences(content), _pairs(content), _calibration(content), _preserved(content))
+    return found + [grid for grid in behind if any(grid.parts)]
 
 
 def tables(content: Mapping[str, Any]) -> list[RenderableType]:
@@ -60,10 +64,15 @@ def tables(content: Mapping[str, Any]) -> list[RenderableType]:
     return shown
 
 
-def markdown(content: Mapping[str, Any]) -> str:
-    """The same tables for a paper or a README, with what must be known to read them; arguments as above."""
+def markdown(content: Mapping[str, Any], further: Sequence[Grid] = ()) -> str:
+    """The same tables for a paper or a README, with what must be known to read them.
+
+    Args:
+        content: As above.
+        further: Tables that stand behind them.
+    """
     lines = []
-    for grid in grids(content):
+    for grid in (*grids(content), *further):
         lines += [grid.title, "", _line(grid.header), _line(["---", *["---:"] * (len(grid.header) - 1)])]
         lines += [_line(row) for part in grid.parts for row in part]
         lines += ["", *(f"{note}  " for note in grid.notes), *([""] if grid.notes else [])]
@@ -85,7 +94,7 @@ def _results(content: Mapping[str, Any]) -> Grid:
     shown = columns_of(content)
     parts = [
         [
-            [name, str(part["n"]), *(_cell(part["metrics"][column.key]) for column in shown)]
+            [name, str(part["n"]), *(cell(part["metrics"][column.key]) for column in shown)]
             for name, part in _named(content, subset)
         ]
         for subset in subsets_of(content)
@@ -125,6 +134,18 @@ def _pairs(content: Mapping[str, Any]) -> Grid:
     return _tested("Pairs", content, tests)
 
 
+def _calibration(content: Mapping[str, Any]) -> Grid:
+    """ECE and Brier score of the rows that scored the labels, one line per row and seed; none where no student did."""
+    scored = any(row.get("kind") == "student" and "calibration" in row for row in content["rows"])
+    rows: list[list[str]] = []
+    for row in content["rows"] if scored else ():
+        rows += calibration_lines(row["name"], row.get("calibration", {}))
+    level = round(100 * content["confidence"])
+    note = "task's own samples; ECE in percent, over bins of equal mass; Brier score from 0 to 2; 0 is best in both."
+    header = ["", "n", "ECE", "ECE by chance", "Brier score"]
+    return Grid(f"Calibration, with {level} % intervals", header, [rows] if rows else [], [note])
+
+
 def _preserved(content: Mapping[str, Any]) -> Grid:
     found = content.get("preserved")
     if found is None:
@@ -137,7 +158,7 @@ def _preserved(content: Mapping[str, Any]) -> Grid:
 
 
 def _ability(one: Mapping[str, Any]) -> str:
-    return _cell(one) + (f"\n{difference(one['difference'])}" if "difference" in one else "")
+    return cell(one) + (f"\n{difference(one['difference'])}" if "difference" in one else "")
 
 
 def _name(pair: Mapping[str, Any]) -> str:
@@ -180,7 +201,8 @@ def _named(content: Mapping[str, Any], subset: str) -> Iterator[tuple[str, Mappi
                 yield f"{subset}: {row['name']}" if several else row["name"], part
 
 
-def _cell(metric: Mapping[str, Any]) -> str:
+def cell(metric: Mapping[str, Any]) -> str:
+    """A mean with its interval and its SD over the seeds."""
     return told(metric) if metric["sd"] is None else f"{told(metric)} ±{100 * metric['sd']:.1f}"
 
 

@@ -40,7 +40,7 @@ class RowValues:
     def members(self) -> dict[str, Member]:
         """What decides the subsets of each sample."""
         return {
-            i: Member(record["group"], record["cohort"], record["seen"], record["content"])
+            i: Member(record["group"], record["cohort"], record["seen"], record["content"], record["subgroups"])
             for i, record in self.records.items()
         }
 

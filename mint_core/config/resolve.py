@@ -71,7 +71,8 @@ class Configured:
         fingerprint = getattr(component, "fingerprint", None)
         with self.registered.guarded("fingerprint"):
             known = {"knowledge": str(fingerprint(self.config))} if fingerprint is not None else {}
-        return {**self._about(), "config": options, **known}
+        code = self.registered.source()
+        return {**self._about(), **({"code": code} if code else {}), "config": options, **known}
 
     def check_files(self, coming: Sequence[Path] = ()) -> None:
         """Refuses files and folders of its options that are not there, or may not be read; none is opened.

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mint_core.files import Access
 from mint_core.interfaces import MAX_SEED, ComponentConfig
@@ -68,7 +68,7 @@ class EndpointConfig(ComponentConfig):
 class PredictConfig(ComponentConfig):
     """Who answers, and how."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size", "val"})
 
     engine: Literal["transformers", "vllm", "endpoint"] = Field(
         "transformers",
@@ -92,6 +92,11 @@ class PredictConfig(ComponentConfig):
     normalise: Literal["none", "tokens"] = Field(
         "none",
         description="For `score`: rank by the log-probability of a label as it is, or divided by its tokens.",
+    )
+    val: bool = Field(
+        True,
+        description="For `score`: also score the val split with the aligned student, which changes no result and lets "
+        "`mint predict --target-precision` choose its threshold.",
     )
     free_beside: bool = Field(
         True, description="For `constrained`: also let the student answer freely, and report both (twice the time)."
@@ -117,6 +122,31 @@ class EvaluateConfig(ComponentConfig):
     )
     bootstrap: int = Field(2000, ge=100, le=100_000, description="Bootstrap draws behind every interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+    subgroups: tuple[str, ...] | None = Field(
+        None,
+        description="Fields of the samples (sex, age, a column of your table …) by which results are reported; null = "
+        "those that the source knows, [] = none. Label frequency is always reported.",
+    )
+    pairs: tuple[tuple[str, str], ...] | None = Field(
+        None,
+        description="Pairs of labels whose mean ranks are reported, for example [[Colon, Stomach]]; null = those that "
+        "the teacher confuses most, [] = none.",
+    )
+
+    @field_validator("subgroups", mode="before")
+    @classmethod
+    def _between_commas(cls, given: Any) -> Any:
+        return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else given
+
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _pairs(cls, given: Any) -> Any:
+        listed = given if isinstance(given, list | tuple) else (given,)
+        pairs = (listed,) if len(listed) == 2 and all(isinstance(one, str) for one in listed) else listed
+        for pair in pairs if given is not None else ():
+            if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)):
+                raise ValueError("each pair is a list of two labels")
+        return None if given is None else tuple(map(tuple, pairs))
 
 
 class RetrievalConfig(ComponentConfig):

@@ -21,7 +21,8 @@ Record = dict[str, Any]
 `answer` holds the names of the response as labels of the label space, None for a name that is not recognised. `why`
 says by key why a response is not credited, and `ungated` its value without another metric's rule; None where there is
 nothing to say. `content` and `lists` are digests of what was judged and of the teacher's lists: values of two runs can
-be paired where they are equal.
+be paired where they are equal. `subgroups` holds the sample's cell by field; `rank` and `confusers` are added later, by
+`mint_core.evaluation.ranks.add_ranks`.
 """
 
 
@@ -132,6 +133,7 @@ def score_samples(
                 "group": member.group,
                 "cohort": member.cohort,
                 "seen": member.seen,
+                "subgroups": dict(member.subgroups),
                 "variant": prediction.variant,
                 "truth": sample.truth,
                 "content": member.content,

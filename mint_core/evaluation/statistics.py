@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,82 @@ def _bootstrap(sums: NDArray[np.float64], sizes: NDArray[np.float64], draws: int
     return np.array([sums[rows].sum() / sizes[rows].sum() for rows in drawn])
 
 
+def times_drawn(groups: Sequence[str | None], draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each sample stands in a draw of whole groups, for figures that are no mean of values.
+
+    Args:
+        groups: The group of each sample; None = a group of its own.
+        draws: Bootstrap draws.
+        seed: Seed of the draws: those that `estimate` makes for the same groups.
+
+    Yields:
+        (n,), whole numbers.
+    """
+    owner = cluster_of(groups)
+    count = int(owner.max()) + 1
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield _times_drawn(count, rng)[owner]
+
+
+def resampled_means(
+    columns: NDArray[np.float64], groups: Sequence[str | None], *, draws: int, seed: int
+) -> NDArray[np.float64]:
+    """The means of several columns in the same bootstrap draws of whole groups, so that they can be subtracted.
+
+    Args:
+        columns: (n_samples, n_columns); NaN = the sample is not in the column.
+        groups: The group of each sample; None = a group of its own.
+        draws: Bootstrap draws.
+        seed: As for `estimate`.
+
+    Returns:
+        (draws, n_columns); NaN where a draw holds no sample of the column.
+    """
+    clusters = cluster_of(groups)
+    count = int(clusters.max()) + 1
+    there = ~np.isnan(columns)
+    both = np.concatenate([np.where(there, columns, 0.0), there], axis=1)
+    totals = np.zeros((count, both.shape[1]))
+    np.add.at(totals, clusters, both)
+    rng = np.random.default_rng(seed)
+    block = max(1, _ENTRIES // count)
+    parts = []
+    for start in range(0, draws, block):
+        times = [_times_drawn(count, rng) for _ in range(min(block, draws - start))]
+        values, sizes = np.split(np.stack(times) @ totals, 2, axis=1)
+        parts.append(np.divide(values, sizes, out=np.full(values.shape, np.nan), where=sizes > 0))
+    return np.concatenate(parts)
+
+
+def _times_drawn(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How often each of the clusters is in one draw."""
+    return np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
+
+
+def cluster_of(groups: Sequence[str | None]) -> NDArray[np.int64]:
+    """The number of each sample's cluster, from 0; a sample without a group is one of its own."""
+    place: dict[str | int, int] = {}
+    return np.array([place.setdefault(i if group is None else group, len(place)) for i, group in enumerate(groups)])
+
+
+def spread(point: float, drawn: Sequence[float], groups: Sequence[str | None], confidence: float) -> Estimate:
+    """A figure of all samples with the percentile interval of what it was in each draw.
+
+    Args:
+        point: Of the samples as they are.
+        drawn: Of each draw; a draw in which it has no value (NaN) does not count.
+        groups: The group of each sample.
+        confidence: Level of the interval.
+    """
+    tail = (1 - confidence) / 2
+    known = np.array([value for value in drawn if np.isfinite(value)])
+    low, high = map(float, np.quantile(known, [tail, 1 - tail])) if len(known) else (None, None)
+    return Estimate(float(point), low, high, len(groups), 0, int(cluster_of(groups).max()) + 1)
+
+
+_ENTRIES = 2**22
+"""Entries of the draws that are held at a time; bounds the memory."""
 PERMUTATIONS = 10_000
 """Sign flips behind a p-value; where all of them are fewer, each is taken once and the p-value is exact."""
 
@@ -105,6 +182,28 @@ def paired(
         ties=len(scored) - wins - losses,
         losses=losses,
     )
+
+
+def least_share(hits: int, n: int, confidence: float = 0.95) -> float:
+    """The one-sided lower bound of a share, exact for independent samples: Clopper and Pearson 1934.
+
+    It is the p at which `hits` or more of n have the probability 1 - confidence.
+
+    Args:
+        hits: Samples that have it.
+        n: Samples, at least one.
+        confidence: How sure one may be that the share is not lower.
+    """
+    if hits == 0:
+        return 0.0
+    counts = np.arange(hits, n + 1)
+    ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts.tolist()])
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        p = (low + high) / 2
+        reached = np.exp(ways + counts * math.log(p) + (n - counts) * math.log1p(-p)).sum()
+        low, high = (low, p) if reached > 1 - confidence else (p, high)
+    return low
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

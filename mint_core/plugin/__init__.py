@@ -74,6 +74,7 @@ from mint_core.tables import (
     read_head,
     read_text,
     split_rows,
+    usual_subgroups,
     warn_of_words,
 )
 from mint_core.types import (
@@ -197,6 +198,7 @@ __all__ = [
     "split_rows",
     "squeezed",
     "storage_errors",
+    "usual_subgroups",
     "warn_of_words",
     "write_response",
 ]

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mint_core.preservation.results import cells, header, title
-from mint_core.report import bars
+from mint_core.report import bars, calibration, confusions, subgroups
 from mint_core.report.citing import how_to_cite
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
 from mint_core.report.frame import render
+from mint_core.report.quality import quality_told
 from mint_core.report.table import columns_of, how_asked, sections
+from mint_core.report.transfer import transfer_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Page:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     """Of the libraries that the run used."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    quality: Mapping[str, Any] | None = None
+    """Content of quality.json, see `mint_core.report.quality`; None where nothing was aligned."""
 
 
 _DECODE = {
@@ -86,6 +90,11 @@ def render_report(page: Page) -> str:
         cite=how_to_cite({aligner} if aligner else set(), preserved=bool(page.preserved)),
         again=_AGAIN.format(folder=shlex.quote(page.title)),
         seeds=_seeds(page.config),
+        calibration=calibration.chapter(page.metrics),
+        transfer=transfer_told(page.metrics),
+        preferences=quality_told(page.quality) if page.quality else [],
+        subgroups=subgroups.chapter(page.metrics),
+        confusions=confusions.chapter(page.metrics),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         curve=_curve(page.history["history"]) if page.history else "",

@@ -41,7 +41,7 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     _check_student(run, stages)
     for component in _reading(run, stages):
         component.check_files(coming)
-    _ = run.reported, run.device, run.metrics
+    _ = run.reported, run.device, run.metrics, run.pairs
     check_fusion(run)
     check_example(run)
     _check_teacher(run)
@@ -56,10 +56,11 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     aligner = run.resolved.aligner
     made = cast(Aligner, aligner.make()) if aligner else None
     shortened = list(_shortened(run, made.phases(0) if made else ()))
+    told = run.fields.left_out
     if made is None or "align" not in stages:
-        return []
+        return list(told)
     made.check_installed()
-    return [*shortened, *_taught(run)]
+    return [*told, *shortened, *_taught(run)]
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:

@@ -29,6 +29,7 @@ from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
 from mint_core.stages.card import add_results, withdraw_results
+from mint_core.stages.confidence import keep_confidences
 from mint_core.stages.outputs import ADAPTER, METRICS
 from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
@@ -163,6 +164,8 @@ def run_resolved(
             with _recorded(run, folder, stage):
                 was_complete = _run_stage(run, folder, planned[place:], shared)
             reused += [stage.name] if was_complete else []
+        if "predict" in run.made:
+            keep_confidences(run)
         write_record(run, folder, "complete" if until == NAMES[-1] else f"complete until {until}")
         shared.told.append(folder.path)
         metrics = read_json(folder.path / METRICS) if "evaluate" in run.made else None

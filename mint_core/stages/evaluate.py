@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mint_core.answering.scores import ScoreTable
 from mint_core.config import decisive
+from mint_core.evaluation.breakdown import breakdown
 from mint_core.evaluation.evaluate import evaluate
+from mint_core.evaluation.ranks import RankOf, rank_in_list, rank_in_rankings, rank_in_scores
 from mint_core.evaluation.subsets import ALL
-from mint_core.files import read_json, storage_errors, write_json
+from mint_core.files import digest_of, read_json, storage_errors, write_json
 from mint_core.interfaces import Aligner, EvaluationSample
-from mint_core.stages.fused import fusion_identity, retrieval_rows
-from mint_core.stages.outputs import METRICS, SAMPLES, TEACHER, write_per_sample
+from mint_core.stages.beliefs import judged_beliefs
+from mint_core.stages.fused import RETRIEVER, fusion_identity, retrieval_rows
+from mint_core.stages.outputs import METRICS, SAMPLES, SCORES, TEACHER, write_per_sample
 from mint_core.stages.predict import read_predictions
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
-from mint_core.types import Prediction, Ranking
+from mint_core.types import LabelSpace, Prediction, Ranking, Variant
 
-LAYOUT = 4
+LAYOUT = 5
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
+_TEACHER = Variant("teacher").name
 
 
 class Evaluate(Stage):
@@ -42,6 +49,7 @@ class Evaluate(Stage):
             "metrics": {key: metric.identity() for key, metric in run.resolved.metrics.items()},
             "predict": decisive(config.predict),
             "evaluate": config.evaluate.model_dump(mode="json"),
+            "subgroups": digest_of([[sample, member.subgroups] for sample, member in run.members.items()]),
             "layout": LAYOUT,
             "seed": config.seed,
         }
@@ -60,13 +68,22 @@ class Evaluate(Stage):
             drawn = rng.permutation(run.data.labels.names)[: run.n]
             predictions.append(Prediction.of_labels(sample.id, "chance", tuple(str(name) for name in drawn)))
         metrics = run.metrics
-        scores = evaluate(
-            evaluation_samples(run, predictions, rankings),
+        how: dict[str, Any] = {
+            "draws": config.evaluate.bootstrap,
+            "confidence": config.evaluate.confidence,
+            "seed": config.seed,
+        }
+        scores = evaluate(evaluation_samples(run, predictions, rankings), run.members, metrics, **how)
+        ranks = _Ranks.of(run, rankings)
+        behind = breakdown(
+            scores.per_sample,
             run.members,
-            metrics,
-            draws=config.evaluate.bootstrap,
-            confidence=config.evaluate.confidence,
-            seed=config.seed,
+            run.data.labels,
+            named=run.pairs,
+            n=run.n,
+            rank_of=ranks.rank_of,
+            full=ranks.full,
+            how=how,
         )
         teacher = read_json(run.path / TEACHER)
         content = {
@@ -82,18 +99,55 @@ class Evaluate(Stage):
             "source": run.data.source,
             "teacher_top_1": teacher["top_1"],
             **retrieved.facts,
+            **judged_beliefs(run, predictions, rankings),
             "asked": {**run.made["predict"].facts["who"], **config.predict.model_dump(include={"shots", "reason"})},
             "titles": {key: metric.title(run.n) for key, metric in metrics.items()},
             "rules": {key: metric.rule() for key, metric in metrics.items()},
             "claims": {key: metric.claim(run.n) for key, metric in metrics.items()},
             "reads_teacher": [key for key, metric in metrics.items() if metric.reads_teacher],
             **scores.plain(),
+            **behind,
         }
         with storage_errors(out):
             write_json(out / METRICS, content)
             write_per_sample(out / SAMPLES, scores.per_sample)
             _publish(run, content)
         return {"n": len(samples), "split": run.split}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranks:
+    """Where labels stand in the answers of a run."""
+
+    n: int
+    labels: LabelSpace
+    teachers: RankOf
+    position: Mapping[str, int]
+    """Row of the scores by sample."""
+    scores: Mapping[str, NDArray[np.float32]]
+    """By variant, where all labels were scored."""
+
+    @classmethod
+    def of(cls, run: Run, rankings: Mapping[str, Ranking]) -> _Ranks:
+        table = ScoreTable.read(run.path / SCORES) if SCORES.name in run.made["predict"].outputs else None
+        exact = run.resolved.config.predict.normalise == "none"  # else the scores are not in the order of the lists
+        kept = [one for one in (table.variants if table else ()) if exact or one == RETRIEVER.name]
+        scores = {variant: table.mapped(variant) for variant in kept} if table else {}
+        return cls(run.n, run.data.labels, rank_in_rankings(rankings), table.position if table else {}, scores)
+
+    @property
+    def full(self) -> list[str]:
+        """Variants that rank all labels."""
+        return [_TEACHER, *self.scores]
+
+    def rank_of(self, record: Mapping[str, Any], label: str) -> int | None:
+        """See `mint_core.evaluation.ranks.RankOf`; names beyond the N-th are not listed."""
+        variant, sample = record["variant"], record["sample"]
+        if variant == _TEACHER:
+            return self.teachers(record, label)
+        if variant in self.scores:
+            return rank_in_scores(self.scores[variant][self.position[sample]], self.labels.index(label))
+        return rank_in_list(record["answer"][: self.n], label)
 
 
 def _publish(run: Run, content: Mapping[str, Any]) -> None:

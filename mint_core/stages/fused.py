@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import numpy as np
+
 from mint_core.answering.scores import ScoreTable, scores_of
 from mint_core.errors import ConfigError
 from mint_core.retrieval import fusion
@@ -87,17 +89,22 @@ def retrieval_rows(run: Run, predictions: Sequence[Prediction]) -> RetrievalRows
         retrieved = table.rows(RETRIEVER.name, ids)
         combined = fusion.combine(students, retrieved, taught, weights.get(variant.name))
         abstains[variant.name] = int((~taught).sum())
-        fused += _lists(run, replace(variant, fused=True), ids, combined)
+        fused += _lists(run, replace(variant, fused=True), ids, combined, scored=fuse == "weighted")
     facts = {"method": fuse, "weights": weights, "fitted_on": len(run.validation), "abstains": abstains}
     return RetrievalRows([*fused, *own], {"fusion": facts})
 
 
-def _lists(run: Run, variant: Variant, ids: Iterable[str], scores: fusion.Scores) -> list[Prediction]:
-    """The N best labels of every row of scores."""
+def _lists(
+    run: Run, variant: Variant, ids: Iterable[str], scores: fusion.Scores, *, scored: bool = False
+) -> list[Prediction]:
+    """The N best labels of every row of scores; `scored`: they are logarithms of probabilities, and are kept."""
     names = run.data.labels.names
     best = fusion.order(scores)[:, : run.n]
-    lists = (tuple(names[column] for column in row) for row in best)
-    return [Prediction.of_labels(sample, variant.name, labels) for sample, labels in zip(ids, lists, strict=True)]
+    made = []
+    for sample, columns, row in zip(ids, best, scores, strict=True):
+        listed = Prediction.of_labels(sample, variant.name, tuple(names[column] for column in columns))
+        made.append(replace(listed, scores=row.astype(np.float32)) if scored else listed)
+    return made
 
 
 def _weight(run: Run, table: ScoreTable, variant: Variant, taught: fusion.Mask) -> float:

@@ -35,8 +35,9 @@ class Label(Stage):
         data = run.data
         teacher = cast(Teacher, run.resolved.teacher.make(run.context(run.advance(len(data.samples), "samples"))))
         with storage_errors(out):
-            teacher.fit(data.split("train"))
-            log_probs = teacher.log_probs(list(data.samples))
+            samples = [sample.for_teacher() for sample in data.samples]
+            teacher.fit([sample for sample in samples if sample.split == "train"])
+            log_probs = teacher.log_probs(samples)
             _check_log_probs(teacher, log_probs, (len(data.samples), len(data.labels)))
             (out / RANKINGS).parent.mkdir(exist_ok=True)
             write_rankings(out / RANKINGS, data.samples, log_probs, data.labels)

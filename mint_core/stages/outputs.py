@@ -19,6 +19,10 @@ from mint_core.types import LabelSpace, PreferenceGroup, Ranking, Sample
 RANKINGS = Path("rankings", "rankings.parquet")
 TEACHER = Path("rankings", "teacher.json")
 PREFERENCES = Path("preferences", "preferences.parquet")
+QUALITY = Path("quality.json")
+"""How good the preferences are; apart from them, so that a measure more makes no training again."""
+OVERLAP = Path("overlap.json")
+"""What the base student holds of them, where it was asked; no stage's output."""
 ADAPTER = Path("adapter")
 HISTORY = Path("training", "history.json")
 PREDICTIONS = Path("predictions.jsonl")
@@ -53,15 +57,20 @@ def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.
     pq.write_table(table.replace_schema_metadata({LABELS_OF: json.dumps(labels.names)}), path)
 
 
-def read_rankings(path: Path, labels: LabelSpace) -> dict[str, Ranking]:
-    """The rankings by sample id; equal probabilities keep the order of the label space."""
+def read_log_probs(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The teacher's log-probabilities by sample id, each (n_labels,) in the order of the label space."""
     table = pq.read_table(path, columns=["sample", "log_probs"])
     matrix = np.stack(table["log_probs"].to_numpy(zero_copy_only=False)).astype(np.float32)
-    orders = np.argsort(-matrix, axis=1, kind="stable")
-    return {
-        sample: Ranking(sample, tuple(labels.names[column] for column in order), row[order])
-        for sample, order, row in zip(table["sample"].to_pylist(), orders, matrix, strict=True)
-    }
+    return dict(zip(table["sample"].to_pylist(), matrix, strict=True))
+
+
+def read_rankings(path: Path, labels: LabelSpace) -> dict[str, Ranking]:
+    """The rankings by sample id; equal probabilities keep the order of the label space."""
+    found = {}
+    for sample, row in read_log_probs(path).items():
+        order = np.argsort(-row, kind="stable")
+        found[sample] = Ranking(sample, tuple(labels.names[column] for column in order), row[order])
+    return found
 
 
 def write_preferences(path: Path, groups: Sequence[PreferenceGroup]) -> None:
@@ -91,15 +100,25 @@ def read_preferences(path: Path) -> list[PreferenceGroup]:
 
 _BY_KEY = {"metrics": pa.float64(), "why": pa.string(), "ungated": pa.float64()}
 """Columns that hold something for every metric."""
+_LISTS = {
+    "answer": pa.list_(pa.string()),
+    "rank": pa.int64(),
+    "confusers": pa.list_(pa.struct([("label", pa.string()), ("rank", pa.int64())])),
+}
+"""Columns that may be empty in every row, so that their kind cannot be seen."""
 
 
 def write_per_sample(path: Path, records: Sequence[dict[str, object]]) -> None:
     """Per-sample values; those of the metrics, by key, are one column, and so are the reasons of a 0."""
     keys = dict.fromkeys(key for record in records for key in cast(Mapping[str, object], record["metrics"]))
-    apart = {*_BY_KEY, "answer"}
+    apart = {*_BY_KEY, *_LISTS, "subgroups"}
     table = pa.Table.from_pylist([{key: one[key] for key in one if key not in apart} for one in records])
     for name, kind in _BY_KEY.items():
         values = pa.array([record[name] for record in records], pa.struct([(key, kind) for key in keys]))
         table = table.append_column(name, values)
-    answers = pa.array([record["answer"] for record in records], pa.list_(pa.string()))
-    pq.write_table(table.append_column("answer", answers), path)
+    fields = dict.fromkeys(name for record in records for name in cast(Mapping[str, object], record["subgroups"]))
+    cells = pa.array([record["subgroups"] for record in records], pa.struct([(name, pa.string()) for name in fields]))
+    table = table.append_column("subgroups", cells)
+    for name, kind in _LISTS.items():
+        table = table.append_column(name, pa.array([record.get(name) for record in records], kind))
+    pq.write_table(table, path)

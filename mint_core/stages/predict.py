@@ -40,7 +40,7 @@ class Predict(Stage):
     """Answers of the base student, the aligned one, and the aligned one with shuffled images.
 
     Without an aligner it is the base student alone. Where labels are scored, the scores of all of them are kept beside
-    the answers, those of the samples on which the weight of a fusion is fitted too.
+    the answers, those of the samples too on which the weight of a fusion is fitted or a threshold of confidence chosen.
     """
 
     name = "predict"
@@ -58,6 +58,7 @@ class Predict(Stage):
             **run.task_identity(),
             **who,
             "samples": digest_of([sample.id for sample in (*run.reported, *run.validation)]),
+            **({"held_out": digest_of([sample.id for sample in run.held_out])} if run.held_out else {}),
             "predict": decisive(config),
             "retriever": passages_identity(run) if run.resolved.retriever else None,
             **(shots if config.shots else {}),
@@ -68,7 +69,7 @@ class Predict(Stage):
         """See `Stage.make`."""
         asking = asking_of(run)
         partial = work / PREDICTIONS
-        samples = [*run.reported, *run.validation]
+        samples = run.asked
         resolved = run.resolved
         aligned = resolved.aligner is not None
         student, adapter = resolved.config.student, run.path / ADAPTER if aligned else None
@@ -132,8 +133,11 @@ def variants_of(run: Run, prompts: Mapping[str, Prompt]) -> dict[Variant, Mappin
     students += [Variant("aligned")] if aligned else []
     beside = config.decode == "constrained" and config.free_beside
     ways = (False, True) if beside else (False,)
-    variants: dict[Variant, Mapping[str, Prompt]] = {replace(s, free=free): prompts for s in students for free in ways}
     reported = {sample.id: prompts[sample.id] for sample in run.reported}
+    fitted = reported | {sample.id: prompts[sample.id] for sample in run.validation}
+    variants: dict[Variant, Mapping[str, Prompt]] = {
+        replace(s, free=free): prompts if s.who == "aligned" else fitted for s in students for free in ways
+    }
     if aligned and config.shuffled and run.task.modality == "image" and len(reported) > 1:
         variants[Variant("aligned", shuffled=True)] = _shuffle_images(reported, run.resolved.config.seed)
     return variants

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mint_core.files import storage_errors
-from mint_core.stages.outputs import PREFERENCES, write_preferences
+from mint_core.files import storage_errors, write_json
+from mint_core.report.quality import quality_line
+from mint_core.stages.outputs import PREFERENCES, QUALITY, write_preferences
+from mint_core.stages.quality import quality_of
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
 
 class Prefer(Stage):
-    """Preference groups of the training split."""
+    """Preference groups of the training split, and how good they are."""
 
     name = "prefer"
-    writes = ("preferences",)
+    writes = ("preferences", "quality.json")
     reads = {"label": ("rankings",)}  # noqa: RUF012 - never changed
     aligns = True
 
@@ -25,9 +28,17 @@ class Prefer(Stage):
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
-        groups = run.groups_of(run.rankings())
+        rankings = run.rankings()
+        groups = run.groups_of(rankings)
+        quality = quality_of(run, rankings, groups)
         with storage_errors(out):
             (out / PREFERENCES).parent.mkdir(exist_ok=True)
             write_preferences(out / PREFERENCES, groups)
+            write_json(out / QUALITY, quality)
+        run.tell(quality_line(quality))
         unlabelled = sum(sample.label is None for sample in run.data.split("train"))
-        return {"groups": len(groups), "samples_without_truth": unlabelled}
+        return {"groups": len(groups), "samples_without_truth": unlabelled, "quality": _means(quality)}
+
+
+def _means(quality: Mapping[str, Any]) -> dict[str, float]:
+    return {key: round(one["mean"], 4) for key, one in quality["measures"].items() if one["mean"] is not None}

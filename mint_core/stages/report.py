@@ -19,6 +19,7 @@ from mint_core.preservation.results import FIGURE, read_preserved
 from mint_core.report import samples
 from mint_core.report.html import Page, render_report
 from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, RECORD_NAME, REPORT, SAMPLES
+from mint_core.stages.quality import read_quality
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
@@ -42,6 +43,8 @@ class Report(Stage):
         preserved = read_preserved(run.path, run.path / ADAPTER)
         measured: dict[str, Any] = {"preserved": preserved} if preserved else {}
         measured |= {"images": True} if run.with_images else {}
+        quality = _quality(run)
+        measured |= {"quality": quality} if quality else {}
         return {"run": run.resolved.dump(), "mint": version("mint-core"), "page": PAGE, **measured}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
@@ -63,6 +66,7 @@ class Report(Stage):
             ability=read_svg(run.path / FIGURE),
             samples=samples.chapter(_records(run), _images(run)),
             versions=_versions(run),
+            quality=_quality(run),
             command=_command(run),
             written=datetime.now().astimezone().date().isoformat(),
             sent=_sent(run),
@@ -97,6 +101,12 @@ def _versions(run: Run) -> Mapping[str, str | None]:
         return dict(read_json(run.path / RECORD_NAME)["versions"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _quality(run: Run) -> dict[str, Any] | None:
+    """What is known of the preferences."""
+    made = run.made.get("prefer")
+    return read_quality(run.path, made.outputs["preferences"]) if made else None
 
 
 def _command(run: Run) -> str:

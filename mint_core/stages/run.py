@@ -13,6 +13,8 @@ import numpy as np
 
 from mint_core.config import EMBEDDED, Resolved
 from mint_core.errors import ContractError
+from mint_core.evaluation.confusions import Pair, named_pairs
+from mint_core.evaluation.fields import Fields, choose_fields
 from mint_core.evaluation.subsets import Member, members, reported
 from mint_core.files import digest_of, storage_errors
 from mint_core.interfaces import (
@@ -132,7 +134,19 @@ class Run:
     @cached_property
     def members(self) -> dict[str, Member]:
         """Group, cohort and whether the label was seen in training, of every judged sample."""
-        return members(self.reported, self.data.split("train"))
+        return members(self.reported, self.data.split("train"), self.fields.names)
+
+    @cached_property
+    def fields(self) -> Fields:
+        """The fields by which results are reported."""
+        wanted = self.resolved.config.evaluate.subgroups
+        return choose_fields(wanted, self.data.subgroups, self.data.samples, self.reported)
+
+    @cached_property
+    def pairs(self) -> list[Pair] | None:
+        """The pairs of labels that the user names; None where they are looked for."""
+        wanted = self.resolved.config.evaluate.pairs
+        return None if wanted is None else named_pairs(wanted, self.data.labels)
 
     @cached_property
     def retriever(self) -> Retriever | None:
@@ -151,6 +165,22 @@ class Run:
         retrieval = self.resolved.config.retrieval
         if retrieval.fuse != "weighted" or retrieval.weight is not None:
             return []
+        return self._labelled_val()
+
+    @cached_property
+    def held_out(self) -> list[Sample]:
+        """The val samples from which a threshold of confidence is chosen, see `mint_core.answering.confidence`."""
+        config = self.resolved.config.predict
+        if self.resolved.aligner is None or config.decode != "score" or config.normalise != "none" or not config.val:
+            return []
+        return self._labelled_val()
+
+    @property
+    def asked(self) -> list[Sample]:
+        """All samples that somebody answers: the reported ones, then what is only fitted on."""
+        return list({sample.id: sample for sample in (*self.reported, *self.validation, *self.held_out)}.values())
+
+    def _labelled_val(self) -> list[Sample]:
         return [sample for sample in self.data.split("val") if sample.label is not None and sample.cohort is None]
 
     @cached_property

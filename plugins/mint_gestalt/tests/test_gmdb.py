@@ -258,6 +258,16 @@ def test_needed_columns(tmp_path):
     assert "has no column 'present_features' (or 'texts') (available: filename, image_id)" in refusal(path)
 
 
+def test_who_the_patient_is_reaches_the_report_alone(write):
+    reading = read(write(row(), row(image_id=2, patient_id=12, gender="", age_year="", age_month="")))
+    assert reading.subgroups == ("sex", "age", "ethnicity")
+    first, second = (case.subgroups for case in reading.cases)
+    assert {key: first[key] for key in reading.subgroups} == {
+        "sex": "male", "age": "3 years 6 months", "ethnicity": "European"
+    }  # fmt: skip
+    assert (second.get("sex"), second.get("age")) == (None, None)
+
+
 # --- the inference table of GestaltMML
 
 TABLE = ",image_id,filename,texts{}\n0,461,461_aligned.jpg,Sex male Age 3 years 6 months Growth delay{}\n"

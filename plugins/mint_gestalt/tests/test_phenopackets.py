@@ -44,6 +44,14 @@ def test_a_patient(write, packet):
     assert case.privileged == {"gene": "GENEA1"}
 
 
+def test_who_the_patient_is_reaches_the_report_alone(hospital):
+    data = RareDisease(RareDiseaseOptions(source="phenopackets", data=hospital)).load()
+    assert data.subgroups == ("sex", "age")  # the folder is often the gene, so it is reported where it is named
+    sample = data.samples[0]
+    assert sample.subgroups == {"sex": "female", "age": "3 years 6 months", "cohort": "cohort"}
+    assert sample.for_student("text").subgroups == sample.for_teacher().subgroups == {}
+
+
 def test_excluded_features_are_absent_and_counted(write, packet):
     features = [
         {"type": {"id": "HP:0000322", "label": "Short philtrum"}, "excluded": True},

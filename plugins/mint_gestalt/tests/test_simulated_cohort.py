@@ -37,6 +37,10 @@ def test_defaults() -> None:
     assert len(data.labels) == 30
     assert data.simulated
     assert "no real patient" in data.source
+    assert data.subgroups == ("sex", "age", "ethnicity")
+    for sample in data.samples[:20]:
+        told = ", ".join(f"{field} {sample.subgroups[field]}" for field in data.subgroups)
+        assert (sample.text or "").lower().startswith(told.lower())
 
 
 def test_no_text_names_what_a_face_shows() -> None:

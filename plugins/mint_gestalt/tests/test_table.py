@@ -55,6 +55,14 @@ def test_the_task_keeps_its_contract(check, ward):
     check(RareDisease(RareDisease.Config(source="csv", data=ward)))
 
 
+def test_further_columns_reach_the_report_alone(write):
+    """Those that mint reads as something else, and privileged ones, are none of them; empty cells are not known."""
+    path = write("id,text,label,gene,SEX,ward\na,a note,Alpha,GEN1,f,\nb,another,Beta,GEN2,,north\n")
+    reading = read(path)
+    assert [case.subgroups for case in reading.cases] == [{"SEX": "f"}, {"ward": "north"}]
+    assert reading.subgroups == ("SEX",)  # a usual one; the ward is reported where the user names it
+
+
 @pytest.mark.parametrize(("delimiter", "name"), [(",", "n.csv"), (";", "n.csv"), ("\t", "n.csv"), ("\t", "n.tsv")])
 def test_delimiters_and_a_byte_order_mark(write, delimiter, name):
     rows = [("id", "text", "label"), ("a", '"tall, and ""loud"""', "Alpha; ALP")]

@@ -42,6 +42,24 @@ def root(tmp_path):
 GOOD = "image,label,split\n0.png,Colon,train\n1.png,Lung,train\n2.png,Colon,test\n3.png,Lung,test\n"
 
 
+# --- what only the report reads
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_further_columns_reach_the_report_alone(root, kind):
+    rows = {"image": ["0.png", "1.png"], "label": ["Colon", "Lung"], "split": ["train", "test"],
+            "Site": ["A", "B"], "scanner": ["", "x2"]}  # fmt: skip
+    if kind == "csv":
+        write(root, "\n".join(map(",".join, [list(rows), *zip(*rows.values(), strict=True)])))
+    else:
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        further = {"bytes": [b"1", b"2"], "boxes": [[1], [2]]}  # neither is read
+        pq.write_table(pa.table({**rows, **further}), root / "manifest.parquet")
+    data = load(root)
+    assert [sample.subgroups for sample in data.samples] == [{"Site": "A"}, {"Site": "B", "scanner": "x2"}]
+    assert data.subgroups == ("Site",)
+
+
 # --- class folders
 
 

@@ -45,6 +45,8 @@ class Case:
     privileged: Mapping[str, str] = field(default_factory=dict, repr=False)
     image: ImageRef | None = field(default=None, repr=False)
     split: Split | None = None
+    subgroups: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What only the report reads, by field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Reading:
     facts: Counter[str]
     line: str
     """Where they come from, for the report."""
+    subgroups: tuple[str, ...] = ()
+    """Fields of the cases' subgroups that are reported where the user names none."""
 
 
 def read_each(
@@ -234,6 +238,11 @@ def told(known: Patient, options: RareDiseaseOptions, facts: Counter[str]) -> tu
         if (value := values.get(name))
     }
     return text, privileged
+
+
+def subgroups_of(**known: str | None) -> dict[str, str]:
+    """The fields of a patient that are known."""
+    return {field: value for field, value in known.items() if value}
 
 
 def names_of(label: str) -> tuple[str, ...]:

@@ -88,7 +88,8 @@ def load(options: RareDiseaseOptions) -> TaskData:
     samples = _samples(_fewer_labels(placed, options, facts), diseases.labels, options, facts)
     samples = _without_copies(samples, samples, options, facts)
     splits = "splits as given" if given else f"splits by mint, seed {options.sample_seed}"
-    data = TaskData(samples, diseases.labels, f"{reading.line}, {splits}", facts=dict(+facts))
+    line = f"{reading.line}, {splits}"
+    data = TaskData(samples, diseases.labels, line, facts=dict(+facts), subgroups=reading.subgroups)
     if options.external is None:
         return data
     return add_external(data, diseases.by_id, _publications_trained_on(placed), options)
@@ -148,6 +149,7 @@ def add_external(
         data.simulated,
         data.licence,
         facts,
+        tuple(dict.fromkeys((*data.subgroups, *reading.subgroups))),
     )
 
 
@@ -444,6 +446,7 @@ def _samples(
                 text=text,
                 privileged=case.privileged,
                 cohort=cohort,
+                subgroups=case.subgroups,
             )
         )
     _look_for_the_truth(written, facts)

@@ -23,6 +23,7 @@ from mint_gestalt.sources.cases import (
     present_terms,
     publication_of,
     read_each,
+    subgroups_of,
     told,
 )
 from mint_gestalt.sources.options import RareDiseaseOptions
@@ -97,7 +98,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     faces = _faces(path.parent, rows, options)
     beside = _Beside(faces, splits or {}, _publications(rows))
     cases = read_each(rows, attrgetter("where"), partial(_case, options, beside), options, facts)
-    return Reading(cases, facts, f"GMDB at {path.name}")
+    return Reading(cases, facts, f"GMDB at {path.name}", ("sex", "age", "ethnicity"))
 
 
 def _metadata(place: Path) -> Path:
@@ -189,6 +190,7 @@ def _case(options: RareDiseaseOptions, beside: _Beside, row: Row, facts: Counter
     patient = f"patient {cells['patient']}" if "patient" in cells else cells["id"]
     publication = beside.publications.get(cells.get("patient", ""))
     text, privileged = _told(row, cells, options, facts)
+    sex = _SEXES.get(cells.get("sex", "").lower())
     return Case(
         where=row.where,
         id=cells["id"],
@@ -202,6 +204,10 @@ def _case(options: RareDiseaseOptions, beside: _Beside, row: Row, facts: Counter
         privileged=privileged,
         image=_face(row, cells, beside.faces, options, facts),
         split=split,
+        subgroups={
+            **row.others,
+            **subgroups_of(sex=sex, age=_age(row, cells), ethnicity=cells.get("ethnicity")),
+        },
     )
 
 

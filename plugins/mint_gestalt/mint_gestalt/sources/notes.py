@@ -9,7 +9,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from mint_core.plugin import ConfigError, DataError, Sample, Split, Unreadable
+from mint_core.plugin import ConfigError, DataError, Sample, Split, Unreadable, usual_subgroups
 from mint_gestalt.sources.cases import Case, Reading, disease_of, names_of, publication_of, read_each
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.sources.tables import Row, Table, face_at, head_of, read_table
@@ -59,7 +59,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     table = read_table(place, FIELDS, options, options.privileged, must, needed=[("text",), ("label",)])
     facts: Counter[str] = Counter({"rows read": len(table.rows)})
     cases = _whole_patients(read_each(table.rows, attrgetter("where"), partial(_case, table, options), options, facts))
-    return Reading(cases, facts, f"notes at {place.name}")
+    return Reading(cases, facts, f"notes at {place.name}", usual_subgroups(table.named))
 
 
 def read_new(place: Path, options: RareDiseaseOptions) -> Iterator[Sample | Unreadable]:
@@ -142,6 +142,7 @@ def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[st
         privileged={name: cells[name] for name in options.privileged if name in cells},
         image=face_at(row, cells["image"], root, options) if "image" in cells else None,
         split=split,
+        subgroups=row.others,
     )
 
 

@@ -14,7 +14,17 @@ from pathlib import Path, PurePosixPath
 
 from mint_core.plugin import DataError, Sample, Unreadable, parse_json
 from mint_gestalt.clinical import Patient
-from mint_gestalt.sources.cases import Case, Feature, Findings, Reading, present_terms, publication_of, read_each, told
+from mint_gestalt.sources.cases import (
+    Case,
+    Feature,
+    Findings,
+    Reading,
+    present_terms,
+    publication_of,
+    read_each,
+    subgroups_of,
+    told,
+)
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.sources.packet import Phenopacket, parse
 
@@ -70,7 +80,7 @@ def read(place: Path, options: RareDiseaseOptions) -> Reading:
     facts: Counter[str] = Counter()
     with _documents(place, facts) as documents:
         cases = read_each(documents, attrgetter("name"), partial(_case, options), options, facts)
-    return Reading(cases, facts, f"phenopackets at {place.resolve().name}")
+    return Reading(cases, facts, f"phenopackets at {place.resolve().name}", ("sex", "age"))
 
 
 def read_new(place: Path, options: RareDiseaseOptions, facts: Counter[str]) -> Iterator[Sample | Unreadable]:
@@ -222,7 +232,8 @@ def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str])
     except DataError as error:
         raise DataError(f"{name}: {error}.") from None
     findings = _findings(name, packet, options, facts)
-    text, privileged = told(_known(name, packet, packet.genes, findings), options, facts)
+    known = _known(name, packet, packet.genes, findings)
+    text, privileged = told(known, options, facts)
     if not disease.named:
         facts["diseases named by nobody, their id stands for them"] += 1
     publication = _publication(packet)
@@ -243,6 +254,7 @@ def _case(options: RareDiseaseOptions, document: _Document, facts: Counter[str])
         text=text,
         free_text=findings.own_words,
         privileged=privileged,
+        subgroups=subgroups_of(sex=known.sex, age=known.age, cohort=cohort.removeprefix(".")),
     )
 
 

@@ -32,6 +32,7 @@ from mint_core.plugin import (
 from mint_gestalt import faces, ontology
 from mint_gestalt.clinical import Patient, describe
 from mint_gestalt.ontology import Disease
+from mint_gestalt.sources.cases import subgroups_of
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def load(options: RareDiseaseOptions) -> TaskData:
         f"simulated patients of {len(labels)} diseases drawn from HPO/OMIM {ontology.version()}, "
         f"{'with drawn faces' if options.faces else 'without faces'}, seed {seed}: no real patient",
         simulated=True,
+        subgroups=("sex", "age", "ethnicity"),
     )
 
 
@@ -267,9 +269,16 @@ def _patients(profile: Profile, split: Split, seed: int, foreign: Sequence[str],
             face = _present(profile.face, profile.face_rates, rng)
             face += tuple(str(term) for term in rng.choice(faces.drawn_terms(), rng.poisson(_FOREIGN_FACE)))
             image = DrawnFace(face, family.identity, (*place, number // 2, member, 1)) if with_faces else None
-            text = describe(_facts(profile, family, foreign, rng))
-            name = f"{split}-{_number(profile.disease)}-p{number:03d}"
-            yield Sample(name, split, profile.disease.name, f"family-{family.name}", image, text)
+            known = _facts(profile, family, foreign, rng)
+            yield Sample(
+                id=f"{split}-{_number(profile.disease)}-p{number:03d}",
+                split=split,
+                label=profile.disease.name,
+                group=f"family-{family.name}",
+                image=image,
+                text=describe(known),
+                subgroups=subgroups_of(sex=known.sex, age=known.age, ethnicity=known.ethnicity),
+            )
             number += 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,8 @@ class Row:
     cells: Mapping[str, str]
     problem: str = ""
     """Why it cannot be read, or empty."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Columns that mint does not read, by their own names: results can be reported by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,9 @@ def read_table(
         ConfigError: `columns` renames a field that there is not.
         DataError: The file cannot be read, or lacks columns that are needed or that the user named.
     """
-    for field in options.columns:
-        if field not in fields:
-            raise ConfigError(f"task.columns: there is no field '{field}'{did_you_mean(field, fields)}.")
+    for name in options.columns:
+        if name not in fields:
+            raise ConfigError(f"task.columns: there is no field '{name}'{did_you_mean(name, fields)}.")
     column_of = {**{name: name for name in extra}, **fields, **options.columns}
     text = read_text(path, "Table")
     lines = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.startswith("{")
@@ -136,7 +138,9 @@ def _delimiter(path: Path, text: str) -> str:
 
 def _renamed(row: Row, column_of: Mapping[str, str]) -> Row:
     cells = {field: row.cells[column] for field, column in column_of.items() if column in row.cells}
-    return Row(row.where, cells, row.problem)
+    read = set(column_of.values())
+    others = {column: cell for column, cell in row.cells.items() if column and column not in read}
+    return Row(row.where, cells, row.problem, others)
 
 
 def _csv(path: Path, text: str, missing: Collection[str]) -> Table:

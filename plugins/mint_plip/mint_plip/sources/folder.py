@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from mint_core.plugin import (
     file_below,
     find_copies,
     squeezed,
+    usual_subgroups,
 )
 from mint_plip.sources.checks import checked
 from mint_plip.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
@@ -54,6 +55,7 @@ class Entry:
     label: str | None
     group: str | None
     split: Split | None
+    subgroups: Mapping[str, str] = field(default_factory=dict)
 
 
 def recognises(place: Path, options: TissueOptions) -> bool:
@@ -99,7 +101,9 @@ def load(options: TissueOptions) -> TaskData:
         entries = [replace(entry, group=None) for entry in entries]
         samples = _samples([replace(entry, group=None) for entry in named], options)
     result = checked(samples, labels, options)
-    return TaskData(result.samples, labels, _line(manifest or data, entries, options) + result.note, facts=dict(+facts))
+    line = _line(manifest or data, entries, options) + result.note
+    known = usual_subgroups({column for entry in entries for column in entry.subgroups})
+    return TaskData(result.samples, labels, line, facts=dict(+facts), subgroups=known)
 
 
 def _line(place: Path, entries: Sequence[Entry], options: TissueOptions) -> str:
@@ -146,7 +150,7 @@ def _manifest_entries(manifest: Path, options: TissueOptions) -> list[Entry]:
         if row.label is None and split not in (None, "train"):
             raise DataError(f"{where}: the label is empty in split '{split}'; fill it, or move the row to train.")
         label = squeezed(row.label) if row.label else row.label
-        entries.append(Entry(where, name, path, label, row.group, split))
+        entries.append(Entry(where, name, path, label, row.group, split, row.others))
     return entries
 
 
@@ -296,7 +300,7 @@ def _samples(entries: Sequence[Entry], options: TissueOptions) -> list[Sample]:
     images = [FileImage(entry.path, max_pixels=options.max_pixels) for entry in entries]
     if entries[0].split is not None:
         return [
-            Sample(entry.id, entry.split or "train", entry.label, entry.group, image)
+            Sample(entry.id, entry.split or "train", entry.label, entry.group, image, subgroups=entry.subgroups)
             for entry, image in zip(entries, images, strict=True)
         ]
     groups = _groups(entries, images)
@@ -306,8 +310,8 @@ def _samples(entries: Sequence[Entry], options: TissueOptions) -> list[Sample]:
     ]
     splits = assign_splits(candidates, _fractions(options), options.sample_seed)
     return [
-        Sample(candidate.id, split, candidate.label, candidate.group, candidate.image)
-        for candidate, split in zip(candidates, splits, strict=True)
+        Sample(one.id, split, one.label, one.group, one.image, subgroups=entry.subgroups)
+        for one, split, entry in zip(candidates, splits, entries, strict=True)
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mint_core.plugin import (
@@ -37,6 +38,8 @@ class Row:
     group: str | None
     split: str | None
     id: str | None
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Columns that mint does not read, by their own names: results can be reported by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,12 @@ class _Table:
     columns: Sequence[str]
     rows: Sequence[tuple[int, Sequence[str]]]
     """Row number and cells."""
+    unread: frozenset[str] = frozenset()
+    """Columns that hold bytes, or more than one value per row."""
 
 
 def read_manifest(path: Path, options: TissueOptions, fields: Sequence[str] = FIELDS) -> Manifest:
-    """Reads the columns that the options name.
+    """Reads the columns that the options name, and where labels are read the others too.
 
     A byte order mark and the delimiters comma, semicolon and tab are understood.
 
@@ -70,16 +75,31 @@ def read_manifest(path: Path, options: TissueOptions, fields: Sequence[str] = FI
         DataError: The file cannot be read, a column is missing or named twice, or a row is ragged.
     """
     wanted = {field: str(getattr(options, f"{field}_column")) for field in fields}
-    table = _read_parquet(path, wanted) if path.suffix.lower() in PARQUET else _read_csv(path, wanted)
+    whole = "label" in fields
+    parquet = path.suffix.lower() in PARQUET
+    table = _read_parquet(path, wanted, whole=whole) if parquet else _read_csv(path, wanted)
     _check_columns(path, table.columns, wanted)
     place = {field: table.columns.index(column) for field, column in wanted.items() if column in table.columns}
-    rows = [
-        Row(number, **{f: (present(cells[place[f]], options.missing) or None) if f in place else None for f in FIELDS})
-        for number, cells in table.rows
-    ]
+    others = _others(table, wanted) if whole else {}
+    rows = []
+    for number, cells in table.rows:
+        own = {f: (present(cells[place[f]], options.missing) or None) if f in place else None for f in FIELDS}
+        beside = {column: cell for column, at in others.items() if (cell := present(cells[at], options.missing))}
+        rows.append(Row(number, **own, others=beside))
     told = {wanted[field]: [cell for row in rows if (cell := getattr(row, field))] for field in place}
     warn_of_words(path.name, told, "--set task.missing")
     return Manifest(rows, "group" in place, "split" in place, "id" in place)
+
+
+def _others(table: _Table, wanted: Mapping[str, str]) -> dict[str, int]:
+    """Place of every further column that has a name of its own."""
+    counts = Counter(table.columns)
+    left_out = {*wanted.values(), *table.unread}
+    return {
+        column: at
+        for at, column in enumerate(table.columns)
+        if column and counts[column] == 1 and column not in left_out
+    }
 
 
 def columns_of(path: Path, options: TissueOptions) -> Sequence[str]:
@@ -130,23 +150,27 @@ def _delimiter(text: str, wanted: Mapping[str, str]) -> str:
     return max(_DELIMITERS, key=score)
 
 
-def _read_parquet(path: Path, wanted: Mapping[str, str]) -> _Table:
+def _read_parquet(path: Path, wanted: Mapping[str, str], *, whole: bool) -> _Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         check_regular(path)
         with pq.ParquetFile(path) as file:
-            columns = list(file.schema_arrow.names)
-            used = [column for column in columns if column in wanted.values()]
+            schema = file.schema_arrow
+            columns = list(schema.names)
+            nested = {one.name for one in schema if pa.types.is_nested(one.type)}
+            unread = frozenset(nested | {one.name for one in schema if "binary" in str(one.type)})
+            further = {one for one in columns if columns.count(one) == 1} - unread if whole else set()
+            used = [one for one in columns if one in {*wanted.values(), *further}]
             table = file.read(columns=used)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"Manifest {path} is not a readable Parquet file; write it again.") from error
     values = {}
     for column in used:
-        if pa.types.is_nested(table.schema.field(column).type):
+        if column in nested:
             raise DataError(f"Manifest {path}: column '{column}' holds nested values; mint reads paths and names only.")
         values[column] = [present(value) for value in table.column(column).to_pylist()]
     empty = [""] * table.num_rows
     cells = zip(*(values.get(column, empty) for column in columns), strict=True)
-    return _Table(columns, list(enumerate(cells, 1)))
+    return _Table(columns, list(enumerate(cells, 1)), unread)

@@ -1,0 +1,135 @@
+"""The report's chapter on confusions: a matrix per student, and the ranks of labels that are easily confused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mint_core.characters import visible
+from mint_core.drawing import BLUE, VERMILION, as_svg, new_figure, style
+from mint_core.evaluation.failures import is_students
+from mint_core.types import VARIANTS
+
+_MOST = 40
+"""Labels of a matrix; of more the most confused ones are drawn."""
+_WRITTEN = 12
+"""Labels up to which the counts stand in the cells."""
+_LONGEST = 32
+NO_LABEL = "no label"
+"""First answers that are no known label, and answers without any."""
+
+
+def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the template needs; None where there is no student's answer.
+
+    Args:
+        metrics: Content of metrics.json.
+    """
+    found = metrics.get("confusions", {"counts": {}})
+    students = [one for one in found["counts"] if is_students(one) and not VARIANTS[one].free]
+    if not students:
+        return None
+    matrices = [(VARIANTS[one].title, _matrix(found["labels"], found["counts"][one])) for one in students]
+    pairs = metrics["pairs"]
+    sides = [side for pair in pairs["pairs"] for side in pair["sides"] if side["n"]]
+    listed = [VARIANTS[one].title for one in found["counts"] if one not in pairs["full"]]
+    return {
+        "matrices": matrices,
+        "reduced": len(found["labels"]) > _MOST and _MOST,
+        "pairs": list(map(_side, sides)),
+        "figure": _ranks(sides, students) if sides else "",
+        "rule": pairs["rule"],
+        "absent": pairs["absent_rank"],
+        "listed": listed,
+    }
+
+
+def rank_told(one: Mapping[str, Any]) -> str:
+    """A mean rank with its interval, for a table."""
+    if one["mean"] is None:
+        return "-"
+    return f"{one['mean']:.1f} [{one['low']:.1f}, {one['high']:.1f}]"
+
+
+def _side(side: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        (VARIANTS[row].title, rank_told(one["truth"]), rank_told(one["confuser"])) for row, one in side["rows"].items()
+    ]
+    return {**{key: side[key] for key in ("truth", "confuser", "n")}, "rows": rows}
+
+
+def _ranks(sides: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> str:
+    """Mean ranks as SVG: a panel per student, a line per side of a pair."""
+    with style():
+        figure = new_figure(2.2 + 2.4 * len(rows), 0.9 + 0.28 * len(sides))
+        panels = figure.subplots(1, len(rows), squeeze=False, sharex=True, sharey=True)[0]
+        for axes, row in zip(panels, rows, strict=True):
+            for what, colour, shift in (("truth", BLUE, -0.12), ("confuser", VERMILION, 0.12)):
+                there = [(at, side["rows"][row][what]) for at, side in enumerate(sides) if row in side["rows"]]
+                means = [one["mean"] for _, one in there]
+                errors = [[abs(one[end] - one["mean"]) for _, one in there] for end in ("low", "high")]
+                places = [at + shift for at, _ in there]
+                axes.errorbar(means, places, xerr=errors, fmt="o", markersize=4, color=colour, capsize=2, label=what)
+            axes.set_title(VARIANTS[row].title)
+            axes.set_xlabel("mean rank")
+        panels[0].set_yticks(range(len(sides)), [f"{_short(s['truth'])} (n = {s['n']})" for s in sides])
+        panels[0].set_ylim(len(sides) - 0.4, -0.6)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        return as_svg(figure)
+
+
+def _matrix(names: Sequence[str], counts: Sequence[Sequence[Any]]) -> str:
+    """A confusion matrix as SVG: each truth's samples by their first answer."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    shown = _most_confused(len(names), counts)
+    place: dict[int | None, int] = {label: at for at, label in enumerate(shown)}
+    place[None] = len(shown)
+    of_truth: Counter[int] = Counter()
+    for truth, _, n in counts:
+        of_truth[truth] += n
+    cells = [(place[t], place[a], n, n / of_truth[t]) for t, a, n in counts if t in place and a in place]
+    size = 1.8 + 0.16 * max(len(shown), 8)
+    with style():
+        figure = new_figure(size + 0.6, size)
+        axes = figure.subplots()
+        squares = PatchCollection(
+            [Rectangle((answer - 0.5, truth - 0.5), 1, 1) for truth, answer, _, _ in cells], cmap="Blues"
+        )
+        squares.set_array([share for *_, share in cells])
+        squares.set_clim(0, 1)
+        axes.add_collection(squares)
+        if len(shown) <= _WRITTEN:
+            for truth, answer, n, share in cells:
+                axes.text(answer, truth, str(n), ha="center", va="center", color="white" if share > 0.6 else "black")
+        told = [_short(names[label]) for label in shown]
+        axes.set_yticks(range(len(shown)), told, fontsize=6)
+        axes.set_xticks(range(len(shown) + 1), [*told, NO_LABEL], fontsize=6, rotation=90)
+        axes.set_xlim(-0.5, len(shown) + 0.5)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.axvline(len(shown) - 0.5, color="#777777", linewidth=0.5)
+        axes.set_aspect("equal")
+        axes.set_ylabel("truth")
+        axes.set_xlabel("first answer")
+        figure.colorbar(squares, shrink=0.5, label="share of the truth's samples")
+        return as_svg(figure)
+
+
+def _most_confused(n: int, counts: Sequence[Sequence[Any]]) -> list[int]:
+    """The labels that are drawn, in the order of the label space."""
+    if n <= _MOST:
+        return list(range(n))
+    wrong: Counter[int] = Counter()
+    for truth, answer, count in counts:
+        if truth != answer:
+            wrong[truth] += count
+            if answer is not None:
+                wrong[answer] += count
+    return sorted(sorted(range(n), key=lambda label: (-wrong[label], label))[:_MOST])
+
+
+def _short(name: str) -> str:
+    told = visible(name)
+    return told if len(told) <= _LONGEST else f"{told[: _LONGEST - 1]}…"
