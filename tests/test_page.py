@@ -12,6 +12,9 @@ from mint_core.report.html import Page, render_report
 from tests.test_report import CASES
 
 METRICS = {**CASES["learnt"][0], "titles": {"top-1": "Top-1", "hfa": "HFA"}}
+PRESERVED = {
+    "limit": None, "confidence": 0.95, "harness": "h", "adapter": None, "rows": [],
+}  # fmt: skip
 HOSTILE = '<script>alert("x")</script>'
 
 
@@ -89,6 +92,12 @@ def test_all_figures_of_a_page_have_ids_of_their_own() -> None:
     assert len(ids) > 20 and max(ids.values()) == 1
     for target in re.findall(r'(?:href="#|url\(#)([^")]+)', text):
         assert target in ids, target
+    assert 'class="wide"' not in text  # panels fit a phone
+
+
+def test_a_wide_figure_has_a_box_in_which_it_can_be_moved() -> None:
+    figure = '<svg height="100pt" width="400pt" xmlns="http://www.w3.org/2000/svg"></svg>'
+    assert f'<div class="wide">{figure}</div>' in page([], ability=figure, preserved=PRESERVED)
 
 
 @pytest.mark.parametrize("heading", ["Results", "How to cite", "How to make the run again", "Config"])

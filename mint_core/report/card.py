@@ -74,8 +74,9 @@ def filled(card: str, found: Mapping[str, Sequence[str]]) -> str:
     """
     for name, lines in found.items():
         begin, inside = _begin(name), "".join(f"{line}\n" for line in lines)
+        text = f"{begin}\n{inside}{_END}".replace("\\", r"\\")  # a template of `re`
         between = re.compile(rf"^{re.escape(begin)}\n.*?^{re.escape(_END)}$", re.MULTILINE | re.DOTALL)
-        card = between.sub(lambda _, text=f"{begin}\n{inside}{_END}": text, card, count=1)
+        card = between.sub(text, card, count=1)
     return card
 
 

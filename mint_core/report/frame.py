@@ -13,6 +13,9 @@ _CONTENTS = "<!-- contents -->"
 _HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
 _FIGURE = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
+_WIDTH = re.compile(r'<svg\b[^>]*?\bwidth="([\d.]+)pt"')
+_NARROW = 300
+"""Points: the width up to which a figure fits a phone."""
 _ID = re.compile(r'(\bid="|\bhref="#|url\(#)')
 
 
@@ -31,14 +34,19 @@ def render(name: str, **content: Any) -> str:
 
 
 def _with_own_ids(page: str) -> str:
-    """Prefixes all ids within the n-th figure, and what refers to them, with `fn-`; text stays as it is."""
+    """Prefixes all ids within the n-th figure, and what refers to them, with `fn-`; text stays as it is.
+
+    A figure that is wider than a phone gets a box of its own, in which it can be moved.
+    """
     found = 0
 
     def figure(match: re.Match[str]) -> str:
         nonlocal found
         found += 1
         own = rf"\g<1>f{found}-"
-        return _TAG.sub(lambda tag: _ID.sub(own, tag[0]), match[0])
+        drawn = _TAG.sub(lambda tag: _ID.sub(own, tag[0]), match[0])
+        width = _WIDTH.match(drawn)
+        return f'<div class="wide">{drawn}</div>' if width and float(width[1]) > _NARROW else drawn
 
     return _FIGURE.sub(figure, page)
 
