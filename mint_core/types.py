@@ -315,13 +315,18 @@ class Prompt:
 class Variant:
     """Whose answers they are."""
 
-    who: Literal["base", "aligned", "teacher", "retriever", "chance", "baseline"]
+    who: Literal["base", "aligned", "teacher", "retriever", "chance", "majority", "baseline"]
     free: bool = False
     """Beside constrained answers: written without constraints."""
     shuffled: bool = False
     """The control that reads another sample's image."""
     fused: bool = False
     """The student's ranking combined with the retriever's."""
+
+    @property
+    def blind(self) -> bool:
+        """Whether nobody looked at the sample."""
+        return self.who in ("chance", "majority")
 
     @property
     def name(self) -> str:
@@ -355,6 +360,7 @@ _TITLES = {
     Variant("teacher"): "teacher",
     Variant("retriever"): "retriever",
     Variant("chance"): "random list",
+    Variant("majority"): "majority list",
     Variant("baseline"): "baseline",
 }
 VARIANTS: Mapping[str, Variant] = {variant.name: variant for variant in _TITLES}

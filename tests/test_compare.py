@@ -65,7 +65,7 @@ class Log(mint_core.Observer):
         self.run = ""
 
     def message(self, text: str) -> None:
-        self.run = text
+        self.run = text if text.startswith("[") else self.run
 
     def stage(self, name: str, *, reused: bool, reason: str = "") -> None:
         if not reused:
@@ -85,7 +85,16 @@ def test_a_comparison_shares_labels_and_preferences_and_judges_all_rows_alike(to
         toy, aligners=["base", "dpo", "sft", "orpo"], seeds=2, baselines=["oracle:sharpness=0.0"], observer=log
     )
     found = rows(result)
-    assert list(found) == ["base", "dpo", "sft", "orpo", "teacher", "oracle:sharpness=0.0", "random list"]
+    assert list(found) == [
+        "base",
+        "dpo",
+        "sft",
+        "orpo",
+        "teacher",
+        "oracle:sharpness=0.0",
+        "random list",
+        "majority list",
+    ]
     # the teacher and the baseline label once each, preferences are made once, the base row once
     assert (log.count("label"), log.count("prefer"), log.count("align")) == (2, 1, 6)
     assert found["base"]["runs"] == ["base"]
@@ -262,7 +271,7 @@ def test_a_sweep_has_one_row_per_ratio(toy, mint, tmp_path: Path) -> None:
     assert answer.err.count("prefer    done") == 2
     path = Path(toy["out"]) / "c"
     content = json.loads((path / "sweep.json").read_text())
-    assert [row["name"] for row in content["rows"]] == ["2/2", "2/4", "teacher", "random list"]
+    assert [row["name"] for row in content["rows"]] == ["2/2", "2/4", "teacher", "random list", "majority list"]
     assert content["config"]["sweep"] == {"aor": ["2/2", "2/4"], "seeds": [0]}
     for run, q in (("2-2-seed0", 2), ("2-4-seed0", 4)):
         preferences = pq.read_table(path / run / "preferences" / "preferences.parquet").to_pylist()

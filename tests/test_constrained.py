@@ -223,4 +223,4 @@ def result_text(metrics: dict) -> str:
 
 def test_free_answers_beside_are_an_option(toy, tmp_path) -> None:
     run = run_of(tmp_path, free_beside=False)
-    assert {row["variant"] for row in run.metrics["rows"]} == {"base", "aligned", "teacher", "chance"}
+    assert {row["variant"] for row in run.metrics["rows"]} == {"base", "aligned", "teacher", "chance", "majority"}

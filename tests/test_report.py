@@ -61,6 +61,14 @@ CASES = {
         "The aligned student names the right label first in 0 of 100 samples, the base student in 0; no gain is shown. "
         "It keeps to the format in 0 of 100 samples. That is not clearly better than a list drawn at random (5).",
     ),
+    "the majority does as well": (
+        metrics(
+            (0.6, 0.5, 0.7), base=(0.1, 0.0, 0.2), aligned=(0.7, 0.6, 0.8), chance=CHANCE, majority=(0.7, 0.6, 0.8)
+        ),
+        "The aligned student names the right label first in 70 of 100 samples, the base student in 10; the difference "
+        "of 60 percentage points is larger than chance (95 % interval 50 to 70). That is not clearly better than "
+        "always naming the most frequent training labels (70).",
+    ),
     "blind": (
         metrics(
             (0.29, 0.19, 0.38), base=(0.05, 0.01, 0.1), aligned=(0.34, 0.25, 0.43), aligned_shuffled=(0.3, 0.2, 0.4),

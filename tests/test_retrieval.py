@@ -299,7 +299,7 @@ def test_a_run_records_which_passages_each_prediction_saw(toy) -> None:
     assert facts(result.path, "predict")["retriever"] == {"organs": 6}
     assert "retrieval" not in facts(result.path, "align")
     found = variants(result)
-    assert set(found) == {"aligned", "teacher", "retriever", "chance"}
+    assert set(found) == {"aligned", "teacher", "retriever", "chance", "majority"}
     assert found["retriever"]["metrics"]["top-1"]["mean"] == 1.0
     scores = ScoreTable.read(result.path / "scores")
     assert scores.variants == ["aligned", "retriever"]
@@ -315,7 +315,7 @@ def test_a_fusion_is_made_again_without_asking_the_student_again(toy, mint) -> N
     plain = mint_core.run(toy)
     fused = mint_core.run({**toy, "retrieval": {"fuse": "rrf"}})
     assert set(fused.reused) == {"label", "prefer", "align", "predict"}
-    assert set(variants(fused)) == {"aligned", "aligned-fused", "teacher", "retriever", "chance"}
+    assert set(variants(fused)) == {"aligned", "aligned-fused", "teacher", "retriever", "chance", "majority"}
     assert variants(fused)["aligned"] == variants(plain)["aligned"]
     assert fused.metrics["fusion"] == {"method": "rrf", "weights": {}, "fitted_on": 0, "abstains": {"aligned": 2}}
     scores = ScoreTable.read(fused.path / "scores")
@@ -390,7 +390,7 @@ def test_passages_leave_room_for_what_the_student_may_write(toy, monkeypatch, de
 def test_free_answers_are_fused_by_their_lists(toy) -> None:
     """The tiny student writes no label, so that the retriever's order is what is left."""
     result = mint_core.run(merge(toy, {"predict": {"decode": "free"}, "retrieval": {"fuse": "rrf"}, "aligner": "none"}))
-    assert set(variants(result)) == {"base", "base-fused", "teacher", "retriever", "chance"}
+    assert set(variants(result)) == {"base", "base-fused", "teacher", "retriever", "chance", "majority"}
     assert ScoreTable.read(result.path / "scores").variants == ["retriever"]
     assert variants(result)["base-fused"]["metrics"]["top-1"]["mean"] == 1.0
 
@@ -499,7 +499,7 @@ def test_the_split_on_which_a_weight_is_fitted_is_not_reported(with_val) -> None
 def test_a_retriever_that_turns_out_to_rank_nothing(toy) -> None:
     silent = {"retriever": {"ranks": False}, "aligner": "none"}
     result = mint_core.run(merge(toy, silent))
-    assert set(variants(result)) == {"base", "teacher", "chance"}
+    assert set(variants(result)) == {"base", "teacher", "chance", "majority"}
     with pytest.raises(ConfigError, match="ranked no labels"):
         mint_core.run(merge(toy, silent, {"retrieval": {"fuse": "rrf"}}))
 
@@ -529,7 +529,7 @@ def test_a_comparison_of_alignment_retrieval_and_both(toy) -> None:
     names = ["base", "rag", "orpo", "hybrid", "hybrid-fused"]
     result = mint_core.compare(toy, aligners=names, seeds=1, observer=log)
     rows = {row["name"]: row for row in result.content["rows"]}
-    assert list(rows) == [*names, "teacher", "retriever", "random list"]
+    assert list(rows) == [*names, "teacher", "retriever", "random list", "majority list"]
     assert [row for row, stage in log.made if stage in ("label", "prefer", "align")] == ["base", "orpo", "orpo"]
     assert [row for row, stage in log.made if stage == "predict"] == ["base", "rag", "orpo", "hybrid"]
     assert rows["retriever"]["kind"] == "retriever"
@@ -559,6 +559,7 @@ def test_rows_with_a_retriever_of_their_own(toy, mint) -> None:
     content = json.loads((Path(toy["out"]) / "t" / "compare.json").read_text())
     assert [row["name"] for row in content["rows"]] == [
         "base", "rag", "fused", "newer", "blind", "teacher", "retriever", "retriever of blind", "random list",
+        "majority list",
     ]  # fmt: skip
     missing = mint("compare", "-c", config, "--aligners", "base,hybrid")
     assert (missing.code, "'hybrid' needs a retriever" in missing.err) == (2, True)

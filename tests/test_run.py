@@ -264,7 +264,7 @@ def test_tables_can_be_read_by_others(toy) -> None:
     assert len(preferences) == 16
     assert all(len(row["chosen"]) == len(row["rejected"]) == 1 for row in preferences)
     samples = pq.read_table(run.path / "samples.parquet").to_pylist()
-    assert {row["variant"] for row in samples} == {"base", "aligned", "teacher", "chance"}
+    assert {row["variant"] for row in samples} == {"base", "aligned", "teacher", "chance", "majority"}
     assert len(samples) == 8 * 4
     teacher = next(row for row in run.metrics["rows"] if row["variant"] == "teacher")
     assert teacher["metrics"]["top-1"]["mean"] == 1.0
@@ -342,7 +342,7 @@ def test_without_an_aligner_only_the_base_student_is_evaluated(toy, mint) -> Non
     run = first.path
     assert not (run / "preferences").exists()
     assert not (run / "adapter").exists()
-    assert {row["variant"] for row in first.metrics["rows"]} == {"base", "teacher", "chance"}
+    assert {row["variant"] for row in first.metrics["rows"]} == {"base", "teacher", "chance", "majority"}
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "complete"
     assert record["config"]["aligner"] is None
@@ -513,3 +513,18 @@ def test_teacher_and_preferences_need_no_student(toy) -> None:
     with pytest.raises(ConfigError, match="'toy' brings no embedded student; name one with --student"):
         mint_core.run(without)
     assert json.loads((Path(toy["out"]) / "t" / "run.json").read_text())["status"] == "complete until prefer"
+
+
+def test_the_majority_list_holds_the_most_frequent_training_labels(toy) -> None:
+    records = [
+        {"id": f"p{i}", "split": "train" if i < 8 else "test", "label": label}
+        for i, label in enumerate(["Skin"] + ["Liver"] * 4 + ["Colon"] * 3 + ["Colon", "Skin", "Liver", "Liver"])
+    ]
+    data = Path(toy["out"]).parent / "data.json"
+    data.write_text(json.dumps(records))
+    task = {"name": "toy", "source": "file", "data": str(data), "n": 1}
+    made = mint_core.run({**toy, "task": task, "strategy": {"k": 1, "q": 1}, "aligner": None})
+    rows = {row["variant"]: row["metrics"] for row in made.metrics["rows"]}
+    assert rows["majority"]["top-1"]["mean"] == 0.5
+    answers = pq.read_table(Path(made.path) / "samples.parquet").to_pylist()
+    assert {tuple(one["answer"]) for one in answers if one["variant"] == "majority"} == {("Liver",)}

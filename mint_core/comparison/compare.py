@@ -19,6 +19,7 @@ from mint_core.comparison.page import write_page
 from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
     CHANCE,
+    MAJORITY,
     RETRIEVER,
     TEACHER,
     Pair,
@@ -35,7 +36,7 @@ from mint_core.comparison.rows import (
 from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.comparison.table import markdown
-from mint_core.comparison.values import Columns, RowValues, read_variant, write_values
+from mint_core.comparison.values import Columns, Kind, RowValues, read_variant, write_values
 from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated
 from mint_core.errors import ConfigError, MintError
 from mint_core.evaluation.confusions import Pair as LabelPair
@@ -294,11 +295,14 @@ class _Results:
         return self.columns.keyed(read_variant(_path(run), variant), self.metrics[run.folder]["titles"])
 
     def rows(self, shared: Shared, observer: Observer) -> list[RowValues]:
-        """Students in the order of the rows, then each teacher and retriever, the baselines and the random list."""
+        """Students in the order of the rows, teachers, retrievers and baselines, the random and the majority list."""
         students = [self._student(row, [run for run in self.made.runs if run.row is row]) for row in self.made.rows]
         beside = [*self._teachers(), *self._retrievers(), *self._baselines(shared, observer)]
-        chance = RowValues(CHANCE, "chance", (self.first.folder,), {None: self.read(self.first, "chance")})
-        return [*students, *beside, chance]
+        blind: tuple[tuple[str, Kind], ...] = ((CHANCE, "chance"), (MAJORITY, "majority"))
+        lists = (
+            RowValues(title, kind, (self.first.folder,), {None: self.read(self.first, kind)}) for title, kind in blind
+        )
+        return [*students, *beside, *lists]
 
     @property
     def pairs(self) -> list[LabelPair]:
@@ -308,11 +312,11 @@ class _Results:
     def broken_down(
         self, rows: Sequence[RowValues], told: Sequence[dict[str, Any]], how: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """What is told of the rows with subgroups and pairs of labels; the random list has none."""
+        """What is told of the rows with subgroups and pairs of labels; lists of nobody who looked have none."""
         first = self.metrics[self.first.folder]
         return [
             entry
-            if row.kind == "chance"
+            if row.kind in ("chance", "majority")
             else entry | breakdown_of(row, self.metrics.get(row.runs[0], first), self.pairs, self.columns, how)
             for row, entry in zip(rows, told, strict=True)
         ]

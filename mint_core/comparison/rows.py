@@ -22,7 +22,7 @@ BASE = "base"
 """Short name of the row without alignment."""
 RAG, HYBRID, HYBRID_FUSED = WITH_RETRIEVER = "rag", "hybrid", "hybrid-fused"
 """Short names of rows with the comparison's retriever."""
-TEACHER, RETRIEVER, CHANCE = (Variant(who).title for who in ("teacher", "retriever", "chance"))
+TEACHER, RETRIEVER, CHANCE, MAJORITY = (Variant(who).title for who in ("teacher", "retriever", "chance", "majority"))
 """Rows that stand in every comparison."""
 _SHARED_KEYS = ("name", "out", "align_seed", "evaluate", "metrics")
 """Keys that must be the same for all rows."""
@@ -259,7 +259,7 @@ def check_pairs(pairs: Sequence[Pair], rows: Sequence[Row], retrieving: Sequence
     Raises:
         ConfigError: A name is that of no row, or a row is paired with itself.
     """
-    known = [*(row.name for row in rows), TEACHER, *([RETRIEVER] if retrieving else []), CHANCE]
+    known = [*(row.name for row in rows), TEACHER, *([RETRIEVER] if retrieving else []), CHANCE, MAJORITY]
     known += [f"{TEACHER} of {row.name}" for row in rows] + [f"{RETRIEVER} of {row.name}" for row in retrieving]
     for pair in pairs:
         for name in pair:
@@ -308,7 +308,7 @@ def check_rows(rows: Sequence[Row]) -> None:
     seen: dict[str, str] = {}
     for row in rows:
         folder = row.folder.lower()  # some file systems do not tell cases apart
-        if row.name in (TEACHER, RETRIEVER, CHANCE):
+        if row.name in (TEACHER, RETRIEVER, CHANCE, MAJORITY):
             raise ConfigError(f"A comparison has a row '{row.name}' already; give yours another name.")
         if folder in seen:
             raise ConfigError(f"The rows '{seen[folder]}' and '{row.name}' share a name; rename one with --row.")

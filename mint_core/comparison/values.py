@@ -15,7 +15,7 @@ from mint_core.evaluation.subsets import Member
 from mint_core.files import storage_errors
 from mint_core.stages.outputs import SAMPLES, write_per_sample
 
-Kind = Literal["student", "teacher", "retriever", "baseline", "chance"]
+Kind = Literal["student", "teacher", "retriever", "baseline", "chance", "majority"]
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def breakdown(
     told: dict[str, dict[str, dict[str, Any]]] = {}
     for record in records:
         variant = VARIANTS[record["variant"]]
-        if variant.who != "chance" and not variant.shuffled:
+        if not variant.blind and not variant.shuffled:
             told.setdefault(variant.name, {})[record["sample"]] = record
     sets = whole_sets(members)
     ids = next(iter(sets.values()))

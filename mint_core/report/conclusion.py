@@ -7,7 +7,7 @@ from typing import Any
 
 from mint_core.types import VARIANTS, Variant
 
-_BASE, _ALIGNED, _CHANCE = (Variant(source).name for source in ("base", "aligned", "chance"))
+_BASE, _ALIGNED, _CHANCE, _MAJORITY = (Variant(source).name for source in ("base", "aligned", "chance", "majority"))
 _SHUFFLED = Variant("aligned", shuffled=True).name
 
 
@@ -51,13 +51,16 @@ def _judged(difference: Mapping[str, Any], level: int) -> str:
 
 
 def _doubts(metrics: Mapping[str, Any], rows: Mapping[str, Any], student: Mapping[str, Any], key: str) -> list[str]:
-    """What a fair reader would ask: the format, a random list, the images."""
+    """What a fair reader would ask: the format, a random list, the most frequent labels, the images."""
     own, told = student["metrics"][key], []
     never = [one for one, claim in metrics["claims"].items() if claim and student["metrics"][one]["mean"] == 0]
     if own["mean"] == 0 and never[0] != key:
         told.append(f"It {metrics['claims'][never[0]]} in {_count(student, never[0], of=True)}.")
     if _overlaps(own, rows.get(_CHANCE), key):
         told.append(f"That is not clearly better than a list drawn at random ({_count(rows[_CHANCE], key)}).")
+    elif _overlaps(own, rows.get(_MAJORITY), key):
+        count = _count(rows[_MAJORITY], key)
+        told.append(f"That is not clearly better than always naming the most frequent training labels ({count}).")
     elif _overlaps(own, rows.get(_SHUFFLED), key):
         count = _count(rows[_SHUFFLED], key)
         told.append(f"With another sample's image it is not clearly worse ({count}): it may not look at the image.")

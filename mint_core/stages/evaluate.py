@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,12 @@ class Evaluate(Stage):
         retrieved = retrieval_rows(run, predictions)
         predictions += retrieved.predictions
         rng = np.random.default_rng([config.seed, 11])
+        frequent = _most_frequent(run)
         for sample in samples:
             predictions.append(Prediction.of_labels(sample.id, "teacher", rankings[sample.id].labels[: run.n]))
             drawn = rng.permutation(run.data.labels.names)[: run.n]
             predictions.append(Prediction.of_labels(sample.id, "chance", tuple(str(name) for name in drawn)))
+            predictions.append(Prediction.of_labels(sample.id, "majority", frequent))
         metrics = run.metrics
         how: dict[str, Any] = {
             "draws": config.evaluate.bootstrap,
@@ -148,6 +151,12 @@ class _Ranks:
         if variant in self.scores:
             return rank_in_scores(self.scores[variant][self.position[sample]], self.labels.index(label))
         return rank_in_list(record["answer"][: self.n], label)
+
+
+def _most_frequent(run: Run) -> tuple[str, ...]:
+    """The N most frequent labels of the labelled training samples, ties in the order of the label space."""
+    counts = Counter(sample.label for sample in run.data.split("train") if sample.label is not None)
+    return tuple(sorted(run.data.labels.names, key=lambda name: -counts[name])[: run.n])
 
 
 def _publish(run: Run, content: Mapping[str, Any]) -> None:
