@@ -20,9 +20,7 @@ _BYTES = 1_500_000
 """Of the table's text, and of its images: the page stays below 5 MB."""
 _EDGE = 96
 """Pixels of a thumbnail's longer side."""
-_SHOWN = [
-    name for name, one in VARIANTS.items() if one.who not in ("chance", "majority") and not (one.free or one.shuffled)
-]
+_SHOWN = [name for name, one in VARIANTS.items() if not (one.blind or one.free or one.shuffled)]
 _UNKNOWN = "unknown name"
 """A name that is no label is not shown: it may be a patient's words."""
 
