@@ -73,6 +73,14 @@ def as_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
+def read_svg(path: Path) -> str:
+    """A figure that `write` made as an `<svg>` element that can stand in a page; empty where there is none."""
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]
+
+
 def distances(estimates: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Distances in percent from the means to both ends of their intervals, as matplotlib's error bars take them.
 
@@ -109,3 +117,20 @@ def dots(axes: Axes, estimates: Sequence[Mapping[str, Any]], places: Sequence[fl
         capsize=2,
         label=label,
     )
+
+
+def bars(axes: Axes, names: Sequence[str], estimates: Sequence[Mapping[str, Any]], colours: Sequence[str]) -> None:
+    """Means as bars with their intervals in percent, the first on top.
+
+    Args:
+        axes: Where to.
+        names: Of the bars.
+        estimates: Plain data of `Estimate`; one without a mean leaves its place empty, so that names stay in line.
+        colours: One each.
+    """
+    for place, (one, colour) in enumerate(zip(estimates, colours, strict=True)):
+        if one["mean"] is not None:
+            axes.barh(place, 100 * one["mean"], height=0.7, color=colour, xerr=distances([one]), capsize=2)
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, 105)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mint_core.comparison.summary import summarise
 from mint_core.comparison.table import grids, markdown, tables
 from mint_core.comparison.values import Columns, RowValues
 from mint_core.errors import ConfigError, StorageError
+from mint_core.evaluation.statistics import told_p
 from mint_core.files import digest_of_path
 from mint_core.runs.folder import RunFolder
 from tests.servers import LIST, says
@@ -139,13 +141,20 @@ def test_the_record_agrees_with_the_runs_and_makes_the_comparison_again(toy) -> 
         assert side["ranks"]["truth"]["mean"] == pytest.approx(sum(ranks) / len(ranks))
         assert rows(result)[name]["ranks_all"]
     assert "| Colon, not Liver: oracle:sharpness=0.0 | " in (result.path / "compare.md").read_text()
-    for name in ("compare.png", "compare.svg", "compare.md"):
+    for name in ("compare.png", "compare.svg", "compare.md", "compare.html"):
         assert (result.path / name).stat().st_size > 500
     text = (result.path / "compare.md").read_text()
     assert [line.split(" | ")[0] for line in text.partition("Calibration")[2].splitlines()[3:9]] == [
         "| ---", "| base", "| orpo", "| orpo, seed 0", "| orpo, seed 1", "| teacher",
     ]  # fmt: skip
     assert "oracle:sharpness=0.0" in (result.path / "compare.svg").read_text()
+    page = (result.path / "compare.html").read_text()
+    assert re.findall(r'href="([^#][^"]*)"', page.replace("xlink:", "")) == [
+        f"{run}/report.html" for run in ("base", "orpo-seed0", "orpo-seed1")
+    ]
+    test = rows(result)["orpo"]["subsets"][0]["against"]["metrics"]["top-1"]
+    for shown in ("<svg", "orpo - base", told_p(test), f"±{100 * orpo['sd']:.1f}", "ORPO: Mono"):
+        assert shown in page, shown
     log = Log()
     again = mint_core.compare(result.path / "compare.json", observer=log)
     assert log.made == []
@@ -247,7 +256,7 @@ def test_rows_with_overlays_from_flags_and_yaml(toy, mint, tmp_path: Path) -> No
     for name in before:
         (path / name).unlink()
     again = mint("report", path)
-    assert (again.code, again.out) == (0, f"{path / 'compare.md'}\n"), again.err
+    assert (again.code, again.out) == (0, f"{path / 'compare.html'}\n"), again.err
     assert (path / "compare.md").read_bytes() == before["compare.md"] and (path / "compare.svg").is_file()
     (path / "compare.json").write_text("{}")
     assert "compare.json is damaged" in mint("report", path).err

@@ -79,7 +79,7 @@ COMMANDS = [command for command in written() if re.match(MINT, command.text)]
 
 def arguments(text: str) -> list[list[str]]:
     """What mint is given; several lists where a line names several commands. What stands far behind explains it."""
-    text = re.sub(rf"^(?:{MINT}) ", "", re.split(r" {3,}| +#| < ", text)[0])
+    text = re.sub(rf"^(?:{MINT}) ", "", re.split(r" {3,}| +#| [<>] ", text)[0])
     names, *alternatives = text.split(" | ")
     if alternatives:
         return [[name] for name in (names, *alternatives)]
@@ -147,6 +147,8 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mint_core.answering.new_samples.predict", stop)
     monkeypatch.setattr("mint_core.runs.export.export_to_trl", stop)
     monkeypatch.setattr("mint_core.runs.again.report_again", stop)
+    monkeypatch.setattr("mint_core.runs.again.fill_checklist", stop)
+    monkeypatch.setattr("mint_core.runs.export_student.export_student", stop)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"id": "a", "text": "tall"}')))
     monkeypatch.setattr("mint_core.runs.preserve.preserve_run", stop)
     monkeypatch.setattr("mint_core.runs.preserve.measure", stop)

@@ -148,6 +148,14 @@ def test_a_run_and_its_adapter_say_what_the_student_was_quantised_from(
     assert "tiny.Q8_0.gguf, a GGUF file" in (run / "adapter" / "README.md").read_text()
     named = json.loads((run / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == str(file)
+    said = mint("export", run, "--to", "merged", "--out", tmp_path / "merged")
+    assert said.code == 0, said.err
+    assert "quantization_config" not in json.loads((tmp_path / "merged" / "config.json").read_text())
+    merged = load_student(StudentConfig(model=str(tmp_path / "merged"), device="cpu"))
+    assert "tiny.Q8_0.gguf, a GGUF file" in (tmp_path / "merged" / "README.md").read_text()
+    assert merged.model.dtype == torch.float32
+    recipe = mint("export", run, "--to", "vllm", "--out", tmp_path / "vllm").out
+    assert "does not read this student's GGUF file" in recipe and "--enable-lora" not in recipe
 
 
 def _cut(content: bytes, file: Path, folder: Path) -> None:

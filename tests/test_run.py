@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 import mint_core
 from mint_core.config import resolve, with_whole_paths
@@ -111,6 +112,11 @@ def test_run_json_makes_the_same_run_again(toy, tmp_path: Path) -> None:
     assert again.metrics == first.metrics
     weights = "adapter/adapter_model.safetensors"
     assert digest_of_path(again.path / weights) == digest_of_path(first.path / weights)
+    card = (first.path / "adapter" / "README.md").read_text()
+    assert (again.path / "adapter" / "README.md").read_text() == card  # the results included
+    assert {one.metric_type for one in ModelCard(card).data.eval_results} == set(first.metrics["titles"])
+    assert card.count("## Results") == 1 and "| learning_rate | 5e-05 |" in card
+    assert str(tmp_path) not in card and toy["student"]["model"] not in card
 
 
 def test_a_record_finds_its_data_from_every_folder(toy, tmp_path: Path, monkeypatch) -> None:

@@ -93,6 +93,18 @@ def test_the_report_of_a_finished_run_is_made_again(mint, runs: Path) -> None:
     assert "<h1>elsewhere</h1>" in (moved / "report.html").read_text()
 
 
+def test_images_are_refused_where_the_student_read_none(mint, runs: Path) -> None:
+    answer = mint("report", runs / "t", "--with-images")
+    assert (answer.code, "reads text, so that there are no images to show" in answer.err) == (2, True)
+    answer = mint("report", runs / "t", "--checklist", "tripod-llm")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("# TRIPOD-LLM, filled in from the run t\n") and "of 49 items filled" in answer.err
+    answer = mint("report", runs, "--checklist", "tripod-ai")
+    assert (answer.code, "holds no run.json" in answer.err) == (2, True)
+    answer = mint("report", "--with-images")
+    assert (answer.code, "takes the folder of a finished run" in answer.err) == (2, True)
+
+
 def test_what_has_no_report_is_told_so(mint, runs: Path) -> None:
     folder = runs / "t"
     assert "leave --teacher out" in mint("report", folder, "--teacher", "oracle").err

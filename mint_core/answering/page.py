@@ -12,6 +12,7 @@ from typing import Any
 from mint_core.answering.formats import Format, Written
 from mint_core.answering.outcome import Outcome
 from mint_core.characters import visible
+from mint_core.templates import template
 
 _ARTICLE = re.compile(r'<article data-sample="([^"]*)" data-failed="(true|false)">.*</article>\n')
 
@@ -44,14 +45,7 @@ class HtmlPage(Format):
 
     @cached_property
     def _parts(self) -> Any:
-        from jinja2 import Environment, PackageLoader
-
-        loader = PackageLoader("mint_core", "answering")
-        return (
-            Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-            .get_template("answers.html.jinja")
-            .module
-        )
+        return template("answering", "answers.html.jinja").module
 
     @property
     def head(self) -> str:

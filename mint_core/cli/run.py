@@ -191,17 +191,32 @@ def prefer(
 
 @click.command(help=f"{STAGE_HELP['report']} With FOLDER, a finished run or comparison, make its report again.")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--with-images", is_flag=True, help="With FOLDER: show the images that the student read. Needs the data.")
+@click.option(
+    "--checklist",
+    type=click.Choice(["tripod-llm", "tripod-ai"]),
+    help="With FOLDER: print this reporting checklist instead, with what the run knows filled in.",
+)
 @overwrite_option
 @quiet_option
 @config_options
-def report(folder: Path | None, quiet: bool, **options: Any) -> None:
+def report(folder: Path | None, with_images: bool, checklist: str | None, quiet: bool, **options: Any) -> None:
     """Runs the stages up to the report, or makes the report of a folder again from what it holds."""
     if folder is None:
+        if checklist:
+            raise ConfigError("--checklist takes a finished run: `mint report runs/NAME --checklist tripod-llm`.")
+        if with_images:
+            raise ConfigError(
+                "--with-images takes the folder of a finished run: `mint report runs/NAME --with-images`."
+            )
         _execute("report", quiet=quiet, **options)
         return
     given = sorted(name.removesuffix("_file") for name, value in options.items() if value not in (None, (), False))
     if given:
         raise ConfigError(f"`mint report {folder}` takes what its folder holds; leave --{given[0]} out.")
+    if checklist:
+        _print_checklist(folder, checklist)
+        return
     from mint_core.cli.progress import Terminal
     from mint_core.comparison.compare import redraw
     from mint_core.runs.again import report_again
@@ -209,8 +224,21 @@ def report(folder: Path | None, quiet: bool, **options: Any) -> None:
 
     with Terminal(quiet=quiet) as terminal:
         compared = next((folder / name for name in COMPARISONS if (folder / name).is_file()), None)
-        made = redraw(compared) if compared else report_again(folder)
+        if compared and with_images:
+            raise ConfigError(f"{folder} is a comparison, whose page shows no samples; name one of its runs.")
+        made = redraw(compared) if compared else report_again(folder, with_images=with_images)
     terminal.line(str(made))
+
+
+def _print_checklist(folder: Path, name: str) -> None:
+    """The checklist on stdout, how much of it is filled on stderr."""
+    from mint_core.cli.say import say, say_lines
+    from mint_core.report.checklist import markdown
+    from mint_core.runs.again import fill_checklist
+
+    filled = fill_checklist(folder, name)
+    say_lines(markdown(filled, folder.resolve().name))
+    say(filled.told, err=True)
 
 
 _own = {"prefer": prefer, "report": report}

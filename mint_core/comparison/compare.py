@@ -15,6 +15,7 @@ from mint_core.comparison.breakdown import breakdown_of, grids, pairs_of
 from mint_core.comparison.calibrated import calibrated
 from mint_core.comparison.figures import draw
 from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
+from mint_core.comparison.page import write_page
 from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
     CHANCE,
@@ -390,7 +391,7 @@ def _path(run: PlannedRun) -> Path:
 
 
 def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Record, per-sample table, figure and Markdown table, the record last."""
+    """Per-sample table, figure, Markdown table and page, and the record last."""
     made, columns = results.made, results.columns
     rows = results.rows(shared, observer)
     _name_missing(made.pairs, rows, observer)
@@ -413,15 +414,16 @@ def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping
     draw(content, made.path / made.kind)
     with storage_errors(made.path):
         (made.path / f"{made.kind}.md").write_text(markdown(content, grids(content)), encoding="utf-8")
+    write_page(content, made.path / made.kind)
     write_json(record_of(made), content)
     return content
 
 
 def redraw(record: Path) -> Path:
-    """Writes table and figure of a finished comparison again, from its compare.json or sweep.json.
+    """Writes page, table and figure of a finished comparison again, from its compare.json or sweep.json.
 
     Returns:
-        The table, a Markdown file.
+        The page.
 
     Raises:
         ConfigError: The file is damaged.
@@ -436,4 +438,4 @@ def redraw(record: Path) -> Path:
     draw(content, record.with_suffix(""))
     with storage_errors(table):
         table.write_text(text, encoding="utf-8")
-    return table
+    return write_page(content, record.with_suffix(""))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mint_core.comparison.table import columns_of, subsets_of
-from mint_core.drawing import BLUE, PALE, VERMILION, distances, new_figure, style, write
+from mint_core.drawing import BLUE, PALE, VERMILION, bars, distances, new_figure, style, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,16 +68,11 @@ def _figure(content: Mapping[str, Any]) -> Figure:
 
 def _bars(axes: Axes, found: list[_Found]) -> None:
     """One bar per row, the first on top; students darker than what stands beside them, single seeds as dots."""
-    for position, (row, metric) in enumerate(found):
-        if metric["mean"] is None:
-            continue  # its place stays empty, so that the names of the first panel hold for all
-        colour = BLUE if row["kind"] == "student" else PALE
-        axes.barh(position, 100 * metric["mean"], height=0.7, color=colour, xerr=distances([metric]), capsize=2)
+    colours = [BLUE if row["kind"] == "student" else PALE for row, _ in found]
+    bars(axes, [row["name"] for row, _ in found], [metric for _, metric in found], colours)
+    for position, (_, metric) in enumerate(found):
         values = [100 * value for value in metric["per_seed"].values()]
         _dots(axes, values, [position] * len(values))
-    axes.set_yticks(range(len(found)), [row["name"] for row, _ in found])
-    axes.set_ylim(len(found) - 0.4, -0.6)
-    axes.set_xlim(0, 105)
 
 
 def _curve(axes: Axes, found: list[_Found]) -> None:

@@ -24,7 +24,7 @@ def record_of(made: Schedule) -> Path:
 
 def tables(made: Schedule) -> tuple[Path, ...]:
     """All files that tell of the runs, the record first."""
-    drawn = (made.path / f"{made.kind}{suffix}" for suffix in (".md", ".png", ".svg"))
+    drawn = (made.path / f"{made.kind}{suffix}" for suffix in (".html", ".md", ".png", ".svg"))
     return (record_of(made), *drawn, made.path / SAMPLES)
 
 

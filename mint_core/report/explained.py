@@ -5,30 +5,25 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mint_core.characters import visible
 from mint_core.drawing import BLUE, VERMILION, as_svg, new_figure, style
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from mint_core.templates import template
 
 _MOST = 12
 """Phrases of one sample that a figure shows."""
 
 
-def chapter(content: Mapping[str, Any] | None, check: str, *, named: bool = False) -> dict[str, Any] | None:
+def chapter(content: Mapping[str, Any] | None, check: str) -> dict[str, Any] | None:
     """What the template shows; None where nothing was explained.
 
     Args:
         content: Content of explain.json.
         check: The sentence on the deletion check.
-        named: Say whose sample it is; a report names none but those whose text or image it shows.
     """
     if content is None:
         return None
-    named = named or bool(content["shows"])
     return {
         "parts": content["parts"],
         "one": content["parts"].removesuffix("s"),
@@ -37,17 +32,14 @@ def chapter(content: Mapping[str, Any] | None, check: str, *, named: bool = Fals
         "check": check,
         "n": len(content["samples"]),
         "left_out": len(content["left_out"]),
-        "samples": [
-            _sample(visible(one["id"]) if named else f"sample {number}", one, content)
-            for number, one in enumerate(content["samples"], 1)
-        ],
+        "samples": [_sample(one, content) for one in content["samples"]],
     }
 
 
-def _sample(name: str, one: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+def _sample(one: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
     regions = content["parts"] == "regions"
     return {
-        "name": name,
+        "name": visible(one["id"]),
         "label": visible(one["label"]),
         "how": {
             "answer": "the student's first answer",
@@ -138,20 +130,11 @@ def _marked(one: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [*pieces, (visible(text[at:], keep="\n"), 0.0)]
 
 
-@lru_cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader
-
-    loader = PackageLoader("mint_core", "report")
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("explain_page.html.jinja")
-
-
 def page(content: Mapping[str, Any], check: str) -> str:
     """A page of its own, self-contained, without script."""
-    return _template().render(
+    return template("report", "explain_page.html.jinja").render(
         title=f"Why the student answers so: {visible(content['task'])}",
-        explained=chapter(content, check, named=True),
+        explained=chapter(content, check),
         simulated=content["simulated"],
         left_out=[{key: visible(value) for key, value in one.items()} for one in content["left_out"]],
     )

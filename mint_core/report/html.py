@@ -1,25 +1,23 @@
-"""The HTML page of a run: self-contained, no script, no network, no patients' text."""
+"""The HTML page of a run: self-contained, no script from outside, no network, no patients' text."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mint_core.preservation.results import cells, header, title
-from mint_core.report import calibration, confusions, subgroups
+from mint_core.report import bars, calibration, confusions, subgroups
+from mint_core.report.citing import how_to_cite
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
+from mint_core.report.frame import render
 from mint_core.report.quality import quality_told
 from mint_core.report.table import columns_of, how_asked, sections
 from mint_core.report.training import chapter
 from mint_core.report.transfer import transfer_told
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +46,13 @@ class Page:
     preserved: Mapping[str, Any] | None = None
     """Content of preserve.json; None where general ability was not measured."""
     ability: str = ""
-    """Its figure, as the source of an image."""
+    """Its figure, an `<svg>` element."""
     explained: Mapping[str, Any] | None = None
     """The chapter on `mint explain`, see `mint_core.report.explained`."""
+    samples: Mapping[str, Any] | None = None
+    """See `mint_core.report.samples.chapter`."""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    """Of the libraries that the run used."""
     components: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     quality: Mapping[str, Any] | None = None
     """Content of quality.json, see `mint_core.report.quality`; None where nothing was aligned."""
@@ -63,12 +65,9 @@ _DECODE = {
 }
 
 
-@lru_cache
-def _template(name: str) -> Template:
-    from jinja2 import Environment, PackageLoader
-
-    loader = PackageLoader("mint_core", "report")
-    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(name)
+_AGAIN = """cd {folder}    # the folder of this page
+mint run --config run.json --out ..    # makes what is not there, and this page
+mint run --config run.json --out ELSEWHERE    # makes all of it again"""
 
 
 def render_report(page: Page) -> str:
@@ -76,10 +75,13 @@ def render_report(page: Page) -> str:
     import yaml
 
     retrieval = {stage["stage"]: stage["facts"]["retrieval"] for stage in page.stages if "retrieval" in stage["facts"]}
-    return _template("report.html.jinja").render(
+    aligner = (page.config.get("aligner") or {}).get("name")
+    return render(
+        "report.html.jinja",
+        title=page.title,
+        simulated=page.metrics["simulated"],
         page=page,
         explained=page.explained,
-        mint=version("mint-core"),
         metrics=page.metrics,
         columns=columns_of(page.metrics),
         conclusion=conclusion(page.metrics),
@@ -87,6 +89,11 @@ def render_report(page: Page) -> str:
         failures=failures_told(page.metrics),
         asked=how_asked(page.metrics["asked"]),
         sections=sections(page.metrics),
+        bars=bars.chapter(page.metrics),
+        samples=page.samples,
+        cite=how_to_cite({aligner} if aligner else set(), preserved=bool(page.preserved)),
+        again=_AGAIN.format(folder=shlex.quote(page.title)),
+        seeds=_seeds(page.config),
         calibration=calibration.chapter(page.metrics),
         transfer=transfer_told(page.metrics),
         preferences=quality_told(page.quality) if page.quality else [],
@@ -98,3 +105,9 @@ def render_report(page: Page) -> str:
         ability=(title(page.preserved), header(page.preserved), cells(page.preserved)) if page.preserved else (),
         config=yaml.safe_dump(dict(page.config), sort_keys=False, allow_unicode=True).replace(str(Path.home()), "~"),
     )
+
+
+def _seeds(config: Mapping[str, Any]) -> str:
+    """The run's seed, and that of its alignment."""
+    seed, alignment = config.get("seed"), config.get("align_seed")
+    return f"{seed}, of the alignment {seed if alignment is None else alignment}"

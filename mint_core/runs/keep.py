@@ -13,6 +13,8 @@ from mint_core.files import digest_of, read_json
 from mint_core.runs.folder import RunFolder, describe_change
 from mint_core.runs.record import RECORD
 from mint_core.stages import STAGES
+from mint_core.stages.card import withdraw_results
+from mint_core.stages.outputs import ADAPTER
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Manifest, Stage
 
@@ -146,6 +148,8 @@ def withdraw_judgement(folder: RunFolder, stage: Stage) -> bool:
     behind = [later for later in STAGES[STAGES.index(stage) + 1 :] if later.judges]
     for later in behind:
         folder.withdraw(later.name, later.writes)
+    if had and behind:
+        withdraw_results(folder.path / ADAPTER)
     return had and bool(behind)
 
 
@@ -160,3 +164,5 @@ def withdraw_stale(folder: RunFolder, stage: Stage, made: Manifest) -> None:
         if gone & read.keys() or any(name in read and read[name] != digest for name, digest in made.outputs.items()):
             folder.withdraw(later.name, later.writes)
             gone.update(manifest.outputs)
+            if later.judges:
+                withdraw_results(folder.path / ADAPTER)

@@ -29,6 +29,7 @@ from mint_core.runs.keep import check_kept, refuse_to_replace, withdraw_judgemen
 from mint_core.runs.record import peak_memory, write_record
 from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
+from mint_core.stages.card import add_results, withdraw_results
 from mint_core.stages.confidence import keep_confidences
 from mint_core.stages.outputs import ADAPTER, METRICS
 from mint_core.stages.probe import check_outline, probe
@@ -169,6 +170,8 @@ def run_resolved(
         write_record(run, folder, "complete" if until == NAMES[-1] else f"complete until {until}")
         shared.told.append(folder.path)
         metrics = read_json(folder.path / METRICS) if "evaluate" in run.made else None
+        if metrics is not None and resolved.aligner:
+            add_results(folder.path / ADAPTER, run, metrics)
         return RunResult(folder.path, tuple(reused), time.monotonic() - begin, peak_memory(), metrics)
 
 
@@ -289,6 +292,8 @@ def _run_stage(run: Run, folder: RunFolder, left: Sequence[Stage], shared: Share
     if found is None:
         _withdraw(run, folder, stage, inputs, shared)
         found = shared.store.adopt(folder, stage.name, key)
+        if found is not None and ADAPTER.name in stage.writes:
+            withdraw_results(folder.path / ADAPTER)
     if found is not None:
         folder.clear(stage.name)
         run.observer.stage(stage.name, reused=True)

@@ -11,11 +11,12 @@ from typing import Any
 from mint_core.files import write_json
 from mint_core.runs.folder import RunFolder
 from mint_core.stages import NAMES
+from mint_core.stages.outputs import RECORD_NAME
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Manifest
 from mint_core.students.load import precision
 
-RECORD = "run.json"
+RECORD = RECORD_NAME
 _LIBRARIES = [
     "torch",
     "torchvision",

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mint_core.answering.record import FORMAT, AdapterRecord, FileRecord, StudentRecord, TaskRecord, write_record
-from mint_core.files import storage_errors
-from mint_core.preservation.results import markdown
+from mint_core.files import read_json, read_utf8, replaced
+from mint_core.report import card
+from mint_core.report.citing import how_to_cite
+from mint_core.stages.outputs import HISTORY
 from mint_core.stages.run import Run
 from mint_core.students.adapter_files import describe_files, put_in_order
 from mint_core.students.load import fingerprint, hub_commit
 
+CARD = "README.md"
+
 
 def write_card(adapter: Path, run: Run) -> None:
-    """Replaces the card that peft writes, and writes `mint.json`, which seals what lies beside it."""
-    resolved, data = run.resolved, run.data
-    student = run.student_told or resolved.config.student.model
-    lines = [
-        "---",
-        "library_name: peft",
-        *([f"license: {data.licence}"] if data.licence else []),
-        "tags: [mint, lora]",
-        "---",
-        "",
-        f"# {resolved.task.name}: adapter trained with mint",
-        "",
-        *(["**Trained on simulated data. It knows nothing about patients.**", ""] if data.simulated else []),
-        f"- Student: {student}",
-        f"- Teacher: {resolved.teacher.name}",
-        f"- Strategy: {resolved.strategy.name}",
-        f"- Aligner: {resolved.dump()['aligner']['name']}, seed {resolved.config.alignment_seed}",
-        *(["- Training prompts: with retrieved passages"] if resolved.config.retrieval.train else []),
-        f"- Data: {data.source}",
-        *([f"- Licence of the data, which binds what is made from them: {data.licence}"] if data.licence else []),
-        f"- Labels: {len(data.labels)}; the student lists {run.n}",
-        "",
-        "For research. Not a medical device: no output of it may decide about a patient.",
-        "",
-    ]
-    (adapter / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    """Replaces the card that peft writes, and writes `mint.json`, which seals what lies beside it.
+
+    Nothing in the card depends on the day or on where things lie: equal trainings have equal cards.
+    """
+    header = yaml.safe_dump(_header(run), sort_keys=False, allow_unicode=True)
+    text = "\n".join(_lines(run, adapter.parent / HISTORY))
+    (adapter / CARD).write_text(f"---\n{header}---\n\n{text}", encoding="utf-8")
     put_in_order(adapter)
     write_record(adapter, _record(run, adapter))
 
 
-_ABILITY = "## General ability"
+def add_results(adapter: Path, run: Run, metrics: Mapping[str, Any]) -> None:
+    """Writes what an evaluation found into the card, in place of what an earlier one found.
+
+    Args:
+        adapter: The adapter's folder.
+        run: Its run.
+        metrics: Content of metrics.json.
+    """
+    found = {card.RESULTS: card.results_section(metrics), card.SUBGROUPS: card.subgroups_section(metrics)}
+    index = card.model_index(
+        metrics, _name(run), {"type": _PIPELINES[run.task.modality], "name": run.resolved.task.name}
+    )
+    _rewrite(adapter, lambda text: card.with_index(card.filled(text, found), index))
+
+
+def withdraw_results(adapter: Path) -> None:
+    """Takes the results out of the card: they are about to be made again, or are those of another run."""
+    found: dict[str, list[str]] = {card.RESULTS: [], card.SUBGROUPS: []}
+    _rewrite(adapter, lambda text: card.with_index(card.filled(text, found), None))
 
 
 def add_preservation(adapter: Path, content: Mapping[str, Any]) -> None:
@@ -56,14 +61,118 @@ def add_preservation(adapter: Path, content: Mapping[str, Any]) -> None:
         adapter: The adapter's folder.
         content: Content of preserve.json.
     """
-    card = adapter / "README.md"
-    kept, told = [], False
-    for line in card.read_text(encoding="utf-8").splitlines() if card.is_file() else ():
-        told = line == _ABILITY or (told and not line.startswith("#"))
-        kept += [] if told else [line]
-    lines = [*"\n".join(kept).rstrip().split("\n"), "", _ABILITY, "", *markdown(content), ""]
-    with storage_errors(adapter):
-        card.write_text("\n".join(lines), encoding="utf-8")
+    _rewrite(adapter, lambda text: card.filled(text, {card.ABILITY: card.ability_section(content)}))
+
+
+def _rewrite(adapter: Path, change: Callable[[str], str]) -> None:
+    """Changes the card where there is one that can be read; it is the user's own, who may have deleted it."""
+    place = adapter / CARD
+    try:
+        before = read_utf8(place)
+    except (OSError, ValueError):
+        return
+    after = change(before)
+    if after != before:
+        with replaced(place) as temporary:
+            temporary.write_text(after, encoding="utf-8")
+
+
+_PIPELINES = {"text": "text-generation", "image": "image-text-to-text"}
+_MODELS = {"text": "AutoModelForCausalLM", "image": "AutoModelForImageTextToText"}
+
+
+def _name(run: Run) -> str:
+    """The same for equal trainings, whatever their runs are called."""
+    return f"{run.resolved.task.name}-{run.resolved.teacher.name}-{_aligner(run)}"
+
+
+def _aligner(run: Run) -> str:
+    return run.resolved.aligner.name if run.resolved.aligner else "base"
+
+
+def _base(run: Run) -> str | None:
+    """The hub id of the student, or of what a GGUF file was made from."""
+    if run.embedded:
+        return None
+    if run.gguf:
+        return next(
+            (found for key in ("base_model", "source") if (found := card.hub_id(run.gguf.origin.get(key, "")))), None
+        )
+    model = run.resolved.config.student.model
+    return None if Path(model).exists() else card.hub_id(model)
+
+
+def _header(run: Run) -> dict[str, Any]:
+    """The metadata that the hub reads; only what is known."""
+    base = _base(run)
+    return {
+        "library_name": "peft",
+        "pipeline_tag": _PIPELINES[run.task.modality],
+        **({"base_model": base, "base_model_relation": "adapter"} if base else {}),
+        **card.licence_keys(run.data.licence),
+        "tags": ["mint", "lora", _aligner(run), f"task:{run.resolved.task.name}"],
+    }
+
+
+def _student(run: Run) -> str:
+    if run.student_told:
+        return run.student_told
+    model = run.resolved.config.student.model
+    return f"{Path(model).name}, a local folder" if Path(model).exists() else model
+
+
+def _lines(run: Run, history: Path) -> Iterator[str]:
+    """The text of the card, line by line, with places for what is measured later."""
+    resolved, data = run.resolved, run.data
+    yield f"# {resolved.task.name}: adapter trained with mint"
+    yield ""
+    if data.simulated:
+        yield from ("**Trained on simulated data. It knows nothing about patients.**", "")
+    yield f"A LoRA adapter for {card.without_folders(_student(run))}."
+    yield f"It was aligned on preferences of the teacher {resolved.teacher.name}, and reads {run.task.modality}s alone."
+    yield from ("", "## Intended use, and its limits", "")
+    yield f"- For research on ranking {len(data.labels):,} labels; it lists the {run.n} that it finds most likely."
+    yield "- Not a medical device: no output of it may decide about a patient."
+    yield "- It was trained on the labels of these data; on other sites, devices, languages and patients it is untried."
+    yield "- It gives a list of names without reasons, and writes one for every input, however unfit."
+    yield from ("", "## Training data", "")
+    yield f"- Data: {card.without_folders(data.source)}"
+    yield f"- Training samples: {len(data.split('train')):,}"
+    yield f"- Labels: {len(data.labels):,}, of which {len(run.taught):,} are the first answer of a training sample"
+    for fact, count in data.facts.items():
+        yield f"- {card.without_folders(fact)}: {count:,}"
+    if data.licence:
+        yield f"- Licence of the data, which binds what is made from them: {data.licence}"
+    yield from ("", "## Training", "")
+    yield f"- Student: {card.without_folders(_student(run))}"
+    yield f"- Teacher: {resolved.teacher.name}"
+    yield f"- Strategy: {resolved.strategy.name}"
+    yield f"- Aligner: {_aligner(run)}, seed {resolved.config.alignment_seed}"
+    if resolved.config.retrieval.train:
+        yield "- Training prompts: with retrieved passages"
+    yield f"- mint-core {version('mint-core')}"
+    yield ""
+    yield from card.table(["setting", "value"], _settings(history))
+    yield ""
+    yield from card.empty_sections()
+    yield from ("## How to use it", "", "    mint predict --adapter THIS_FOLDER --input FILE_OR_FOLDER", "")
+    yield "mint writes the prompt that it was trained for and makes labels of its answers, as `mint.json` says."
+    yield "With other tools:"
+    yield ""
+    yield f"    from peft import PeftModel\n    from transformers import {_MODELS[run.task.modality]}\n"
+    yield f'    student = {_MODELS[run.task.modality]}.from_pretrained("{_base(run) or "STUDENT"}")'
+    yield '    student = PeftModel.from_pretrained(student, "THIS_FOLDER")'
+    yield from ("", "## Citation", "")
+    for reference in how_to_cite({_aligner(run)}, preserved=False):
+        yield f"- {reference}"
+    yield ""
+
+
+def _settings(history: Path) -> list[list[str]]:
+    """The hyperparameters that say something, without paths."""
+    settings = read_json(history)["settings"] if history.is_file() else {}
+    known = ((key, value) for key, value in settings.items() if value not in (None, "", [], {}))
+    return [[key, str(value)] for key, value in known if not Path(str(value)).is_absolute()]
 
 
 def _record(run: Run, adapter: Path) -> AdapterRecord:

@@ -32,6 +32,8 @@ METRICS = Path("metrics.json")
 SAMPLES = Path("samples.parquet")
 """Per-sample values of the metrics."""
 REPORT = Path("report.html")
+RECORD_NAME = "run.json"
+"""What the run says of itself; no stage's output."""
 LOGS = Path("logs")
 """Files of trackers, a folder per training; no stage's output, so that nothing removes them."""
 

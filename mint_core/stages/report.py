@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow.parquet as pq
 
 from mint_core.answering.endpoint import is_local, shown
+from mint_core.drawing import read_svg
 from mint_core.explaining.results import read_explained, told_check
 from mint_core.files import digest_of, read_json, storage_errors
 from mint_core.interfaces import Aligner
 from mint_core.preservation.results import FIGURE, read_preserved
+from mint_core.report import samples
 from mint_core.report.explained import chapter
 from mint_core.report.html import Page, render_report
-from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, REPORT
+from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, RECORD_NAME, REPORT, SAMPLES
 from mint_core.stages.quality import read_quality
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 
-PAGE = 3
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PAGE = 4
 """Layout of the page: raise it when what stands on it changes."""
 
 
@@ -37,6 +44,7 @@ class Report(Stage):
         """The config, the version of mint, what was measured of general ability and explained: all of the page."""
         preserved = read_preserved(run.path, run.path / ADAPTER)
         measured: dict[str, Any] = {"preserved": preserved} if preserved else {}
+        measured |= {"images": True} if run.with_images else {}
         quality = _quality(run)
         measured |= {"quality": quality} if quality else {}
         explained = read_explained(run.path, run.path / ADAPTER)
@@ -60,8 +68,10 @@ class Report(Stage):
             config=config,
             preserved=read_preserved(run.path, run.path / ADAPTER),
             explained=_explained(run),
+            ability=read_svg(run.path / FIGURE),
+            samples=samples.chapter(_records(run), _images(run)),
+            versions=_versions(run),
             quality=_quality(run),
-            ability=_figure(run.path / FIGURE),
             command=_command(run),
             written=datetime.now().astimezone().date().isoformat(),
             sent=_sent(run),
@@ -78,17 +88,36 @@ def _explained(run: Run) -> dict[str, Any] | None:
     return chapter(content, told_check(content)) if content else None
 
 
+def _records(run: Run) -> list[dict[str, Any]]:
+    """What each one answered, sample by sample."""
+    return cast(list[dict[str, Any]], pq.read_table(run.path / SAMPLES, columns=list(samples.COLUMNS)).to_pylist())
+
+
+def _images(run: Run) -> Callable[[str], Image | None] | None:
+    """The images that the student read, where they were asked for."""
+    if not run.with_images:
+        return None
+    found = {sample.id: sample.image for sample in run.reported}
+
+    def image(sample: str) -> Image | None:
+        reference = found.get(sample)
+        return reference.open() if reference is not None else None
+
+    return image
+
+
+def _versions(run: Run) -> Mapping[str, str | None]:
+    """Those of the run's record: whoever draws the page later may have others."""
+    try:
+        return dict(read_json(run.path / RECORD_NAME)["versions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _quality(run: Run) -> dict[str, Any] | None:
     """What is known of the preferences."""
     made = run.made.get("prefer")
     return read_quality(run.path, made.outputs["preferences"]) if made else None
-
-
-def _figure(path: Path) -> str:
-    """A figure as the source of an image; empty where there is none."""
-    if not path.is_file():
-        return ""
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _command(run: Run) -> str:

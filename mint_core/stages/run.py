@@ -55,6 +55,8 @@ class Run:
     """The stages that are complete for this config, by name."""
     command: str | None = None
     """What the user gave, where it was a command."""
+    with_images: bool = False
+    """The report shows the images that the student read."""
     log: Callable[..., None] = _unlogged
     """Appends an event and its facts to log.jsonl."""
 

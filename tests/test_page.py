@@ -1,0 +1,115 @@
+"""The page of a run: its frame, its figures, and the table sample by sample."""
+
+import re
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from mint_core.report import samples
+from mint_core.report.bars import chapter as bars
+from mint_core.report.html import Page, render_report
+from tests.test_report import CASES
+
+METRICS = {**CASES["learnt"][0], "titles": {"top-1": "Top-1", "hfa": "HFA"}}
+PRESERVED = {
+    "limit": None, "confidence": 0.95, "harness": "h", "adapter": None, "rows": [],
+}  # fmt: skip
+HOSTILE = '<script>alert("x")</script>'
+
+
+def record(sample: str, variant: str, truth: str, *answer: str | None) -> dict:
+    return {"sample": sample, "variant": variant, "truth": truth, "answer": list(answer)}
+
+
+def page(records: list[dict], image=None, **more) -> str:
+    facts = {"written": "2026-01-02", "command": "mint run", "sent": (), **more}
+    return render_report(
+        Page(
+            title="r", metrics=METRICS, stages=[], history=None, student=None, licence=None, facts={},
+            config={"seed": 3, "align_seed": None, "aligner": {"name": "orpo"}},
+            samples=samples.chapter(records, image), **facts,
+        )
+    )  # fmt: skip
+
+
+def test_each_sample_is_a_line_with_the_rank_of_its_truth() -> None:
+    content = samples.chapter(
+        [
+            record("p1", "base", "Colon", None, "Liver"),
+            record("p1", "aligned", "Colon", "Liver", "Colon"),
+            record("p1", "chance", "Colon", "Colon"),  # not shown
+            record("p2", "aligned", "Liver", "Liver"),
+            record("p3", "aligned", "Liver"),  # wrote no list
+        ]
+    )
+    assert content is not None
+    assert content["variants"] == ["base student", "aligned student"]
+    assert [(row["id"], row["ranks"]) for row in content["rows"]] == [("p1", "- 2"), ("p2", "x 1"), ("p3", "x -")]
+    assert content["rows"][0]["answers"] == [
+        {"first": "unknown name", "others": "2. Liver", "rank": "-", "place": "truth not listed"},
+        {"first": "Liver", "others": "2. Colon", "rank": "2", "place": "rank 2"},
+    ]
+    assert content["rows"][2]["answers"][1]["first"] == "nothing"
+
+
+def test_names_are_escaped_and_no_script_comes_from_outside() -> None:
+    text = page([record(HOSTILE, "aligned", HOSTILE, HOSTILE)])
+    assert HOSTILE not in text and text.count("&lt;script&gt;") == 5  # id, attribute, cell, answer, filter
+    assert re.findall(r"<script[^>]*>", text) == ["<script>"]
+    assert "default-src 'none'" in text
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", text.replace("xlink:", ""))
+
+
+def test_a_large_run_is_cut_and_says_so() -> None:
+    truth = "a disease with a long name " * 4
+    records = [
+        record(f"s{i}", who, truth, *[truth] * 10) for i in range(3000) for who in ("base", "aligned", "teacher")
+    ]
+    text = page(records)
+    assert len(text.encode()) < 5_000_000
+    shown = text.count("data-truth=")
+    assert 100 < shown <= 400
+    assert f"The first {shown} of 3,000 samples; {3000 - shown:,} stand in samples.parquet alone." in text
+
+
+def test_images_stand_there_only_where_they_were_asked_for() -> None:
+    records = [record(f"s{i}", "aligned", "Liver", "Liver") for i in range(400)]
+    noise = Image.merge("RGB", [Image.effect_noise((400, 400), 90) for _ in range(3)])
+    text = page(records, lambda sample: noise if sample != "s0" else None)
+    assert "This page shows patients' images, as was asked for" in text and "no image" not in text
+    assert len(text.encode()) < 5_000_000
+    assert 0 < text.count("data:image/jpeg;base64,") < 399
+    without = page(records)
+    assert "data:image" not in without and "no patient's text, no image." in without
+    assert "Ids stand as the data name them" in without
+
+
+def test_all_figures_of_a_page_have_ids_of_their_own() -> None:
+    assert [len(one.panels) for one in bars(METRICS)] == [2]
+    text = page([])
+    ids = Counter(re.findall(r'\bid="([^"]+)"', text))
+    assert len(ids) > 20 and max(ids.values()) == 1
+    for target in re.findall(r'(?:href="#|url\(#)([^")]+)', text):
+        assert target in ids, target
+    assert 'class="wide"' not in text  # panels fit a phone
+
+
+def test_a_wide_figure_has_a_box_in_which_it_can_be_moved() -> None:
+    figure = '<svg height="100pt" width="400pt" xmlns="http://www.w3.org/2000/svg"></svg>'
+    assert f'<div class="wide">{figure}</div>' in page([], ability=figure, preserved=PRESERVED)
+
+
+@pytest.mark.parametrize("heading", ["Results", "How to cite", "How to make the run again", "Config"])
+def test_the_contents_lead_to_every_chapter(heading: str) -> None:
+    text = page([record("p1", "aligned", "Liver", "Liver")])
+    anchor = re.search(rf'<a href="#([a-z-]+)">{heading}</a>', text)
+    assert anchor and f'<h2 id="{anchor[1]}">{heading}</h2>' in text
+
+
+def test_the_page_says_how_to_cite_and_how_to_make_the_run_again() -> None:
+    text = page([], versions={"torch": "2.10", "open_clip_torch": None})
+    assert "arXiv 2505.05736" in text and "ORPO: Monolithic" in text and "Direct Preference" not in text
+    assert "mint run --config run.json --out ELSEWHERE" in text
+    assert "Seeds: 3, of the alignment 3." in text
+    assert "Versions: torch 2.10" in text and "open_clip" not in text
