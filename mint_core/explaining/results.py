@@ -10,8 +10,8 @@ from typing import Any
 from mint_core.evaluation.statistics import paired, told_p
 from mint_core.explaining.effects import Effects
 from mint_core.explaining.parts import Parts
-from mint_core.files import read_json, remove, storage_errors
-from mint_core.students.adapter_files import CONFIG, changed_files
+from mint_core.files import remove, storage_errors
+from mint_core.students.adapter_files import read_about
 
 CONTENT = "explain.json"
 FORMAT = 1
@@ -81,14 +81,13 @@ def read_explained(folder: Path, adapter: Path) -> dict[str, Any] | None:
         folder: The run folder.
         adapter: The adapter that lies there now, or would lie.
     """
-    try:
-        content = read_json(folder / CONTENT)
-        known = content["adapter"]
-        same = not changed_files(adapter, known) if known else not (adapter / CONFIG).exists()
-        _ = told_check(content), [one["effects"] for one in content["samples"]]
-        return dict(content) if same and content["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by another mint
-        return None
+    return read_about(folder / CONTENT, adapter, _check)
+
+
+def _check(content: Mapping[str, Any]) -> None:
+    if content["format"] != FORMAT:
+        raise ValueError(content["format"])
+    _ = told_check(content), [one["effects"] for one in content["samples"]]
 
 
 def withdraw_explained(folder: Path) -> None:

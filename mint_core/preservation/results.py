@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mint_core.characters import visible
 from mint_core.drawing import BLUE, GREY, dots, new_figure, style, write
 from mint_core.evaluation.statistics import told, told_p
-from mint_core.files import read_json, remove, storage_errors
-from mint_core.students.adapter_files import CONFIG, changed_files
+from mint_core.files import remove, storage_errors
+from mint_core.students.adapter_files import read_about
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,14 +25,7 @@ def read_preserved(folder: Path, adapter: Path) -> dict[str, Any] | None:
         folder: The run folder.
         adapter: The adapter that lies there now, or would lie.
     """
-    try:
-        content = read_json(folder / CONTENT)
-        known = content["adapter"]
-        same = not changed_files(adapter, known) if known else not (adapter / CONFIG).exists()
-        _ = title(content), cells(content)
-        return dict(content) if same else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by another mint
-        return None
+    return read_about(folder / CONTENT, adapter, lambda content: (title(content), cells(content)))
 
 
 def withdraw_preserved(folder: Path) -> None:

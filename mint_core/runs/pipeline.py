@@ -84,11 +84,22 @@ def run(
     Raises:
         MintError: Something is wrong with config, plugins, data or models; the message says what to do.
     """
-    layer = dict(config) if isinstance(config, Mapping) else read_config(Path(config)) if config else {}
-    given = {key: value for key, value in options.items() if value is not None}
-    resolved = resolve(merge(layer, *map(parse_override, overrides), given), registry())
+    resolved = resolve_given(config, overrides, options)
     shared = Shared(Store(resolved.config.out), overwrite=overwrite)
     return run_resolved(resolved, until=until, observer=observer or Observer(), shared=shared)
+
+
+def resolve_given(
+    config: Mapping[str, Any] | str | Path | None, overrides: Sequence[str], options: Mapping[str, Any]
+) -> Resolved:
+    """A config as Python gives it, resolved; the arguments are those of `run`, later ones win.
+
+    Raises:
+        MintError: As `resolve`.
+    """
+    layer = dict(config) if isinstance(config, Mapping) else read_config(Path(config)) if config else {}
+    given = {key: value for key, value in options.items() if value is not None}
+    return resolve(merge(layer, *map(parse_override, overrides), given), registry())
 
 
 @dataclass(frozen=True, slots=True)

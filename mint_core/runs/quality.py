@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mint_core.config import Resolved, merge, parse_override, read_config, resolve
+from mint_core.config import Resolved
 from mint_core.files import access
 from mint_core.libraries import quiet_libraries
 from mint_core.observer import Observer
-from mint_core.plugins import registry
 from mint_core.runs import pipeline
 from mint_core.runs.folder import RunFolder
 from mint_core.runs.pipeline import RunResult, Shared
@@ -54,9 +53,7 @@ def prefer(
     Raises:
         MintError: Something is wrong with config, plugins, data or models; the message says what to do.
     """
-    layer = dict(config) if isinstance(config, Mapping) else read_config(Path(config)) if config else {}
-    given = {key: value for key, value in options.items() if value is not None}
-    resolved = resolve(merge(layer, *map(parse_override, overrides), given), registry())
+    resolved = pipeline.resolve_given(config, overrides, options)
     shared = Shared(Store(resolved.config.out), overwrite=overwrite)
     return prefer_resolved(resolved, student_groups, shared, observer or Observer())
 

@@ -75,6 +75,24 @@ def changed_files(adapter: Path, recorded: Mapping[str, Mapping[str, Any]]) -> l
     return changed
 
 
+def read_about(file: Path, adapter: Path, whole: Callable[[Mapping[str, Any]], object]) -> dict[str, Any] | None:
+    """What was measured of an adapter and written beside it; None where it is not there, or is about another adapter.
+
+    Args:
+        file: JSON with `adapter`: the files of the adapter as `describe_files` found them, none where there was none.
+        adapter: The adapter that lies there now, or would lie.
+        whole: Reads what must be in it, and fails on what is damaged or was written by another mint.
+    """
+    try:
+        content = read_json(file)
+        known = content["adapter"]
+        same = not changed_files(adapter, known) if known else not (adapter / CONFIG).exists()
+        whole(content)
+        return dict(content) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def explain_change(adapter: Path, changed: list[str]) -> str:
     """One sentence on files that are not those of the training."""
     return (
