@@ -509,7 +509,7 @@ def test_a_row_of_a_model_that_is_only_asked(toy, mint, tmp_path: Path, monkeypa
     monkeypatch.setenv("COLUMNS", "250")
     server = serve(says("Let me think.\n" + LIST))
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(toy))
-    where = f"predict.endpoint.url={server.url}?api-version=hidden,predict.endpoint.model=big-model"
+    where = f"predict.endpoint.url={server.url}?api-version=secret-word,predict.endpoint.model=big-model"
     flags = ["--row", f"asked=base:{ASKED},{where}"]
     flags += ["--row", f"reasons=base:{ASKED},{where},predict.shots=1,predict.reason=true"]
     answer = mint("compare", "-c", tmp_path / "c.yaml", "--aligners", "base,orpo", "--seeds", "1", *flags)
@@ -538,7 +538,7 @@ def test_a_row_of_a_model_that_is_only_asked(toy, mint, tmp_path: Path, monkeypa
     report = (path / "reasons" / "report.html").read_text()
     assert f"; {long.removeprefix('reasons: ')}</dd>" in report
     for file in (path / "compare.md", *(path / "reasons" / name for name in ("report.html", "metrics.json"))):
-        assert "hidden" not in file.read_text(), file
+        assert "secret-word" not in file.read_text(), file
     assert "; asked:" not in (path / "orpo-seed0" / "report.html").read_text()
 
 

@@ -87,7 +87,7 @@ def test_every_reader_refuses_what_is_no_file(special) -> None:
         ("f.json", read_dictionary, ModelError),
         ("g.bin", read_state, ModelError),
         ("h.json", _read_json, UnreadableFile),
-        ("i.parquet", lambda path: _read_parquet(path, {}), DataError),
+        ("i.parquet", lambda path: _read_parquet(path, {}, whole=True), DataError),
         ("j.txt", labels_given, DataError),
         ("k.hpoa", read_annotations, DataError),
         ("l.obo", read_synonyms, DataError),

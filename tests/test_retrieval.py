@@ -294,7 +294,7 @@ def test_a_run_records_which_passages_each_prediction_saw(toy) -> None:
         "passages": 16, "passages_per_prompt": 2.0, "prompts_without_passages": 0, "passages_left_out": 0,
     }  # fmt: skip
     report = (result.path / "report.html").read_text()
-    assert "<h2>Retrieval</h2>" in report
+    assert ">Retrieval</h2>" in report
     assert "What is searched: organs 6." in report
     assert facts(result.path, "predict")["retriever"] == {"organs": 6}
     assert "retrieval" not in facts(result.path, "align")

@@ -265,7 +265,7 @@ def test_tables_can_be_read_by_others(toy) -> None:
     assert all(len(row["chosen"]) == len(row["rejected"]) == 1 for row in preferences)
     samples = pq.read_table(run.path / "samples.parquet").to_pylist()
     assert {row["variant"] for row in samples} == {"base", "aligned", "teacher", "chance", "majority"}
-    assert len(samples) == 8 * 4
+    assert len(samples) == 8 * 5
     teacher = next(row for row in run.metrics["rows"] if row["variant"] == "teacher")
     assert teacher["metrics"]["top-1"]["mean"] == 1.0
 

@@ -224,7 +224,7 @@ def test_a_run_reports_subgroups_that_nobody_read(toy, mint, tmp_path: Path) -> 
     record = pq.read_table(first.path / "samples.parquet").to_pylist()[0]
     assert record["subgroups"] == {"sex": "m", "site": "SMALL-SITE", FREQUENCY: "middle"}
     page = (first.path / "report.html").read_text()
-    assert "<h2>Subgroups</h2>" in page and "f (n = 15)" in page
+    assert ">Subgroups</h2>" in page and "f (n = 15)" in page
     assert "site (1 shown, 1 too small)" in page
     for told in (page, (first.path / "metrics.json").read_text()):
         assert "SMALL-SITE" not in told and "ward 1" not in told

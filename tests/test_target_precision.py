@@ -91,7 +91,7 @@ def test_the_run_keeps_how_sure_it_was_of_the_val_split_and_reports_nothing_of_i
     }  # fmt: skip
     assert not table.rows("base", val).any()  # the base student was not asked
     page = (run / "report.html").read_text()
-    assert "How far probabilities can be believed" in page and "<h2>Preferences</h2>" in page
+    assert "How far probabilities can be believed" in page and ">Preferences</h2>" in page
     assert "Teacher, before the truth is placed: right label first in 100.0" in page
 
 

@@ -21,7 +21,7 @@ def test_a_wrong_count_of_aliases_says_both_counts() -> None:
 
 
 def test_variants_have_names_of_their_own_and_are_found_by_them() -> None:
-    assert len(VARIANTS) == 11
+    assert len(VARIANTS) == 12
     assert all(Variant.of(name) == variant and variant.title for name, variant in VARIANTS.items())
     assert Variant("aligned", free=True).name == "aligned-free"
 
