@@ -29,6 +29,10 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+_LETTER = 0.062
+"""Inches that a letter takes, rather more than less."""
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """Within it figures are made and written: text as text, no date, no formula."""
@@ -38,17 +42,22 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, names: Sequence[str] = ()) -> Figure:
     """An empty figure that needs no screen; within `style`.
 
     Args:
         width: In inches.
         height: In inches.
+        names: Of the rows, where it will hold one panel without other text than these, a title and numbers below: its
+            margins are known then, and need not be found by drawing it twice.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=None if names else "constrained")
+    if names:
+        left = min(0.6 * width, 0.15 + _LETTER * max(map(len, names)))
+        figure.subplots_adjust(left / width, 0.24 / height, 1 - 0.1 / width, 1 - 0.24 / height)
     FigureCanvasAgg(figure)
     return figure
 
@@ -128,9 +137,16 @@ def bars(axes: Axes, names: Sequence[str], estimates: Sequence[Mapping[str, Any]
         estimates: Plain data of `Estimate`; one without a mean leaves its place empty, so that names stay in line.
         colours: One each.
     """
-    for place, (one, colour) in enumerate(zip(estimates, colours, strict=True)):
-        if one["mean"] is not None:
-            axes.barh(place, 100 * one["mean"], height=0.7, color=colour, xerr=distances([one]), capsize=2)
+    given = zip(estimates, colours, strict=True)
+    found = [(place, one, colour) for place, (one, colour) in enumerate(given) if one["mean"] is not None]
+    axes.barh(
+        [place for place, _, _ in found],
+        [100 * one["mean"] for _, one, _ in found],
+        height=0.7,
+        color=[colour for _, _, colour in found],
+        xerr=distances([one for _, one, _ in found]),
+        capsize=2,
+    )
     axes.set_yticks(range(len(names)), list(names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 105)

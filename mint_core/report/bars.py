@@ -39,10 +39,11 @@ def chapter(metrics: Mapping[str, Any]) -> list[Bars]:
                 estimates = [row["metrics"][column.key] for _, row in own]
                 if all(one["mean"] is None for one in estimates):
                     continue
-                figure = new_figure(3.1, 0.6 + 0.24 * len(own))
+                names = [variant.title for variant, _ in own]
+                figure = new_figure(3.1, 0.6 + 0.24 * len(own), names)
                 axes = figure.subplots()
-                bars(axes, [variant.title for variant, _ in own], estimates, colours)
-                axes.set_title(f"{column.heading}, percent")
+                bars(axes, names, estimates, colours)
+                axes.set_title(f"{column.heading}, percent", loc="right")  # long ones grow over the names
                 panels.append(as_svg(figure))
         if panels:
             found.append(Bars(subset, panels))
