@@ -13,7 +13,7 @@ import mint_core
 from mint_core.errors import ConfigError, DataError
 from mint_core.files import digest_of_path
 from mint_core.interfaces import Context
-from mint_core.teachers.file import RankingsFile
+from mint_core.teachers.file import LABELS_OF, RankingsFile
 from mint_core.testing import TEACHER_CHECKS
 from mint_core.types import LabelSpace, Sample
 from tests.test_run import student, toy  # noqa: F401 - fixtures
@@ -82,6 +82,7 @@ def test_logarithms_stay_as_they_are_and_scores_become_probabilities(tmp_path: P
         ("id,Colon,Liver,Skin\n001,high,.25,.25\np2,.1,.2,.7\n", "'Colon' holds something else than numbers"),
         ("name,Colon,Liver,Skin\n001,.5,.25,.25\n", "no column of ids"),
         ("id,label,score\n001,Colon,.5\n001,Colon,.5\n", "two scores for '001' and 'Colon'"),
+        ("id,Colon,Liver,Skin\n001,.5,.25,.25\n,.1,.2,.7\n", "a row without an id"),
         ("id\n001\np2\n", "no numbers for 3 of 3 labels"),
         ("", "cannot be read as .csv"),
     ],
@@ -102,6 +103,24 @@ def test_no_file_a_folder_and_a_file_of_another_kind(tmp_path: Path) -> None:
             asked(path)
     with pytest.raises(DataError, match=r"cannot be read as \.parquet"):
         asked(write(tmp_path / "r.parquet", "no table"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows"),
+    [
+        (None, [[-1.0] * 3] * 2),
+        (b"no JSON", [[-1.0] * 3] * 2),
+        (b'["Colon", "Liver"]', [[-1.0] * 3] * 2),
+        (b'["Colon", "Liver", "Skin"]', [[-1.0] * 3, [-1.0]]),
+        (b'["Colon", "Liver", "Skin"]', [["a"] * 3] * 2),
+        (b'["Colon", "Liver", "Skin"]', [[-1.0, None, -1.0]] * 2),
+    ],
+)
+def test_damaged_rankings_of_a_run_are_one_sentence(tmp_path: Path, labels: bytes | None, rows: list) -> None:
+    table = pa.table({"sample": ["001", "p2"], "log_probs": rows})
+    pq.write_table(table.replace_schema_metadata({LABELS_OF: labels} if labels else {}), tmp_path / "r.parquet")
+    with pytest.raises(DataError, match=r"does not say which labels|are not numbers of the labels|have no number"):
+        asked(tmp_path / "r.parquet")
 
 
 def test_it_keeps_the_contract_of_teachers(tmp_path: Path) -> None:

@@ -165,7 +165,10 @@ def _read(place: Path) -> tuple[list[str], list[str], NDArray[Any]]:
     name = next((name for name in _IDS if name in columns), None)
     if name is None:
         raise DataError(f"{place.name} has no column of ids; call it 'sample' or 'id'.")
-    ids = [str(value) for value in table.column(columns.index(name)).to_pylist()]
+    found = table.column(columns.index(name)).to_pylist()
+    if any(value in (None, "") for value in found):
+        raise DataError(f"{place.name} has a row without an id; give every row the id of its sample.")
+    ids = [str(value) for value in found]
     if "log_probs" in columns:
         return ids, *_of_a_run(place, table)
     if {"label", "score"} <= set(columns):
@@ -212,10 +215,13 @@ def _of_a_run(place: Path, table: pa.Table) -> tuple[list[str], NDArray[Any]]:
     stored = (table.schema.metadata or {}).get(LABELS_OF)
     if stored is None:
         raise DataError(f"{place.name} does not say which labels its log_probs are of; write it with this mint again.")
-    names = [str(name) for name in json.loads(stored)]
-    numbers = np.stack(table["log_probs"].to_numpy(zero_copy_only=False)) if len(table) else _NONE
-    if len(table) and numbers.shape[1:] != (len(names),):
-        raise DataError(f"{place.name}: log_probs are not of the {len(names):,} labels that it names.")
+    try:
+        names = [str(name) for name in json.loads(stored)]
+        numbers = np.array(table["log_probs"].to_pylist(), np.float32).reshape(len(table), len(names))
+    except (ValueError, TypeError) as error:  # not JSON, rows of other lengths, cells that are no numbers
+        raise DataError(
+            f"{place.name}: log_probs are not numbers of the labels that it names; write it again."
+        ) from error
     return names, numbers
 
 
