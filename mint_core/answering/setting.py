@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from mint_core.answering.engine import Asking
 from mint_core.answering.record import AdapterRecord, read_record, what_changed
+from mint_core.cautions import of_adapter
 from mint_core.config import (
     EMBEDDED,
     Configured,
@@ -49,6 +50,8 @@ class Setting:
     """Labels per prediction; more than N only where labels are scored and somebody wants to see more."""
     simulated: bool = False
     """The adapter was trained on simulated data."""
+    quick: bool = False
+    """A quick run made the adapter."""
     adapter: Path | None = None
     student: StudentConfig | None = None
     """Whom the adapter was trained on; None without an adapter."""
@@ -68,6 +71,11 @@ class Setting:
         """Folder of the embedded student, where it is used."""
         embedded = self.task.embedded_student() if self.student and self.student.model == EMBEDDED else None
         return str(embedded.path) if embedded else None
+
+    @property
+    def cautions(self) -> list[str]:
+        """What must be known of the adapter, see `mint_core.cautions.of_adapter`."""
+        return of_adapter(simulated=self.simulated, quick=self.quick)
 
     @property
     def asking(self) -> Asking:
@@ -121,6 +129,7 @@ def from_adapter(
         cache=out / ".cache",
         listed=min(top or n, len(record.labels)),
         simulated=record.simulated,
+        quick=record.quick,
         adapter=adapter,
         student=student,
         trained_on=record.student.fingerprint,

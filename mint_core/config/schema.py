@@ -191,6 +191,11 @@ class RunConfig(ComponentConfig):
         description="Who may read the run folder and the cache: private = you alone, group = your group too, umask = "
         "as your system's umask says.",
     )
+    quick: bool = Field(
+        False,
+        description="A trial of all stages: 24 training samples, 8 of every other split, one epoch. Its numbers say "
+        "nothing.",
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything that is drawn.")
     align_seed: int | None = Field(
         None,

@@ -41,6 +41,7 @@ _ENOUGH = 10
 """Training samples of a label below which somebody is warned."""
 _NAMED = 3
 """Labels that the warning names."""
+_QUICK = "A quick run: a handful of samples and one epoch show that all stages work; its numbers say nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,9 @@ def _introduce(run: Run) -> None:
     if run.data.facts:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
-    if few := _few_samples(run):
+    if run.resolved.config.quick:
+        observer.message(_QUICK)
+    elif few := _few_samples(run):
         observer.message(few)
     predict = run.resolved.config.predict
     if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
@@ -369,4 +372,5 @@ def follow() -> None:
 def default_name(resolved: Resolved) -> str:
     """Task, teacher, aligner and a hash of the config, without what changes no result."""
     aligner = resolved.aligner.name if resolved.aligner else "base"
-    return "-".join([resolved.task.name, resolved.teacher.name, aligner, digest_of(resolved.decisive())[:8]])
+    kind = ["quick"] if resolved.config.quick else []
+    return "-".join([resolved.task.name, resolved.teacher.name, aligner, *kind, digest_of(resolved.decisive())[:8]])

@@ -30,6 +30,7 @@ from mint_core.interfaces import (
 from mint_core.observer import Observer
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import LOGS, PREFERENCES, RANKINGS, read_preferences, read_rankings
+from mint_core.stages.quick import few
 from mint_core.stages.stage import Manifest
 from mint_core.students.gguf import GgufFile, find_gguf
 from mint_core.students.load import identity, precision, resolve_device
@@ -73,7 +74,7 @@ class Run:
             data = self.task.load()
             check_samples(data.samples, data.labels)
             self.loaded[key] = data
-        return self.loaded[key]
+        return few(self.loaded[key]) if self.resolved.config.quick else self.loaded[key]
 
     @cached_property
     def n(self) -> int:
