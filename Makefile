@@ -1,5 +1,5 @@
 # demo: set up and run the embedded default. test: set up and pass the tests. check: lint, types, layers. robust: try
-# kills, full disks, damaged files, bad input, and print the table of docs/reliability.md. wheels: build all.
+# kills, full disks, damaged files, bad input, and print the table of docs/explanation/reliability.md. wheels: build all.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

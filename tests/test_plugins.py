@@ -64,8 +64,8 @@ SAMPLES = {"my_task", "my_teacher", "my_strategy", "my_aligner", "my_retriever",
 
 @pytest.fixture
 def samples_of_the_docs(install_plugin) -> None:
-    """The samples of docs/plugins.md, all installed, each as a distribution of its own."""
-    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    """The samples of docs/how-to/plugins.md, all installed, each as a distribution of its own."""
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "plugins.md").read_text(encoding="utf-8")
     blocks = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", text, flags=re.S))
     assert set(blocks) == SAMPLES
     for module, code in blocks.items():
@@ -117,7 +117,7 @@ def test_the_examples_of_the_docs_make_a_run_together(samples_of_the_docs, tmp_p
 
 def test_two_samples_of_the_docs_install_from_one_folder(tmp_path: Path, monkeypatch) -> None:
     """As the page says: the modules and the pyproject.toml side by side."""
-    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "plugins.md").read_text(encoding="utf-8")
     blocks = dict(re.findall(r"```(?:python|toml)\n# ([\w.]+)\n(.*?)```", text, flags=re.S))
     folder = tmp_path / "mint-prior"
     folder.mkdir()

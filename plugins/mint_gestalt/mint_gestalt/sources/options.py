@@ -119,7 +119,7 @@ class RareDiseaseOptions(TaskConfig):
     columns: dict[str, str] = Field(
         {},
         description="csv, jsonl, gmdb: your column for a field of mint, for example `{text: clinical_note}`; the "
-        "fields stand in docs/data.md.",
+        "fields stand in docs/how-to/data.md.",
     )
     missing: tuple[str, ...] = Field(
         (),
