@@ -55,14 +55,8 @@ def options() -> Iterator[str]:
         yield from ("", f"## {kind.capitalize()}", "")
         for one in found.all():
             if one.component.kind == kind:
-                said = inspect.cleandoc(one.component.__doc__ or "").partition("\n\n")[0]
-                yield from (
-                    "",
-                    f"### `{one.component.name}`",
-                    "",
-                    f"{' '.join(said.split())} From {one.distribution}.",
-                    "",
-                )
+                said = " ".join(inspect.cleandoc(one.component.__doc__ or "").partition("\n\n")[0].split())
+                yield from ("", f"### `{one.component.name}`", "", f"{said} From {one.distribution}.", "")
                 yield from _table(options_of(one))
 
 
