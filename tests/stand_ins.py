@@ -36,7 +36,8 @@ def build(root: Path, repository: Path) -> None:
     (root / "passages").mkdir()
     (root / "passages" / "marfan.md").write_text("# Marfan syndrome\n\nTall people with long fingers.\n")
     (root / "experiments").symlink_to(repository / "experiments")
-    (root / "rankings.csv").write_text("id,Colon,Lung,Skin\n")
+    for name in ("rankings.csv", "readers.csv"):
+        (root / name).write_text("id,Colon,Lung,Skin\n")
     _run(root / "runs" / "NAME")
     (root / "mint.yaml").write_text(yaml.safe_dump({"teacher": "plip", "aligner": "orpo"}))
 
