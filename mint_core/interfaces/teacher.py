@@ -27,6 +27,8 @@ class Teacher(Component[ComponentConfig]):
     kind = "teacher"
     reads: ClassVar[tuple[Modality, ...]] = ()
     """What it cannot do without: a run where a sample lacks it is refused before anything is computed."""
+    together: ClassVar[bool] = False
+    """Whether it must be given all samples in one call; else many come some thousands at a time."""
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Learns from the training split. Teachers that need no training leave it out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +12,14 @@ import numpy as np
 from mint_core.errors import ContractError
 from mint_core.files import storage_errors, write_json
 from mint_core.interfaces import Teacher
-from mint_core.stages.outputs import RANKINGS, TEACHER, write_rankings
+from mint_core.stages.outputs import RANKINGS, TEACHER, RankingsWriter
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
-from mint_core.teachers.accuracy import top_1
+from mint_core.teachers.accuracy import Top1
+from mint_core.types import Sample
+
+_AT_ONCE = 8192
+"""Samples whose rankings are in memory at a time: a multiple of the usual batch sizes, so that no batch is cut."""
 
 
 class Label(Stage):
@@ -35,17 +40,25 @@ class Label(Stage):
         data = run.data
         teacher = cast(Teacher, run.resolved.teacher.make(run.context(run.advance(len(data.samples), "samples"))))
         with storage_errors(out):
-            samples = [sample.for_teacher() for sample in data.samples]
-            teacher.fit([sample for sample in samples if sample.split == "train"])
-            log_probs = teacher.log_probs(samples)
-            _check_log_probs(teacher, log_probs, (len(data.samples), len(data.labels)))
             (out / RANKINGS).parent.mkdir(exist_ok=True)
-            write_rankings(out / RANKINGS, data.samples, log_probs, data.labels)
-            facts = {"teacher": teacher.describe(), "top_1": top_1(data.samples, data.labels, log_probs)}
+            teacher.fit([sample.for_teacher() for sample in data.split("train")])
+            hits = Top1(data.labels)
+            with RankingsWriter(out / RANKINGS, data.labels) as writer:
+                for some in _pieces(data.samples, len(data.samples) if teacher.together else _AT_ONCE):
+                    log_probs = teacher.log_probs([sample.for_teacher() for sample in some])
+                    _check_log_probs(teacher, log_probs, (len(some), len(data.labels)))
+                    writer.write(some, log_probs)
+                    hits.add(some, log_probs)
+            facts = {"teacher": teacher.describe(), "top_1": hits.by_split()}
             write_json(out / TEACHER, facts)
         del teacher
         gc.collect()
         return facts
+
+
+def _pieces(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for begin in range(0, len(samples), size):
+        yield samples[begin : begin + size]
 
 
 def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -> None:
