@@ -31,7 +31,7 @@ class Passage:
 class Retriever(Component[ComponentConfig]):
     """Sample -> passages. RAG = base student + retriever; hybrid = aligned student + retriever.
 
-    Clauses (checked by `mint_core.testing.RETRIEVER_CHECKS`):
+    Clauses:
         1. `retrieve` returns one sequence of passages per sample, in order; it may be empty.
         2. It never reads `sample.label` or `sample.privileged`: the result is the same when they are taken away.
         3. `label_scores` is None, or has one row per sample and one column per label, without NaN.
