@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 Modality = Literal["text", "image"]
+Role = Literal["system", "user"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -299,7 +300,7 @@ class PreferenceGroup:
 class Message:
     """One turn of a prompt. Text only; the image stands in front of the first user turn."""
 
-    role: Literal["system", "user"]
+    role: Role
     content: str = field(repr=False)
 
 

@@ -36,6 +36,7 @@ class Metric(Component[ComponentConfig]):
         4. `why` is None or one of a few fixed phrases, the same for all samples of one kind; it quotes no answer.
         5. `title` is one line, and `rule` says in one how the number is computed.
         6. Where there is a `claim`, every value is 0, 1 or None.
+        7. No value is above the `ceiling` of its sample.
     """
 
     kind = "metric"

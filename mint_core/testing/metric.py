@@ -78,6 +78,13 @@ def metric_6_claim(metric: Metric) -> str | None:
     return None
 
 
+def metric_7_ceiling(metric: Metric) -> None:
+    """The most that can be reached is not surpassed."""
+    for sample in (sample for pair in _pairs() for sample in pair):
+        value, most = metric.score(sample), metric.ceiling(sample)
+        require(value is None or value <= most + 1e-9, "metric 7", f"the value {value} is above the ceiling {most}")
+
+
 METRIC_CHECKS: tuple[Check, ...] = (
     metric_1_range,
     metric_2_deterministic,
@@ -85,4 +92,5 @@ METRIC_CHECKS: tuple[Check, ...] = (
     metric_4_why,
     metric_5_words,
     metric_6_claim,
+    metric_7_ceiling,
 )
