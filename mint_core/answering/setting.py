@@ -11,7 +11,6 @@ from mint_core.answering.engine import Asking
 from mint_core.answering.record import AdapterRecord, read_record, what_changed
 from mint_core.cautions import of_adapter
 from mint_core.config import (
-    EMBEDDED,
     Configured,
     PredictConfig,
     RetrievalConfig,
@@ -21,6 +20,8 @@ from mint_core.config import (
     check_read,
     check_retrieval,
     configured,
+    embedded_student,
+    is_embedded,
     merge,
     resolve,
     validated,
@@ -69,7 +70,7 @@ class Setting:
     @property
     def student_path(self) -> str | None:
         """Folder of the embedded student, where it is used."""
-        embedded = self.task.embedded_student() if self.student and self.student.model == EMBEDDED else None
+        embedded = embedded_student(self.student.model, self.task, registry()) if self.student else None
         return str(embedded.path) if embedded else None
 
     @property
@@ -159,7 +160,7 @@ def _predict(user: Mapping[str, Any], record: AdapterRecord | None = None) -> Pr
     config = validated(PredictConfig, user.get("predict", {}), "predict")
     own = (
         record is not None
-        and user.get("student", {}).get("model", record.student.model) == EMBEDDED
+        and is_embedded(user.get("student", {}).get("model", record.student.model))
         and not record.simulated
     )
     if own and config.engine == "transformers" and "decode" not in config.model_fields_set:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from mint_core.config.choose import check_fit, check_read, completed, fits
+from mint_core.config.embedded import embedded_student
 from mint_core.config.layers import merge
-from mint_core.config.schema import EMBEDDED, PredictConfig, RetrievalConfig, RunConfig, StudentConfig
+from mint_core.config.schema import PredictConfig, RetrievalConfig, RunConfig, StudentConfig
 from mint_core.config.validate import refuse_unknown, validated
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.files import digest_of_path
@@ -233,7 +234,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     task = configured("task", user["task"], components)
     instance = cast(Task, task.make())
     student = validated(StudentConfig, user.get("student", {}), "student")
-    embedded = instance.embedded_student() if student.model == EMBEDDED else None
+    embedded = embedded_student(student.model, instance, components)
     predict = user.get("predict")
     predict = predict if isinstance(predict, Mapping) else {}
     engine = predict.get("engine", "transformers")

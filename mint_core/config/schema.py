@@ -27,7 +27,8 @@ class StudentConfig(ComponentConfig):
 
     model: str = Field(
         EMBEDDED,
-        description="Hugging Face id, local folder, GGUF file, or `embedded`: the small student that the task brings.",
+        description="Hugging Face id, local folder, GGUF file, or `embedded`: the small student that the task brings; "
+        "`embedded:TASK` borrows that of another task.",
     )
     revision: str | None = Field(None, description="Commit, tag or branch of a Hugging Face id.")
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -31,6 +31,7 @@ from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
 from mint_core.stages.card import add_results, withdraw_results
 from mint_core.stages.confidence import keep_confidences
+from mint_core.stages.expected import told
 from mint_core.stages.outputs import ADAPTER, METRICS
 from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
@@ -277,7 +278,14 @@ def prepare(run: Run, left: Sequence[Stage], shared: Shared) -> None:
     config = run.resolved.config
     aligner = run.resolved.aligner.decisive() if run.resolved.aligner else None
     key = [run.student_identity(), run.task_identity(), aligner, config.predict.decode, trains, answers]
-    _once(shared, key, lambda: probe(run, trains=trains, answers=answers))
+    _once(shared, key, lambda: _try_student(run, trains=trains, answers=answers))
+
+
+def _try_student(run: Run, *, trains: bool, answers: bool) -> None:
+    """Lets the student do once what it will do for hours, and says for how long."""
+    sentence = told(probe(run, trains=trains, answers=answers))
+    if sentence:
+        run.observer.message(sentence)
 
 
 def _once(shared: Shared, what: Any, check: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mint_core.config import EMBEDDED, Resolved
+from mint_core.config import Resolved, embedded_student
 from mint_core.errors import ContractError
 from mint_core.evaluation.confusions import Pair, named_pairs
 from mint_core.evaluation.fields import Fields, choose_fields
@@ -28,6 +28,7 @@ from mint_core.interfaces import (
     Task,
 )
 from mint_core.observer import Observer
+from mint_core.plugins import registry
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import LOGS, PREFERENCES, RANKINGS, read_preferences, read_rankings
 from mint_core.stages.quick import few
@@ -193,7 +194,7 @@ class Run:
     def embedded(self) -> EmbeddedStudent | None:
         """The embedded student, where it is used."""
         asked = self.resolved.config.predict.engine == "endpoint"
-        return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED and not asked else None
+        return None if asked else embedded_student(self.resolved.config.student.model, self.task, registry())
 
     @property
     def student_path(self) -> str | None:
