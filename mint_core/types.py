@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 Modality = Literal["text", "image"]
-Role = Literal["system", "user"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Channel = Literal["text", "image"]
+"""What a model may read of a sample."""
+Role = Literal["system", "user"]
 
 
 _IGNORABLE = frozenset(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import Modality, Sample
+from mint_core.types import Channel, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ class Retriever(Component[ComponentConfig]):
     """
 
     kind = "retriever"
-    reads: ClassVar[tuple[Modality, ...]] = ()
+    reads: ClassVar[tuple[Channel, ...]] = ()
     """What it searches by and cannot do without: a task whose student reads something else is refused."""
 
     def build(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import Modality, Sample
+from mint_core.types import Channel, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ class Teacher(Component[ComponentConfig]):
     """
 
     kind = "teacher"
-    reads: ClassVar[tuple[Modality, ...]] = ()
+    reads: ClassVar[tuple[Channel, ...]] = ()
     """What it cannot do without: a run where a sample lacks it is refused before anything is computed."""
 
     def fit(self, samples: Sequence[Sample]) -> None:

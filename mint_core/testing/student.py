@@ -63,7 +63,7 @@ def tokenizer(
     raw.add_special_tokens(list(special))
     if adds_bos:
         raw.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, raw.token_to_id(bos))]
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, raw.token_to_id(str(bos)))]
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token=bos, eos_token=eos, pad_token=pad,
