@@ -486,3 +486,14 @@ def test_what_does_not_apply_says_why(tmp_path: Path) -> None:
     assert asked("strategy", Overlap)(by_name["strategy_5_sizes"]) == "it has no options k and q"
     assert asked("metric", silent)(by_name["metric_6_claim"]) == "it makes no claim"
     assert asked("retriever", unranked)(by_name["retriever_3_scores"]) == "it ranks no labels"
+
+
+def test_fit_is_given_the_training_split_alone(install_plugin, mint, tmp_path: Path) -> None:
+    toy = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
+    anchor = "    def log_probs(self, samples):\n"
+    code = "    def fit(self, samples):\n        self.fitted_on = {one.split for one in samples}\n\n"
+    code += f"{anchor}        assert self.fitted_on == {{'train'}}\n"
+    install_plugin("mint-toy", "toy_that_fits", toy.replace(anchor, code, 1))
+    given = ["label", "--task", "toy", "--metric", "top-1", "--out", tmp_path, "--aligner", "none"]
+    answer = mint(*given, "--student", tmp_path)
+    assert answer.code == 0, answer.err

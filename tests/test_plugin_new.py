@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from copier import run_copy
+from setuptools.glob import glob
 
 import mint_core
 from mint_core.plugins import SEAMS, discover, registry
@@ -243,6 +244,16 @@ def test_copier_makes_the_same_project_and_runs_nothing(projects, tmp_path: Path
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in inside}
 
     assert files(tmp_path / "mint-own-task") == files(projects["task"])
+
+
+def test_the_wheel_holds_the_whole_template() -> None:
+    """As setuptools finds package data, by patterns that must name hidden files and folders."""
+    core = Path(mint_core.__file__).parent
+    about = tomllib.loads((core.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = about["tool"]["setuptools"]["package-data"]["mint_core"]
+    packed = {Path(path) for pattern in patterns for path in glob(str(core / pattern), recursive=True)}
+    template = {path for path in (core / "scaffold" / "template").rglob("*") if path.is_file()}
+    assert template <= packed and len(template) > 30
 
 
 def test_what_the_command_offers_is_what_there_is() -> None:
