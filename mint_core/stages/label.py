@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from mint_core.config import Configured
 from mint_core.errors import ContractError
 from mint_core.files import storage_errors, write_json
 from mint_core.interfaces import Teacher
@@ -46,7 +47,7 @@ class Label(Stage):
             with RankingsWriter(out / RANKINGS, data.labels) as writer:
                 for some in _pieces(data.samples, len(data.samples) if teacher.together else _AT_ONCE):
                     log_probs = teacher.log_probs([sample.for_teacher() for sample in some])
-                    _check_log_probs(teacher, log_probs, (len(some), len(data.labels)))
+                    _check_log_probs(run.resolved.teacher, log_probs, (len(some), len(data.labels)))
                     writer.write(some, log_probs)
                     hits.add(some, log_probs)
             facts = {"teacher": teacher.describe(), "top_1": hits.by_split()}
@@ -61,15 +62,17 @@ def _pieces(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
         yield samples[begin : begin + size]
 
 
-def _check_log_probs(teacher: Teacher, log_probs: Any, shape: tuple[int, int]) -> None:
+def _check_log_probs(teacher: Configured, log_probs: Any, shape: tuple[int, int]) -> None:
+    who = f"The teacher '{teacher.name}' of {teacher.registered.distribution}"
     found = getattr(log_probs, "shape", None)
     if found != shape:
-        raise ContractError(f"Teacher '{teacher.name}' returned shape {found}, not {shape}.")
+        raise ContractError(f"{who} returned shape {found} from log_probs, not {shape}.")
     if np.isnan(log_probs).any() or np.isposinf(log_probs).any():
-        raise ContractError(f"Teacher '{teacher.name}' returned log-probabilities that are not finite.")
-    worst = float(np.abs(np.exp(log_probs.astype(np.float64)).sum(axis=1) - 1).max())
-    if worst > 1e-2:
+        raise ContractError(f"{who} returned log-probabilities that are not finite.")
+    sums = np.exp(log_probs.astype(np.float64)).sum(axis=1)
+    worst = float(sums[np.abs(sums - 1).argmax()])
+    if abs(worst - 1) > 1e-2:
         raise ContractError(
-            f"Teacher '{teacher.name}' returned rows whose exponentials add up to 1 only within {worst:.3g}; "
-            "`log_probs` must return natural logarithms of probabilities."
+            f"{who} returned a row whose exponentials add up to {worst:.4g}, not to 1; `log_probs` must return natural "
+            "logarithms of probabilities."
         )
