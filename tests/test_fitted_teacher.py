@@ -10,6 +10,7 @@ from PIL import Image
 
 from mint_core.errors import ContractError, DataError
 from mint_core.plugin import Context, FittedTeacher, ImageRef, LabelSpace, Sample
+from mint_core.teachers.fitted import PENALTIES
 from mint_core.testing import TEACHER_CHECKS
 
 LABELS = LabelSpace(("Red", "Green", "Never seen"))
@@ -105,7 +106,7 @@ def test_other_code_has_a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_penalty_is_chosen_where_none_is_given(fitted) -> None:
-    assert fitted(shades(20), c=None).describe()["c"] in (0.1, 1.0, 10.0, 100.0)
+    assert fitted(shades(20), c=None).describe()["c"] in PENALTIES
     rng = np.random.default_rng(0)
     noise = [replace(sample, label=LABELS.names[rng.integers(2)]) for sample in shades(40)]
     assert fitted(noise, c=None).describe()["c"] == 0.1

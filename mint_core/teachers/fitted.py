@@ -25,7 +25,7 @@ from mint_core.types import ImageRef, Sample
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-PENALTIES = (0.1, 1.0, 10.0, 100.0)
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """What `c` is chosen from where it is not given."""
 SMALL = 10_000_000
 """Entries of a feature matrix below which one thread fits the classifier."""
@@ -38,7 +38,7 @@ class FittedConfig(ComponentConfig):
         1.0,
         gt=0,
         le=1e12,
-        description="Inverse strength of the L2 penalty; null = that of 0.1, 1, 10 and 100 which makes the labels of a "
+        description="Inverse strength of the L2 penalty; null = that of 0.1, 1 … 1000 which makes the labels of a "
         "fold most likely that was not fitted on.",
     )
     cross_fit: int = Field(
