@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from mint_core import interrupts
 from mint_core.errors import ContractError, MintError
@@ -36,7 +36,7 @@ from mint_core.interfaces import (
     TrainingPhase,
     Unreadable,
 )
-from mint_core.types import SPLITS, LabelSpace, PreferenceGroup, Prompt, Sample, TaskData
+from mint_core.types import SPLITS, LabelSpace, Modality, PreferenceGroup, Prompt, Sample, TaskData
 
 _DEEPEST = 20
 """Of a record: one that goes deeper, or round in a circle, is none."""
@@ -366,7 +366,7 @@ def _is_score(value: Any) -> bool:
 _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "load": ("TaskData of the types that its fields name", _is_task_data),
     "header": ("a text", _is(str)),
-    "modality": ("`text` or `image`", lambda value: value in ("text", "image")),
+    "modality": ("`text`, `image` or `image+text`", lambda value: value in get_args(Modality)),
     "list_length": ("a whole number", _is(int)),
     "n_listed": ("a whole number", _is(int)),
     "training_prompt": ("a Prompt", _is(Prompt)),

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mint_core.dicom import SUFFIXES as DICOM_SUFFIXES
+from mint_core.dicom import is_dicom, read_dicom, size_of
 from mint_core.errors import DataError
 from mint_core.types import ImageRef
 
@@ -30,13 +32,13 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 SUFFIXES = frozenset(
     {
         ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
-        ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm",
+        ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm", *DICOM_SUFFIXES,
     }
 )  # fmt: skip
 """How the names of image files end, in lower case."""
 UNREAD_SUFFIXES = frozenset(
     {
-        ".avif", ".heic", ".heif", ".jxl", ".jxr", ".svg", ".psd", ".tga", ".pcx", ".dib", ".dcm", ".dicom", ".qoi",
+        ".avif", ".heic", ".heif", ".jxl", ".jxr", ".svg", ".psd", ".tga", ".pcx", ".dib", ".qoi",
         ".raw", ".dng", ".cr2", ".nef", ".arw", ".exr", ".hdr", ".pfm", ".svs", ".ndpi", ".mrxs", ".scn", ".bif",
         ".vms", ".vmu", ".czi", ".lif", ".vsi", ".qptiff", ".ico", ".fits", ".sgi", ".xbm", ".xpm", ".eps",
     }
@@ -226,6 +228,7 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Values of 16 bits are scaled to 8 by the bits that they use (8, 10, 12, 14 or 16; where not all, with a warning),
     transparency is laid over white, the EXIF orientation is applied, and of several frames or pages the first counts.
+    DICOM files are read as `mint_core.dicom.read_dicom` says.
 
     Args:
         path: The file.
@@ -238,6 +241,8 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
         DataError: The file is missing, empty, not an image, too large, truncated or damaged.
     """
     path = Path(path)
+    if _is_dicom(path, max_pixels):
+        return read_dicom(path).convert("RGB")
     with _opened(path, max_pixels) as image:
         try:
             deep = _is_deep_colour(image)
@@ -259,14 +264,30 @@ def check_image_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
     Raises:
         DataError: The file is missing, empty, not an image or too large.
     """
-    with _opened(Path(path), max_pixels):
-        pass
+    if not _is_dicom(Path(path), max_pixels):
+        with _opened(Path(path), max_pixels):
+            pass
+
+
+def _is_dicom(path: Path, max_pixels: int) -> bool:
+    """Whether it is a DICOM file, whose header is then accepted."""
+    _check_file(path, "Image")
+    if path.suffix.lower() in SUFFIXES - DICOM_SUFFIXES:
+        return False
+    try:
+        found = is_dicom(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if found:
+        size = size_of(path)
+        if size.width * size.height > max_pixels:
+            raise _too_large(path, f"{size.width} x {size.height}", max_pixels)
+    return found
 
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     """The image with its header read and its size accepted."""
-    _check_file(path, "Image")
     try:
         image = Image.open(path, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pluggy
 
@@ -37,7 +37,6 @@ from mint_core.interfaces import (
     Task,
     Teacher,
 )
-from mint_core.types import Modality
 
 CORE = "mint-core"
 SEAMS: dict[str, tuple[str, type[Component[Any]]]] = {
@@ -268,7 +267,7 @@ def _components(point: EntryPoint) -> list[type[Component[Any]]]:
 
 _OF_A_TASK: dict[str, tuple[type[Any], str]] = {
     "header": (str, "a text"),
-    "modality": (str, "`text` or `image`"),
+    "modality": (str, "`text`, `image` or `image+text`"),
     "default_teacher": (str, "a teacher's name"),
     "sources": (tuple, "a tuple of names"),
 }
@@ -307,8 +306,7 @@ def _check_component(component: Any, kind: str, hook: str, base: type[Component[
 
 def _check_served(component: Any) -> None:
     """A bare text in place of a tuple would be read letter by letter."""
-    modalities = get_args(Modality)
-    allowed = {"tasks": None, "teachers": None, "reads": modalities}
+    allowed = {"tasks": None, "teachers": None, "reads": ("text", "image")}
     for attribute, words in allowed.items():
         value = getattr(component, attribute, ())
         if not isinstance(value, tuple) or not all(isinstance(one, str) and one in (words or (one,)) for one in value):

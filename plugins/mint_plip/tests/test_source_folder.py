@@ -501,7 +501,7 @@ def leftover(path: Path, kind: str) -> None:
         path.with_suffix(kind).write_bytes(b"x")
 
 
-@pytest.mark.parametrize("kind", ["dangling", "fifo", ".svs", ".heic", ".avif", ".dcm"])
+@pytest.mark.parametrize("kind", ["dangling", "fifo", ".svs", ".heic", ".avif", ".fits"])
 def test_what_cannot_be_read_is_counted_and_named_and_refused_where_it_is_most(tmp_path, kind):
     for label in ("Colon", "Lung"):
         for i in range(4):
