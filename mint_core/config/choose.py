@@ -229,7 +229,9 @@ def _source(task: Registered, options: Mapping[str, Any], components: Registry) 
 
 
 def _tasks(components: Registry) -> list[Registered]:
-    return [components.get("task", name) for name in components.names("task")]
+    """The tasks among which mint chooses; those that are chosen by name alone where there is no other."""
+    tasks = [components.get("task", name) for name in components.names("task")]
+    return [task for task in tasks if not _task_class(task).by_name_only] or tasks
 
 
 def _recognised(task: Registered, options: Mapping[str, Any]) -> tuple[str, ...] | None:
