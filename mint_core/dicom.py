@@ -5,6 +5,7 @@ Only what an image is made of is read. What a header says of the patient is neit
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,26 +30,28 @@ class Size(NamedTuple):
     height: int
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file calls itself DICOM, by its ending or by what stands behind its preamble."""
+def is_dicom(path: Path, content: bytes | None = None) -> bool:
+    """Whether a file, or its bytes, call themselves DICOM, by the ending or by what stands behind the preamble."""
+    if content is not None:
+        return content[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] == _MAGIC
     if path.suffix.lower() in SUFFIXES:
         return True
     with path.open("rb") as file:
         return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
 
 
-def size_of(path: Path) -> Size:
+def size_of(path: Path, content: bytes | None = None) -> Size:
     """Width and height as the header names them; no pixel is read.
 
     Raises:
         DataError: pydicom is not installed, or the file holds no image.
     """
     with _told(path):
-        return _size(path, _header(path, stop_before_pixels=True))
+        return _size(path, _header(path, content, stop_before_pixels=True))
 
 
-def read_dicom(path: Path) -> Image.Image:
-    """Decodes the first frame to 8 bits, grey or RGB.
+def read_dicom(path: Path, content: bytes | None = None) -> Image.Image:
+    """Decodes the first frame of a file, or of its bytes, to 8 bits, grey or RGB.
 
     Grey values go through the modality's rescaling, then through the first window of the file: x becomes
     ((x - (c - 0.5)) / (w - 1) + 0.5) * 255 between its ends, 0 below and 255 above (DICOM PS3.3, C.11.2.1.2). Without a
@@ -61,7 +64,7 @@ def read_dicom(path: Path) -> Image.Image:
     with _told(path):
         from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
-        header = _header(path, stop_before_pixels=False)
+        header = _header(path, content, stop_before_pixels=False)
         _size(path, header)
         pixels = pixel_array(header, index=0 if int(header.get("NumberOfFrames") or 1) > 1 else None)
         if pixels.ndim == 3:
@@ -80,10 +83,11 @@ def read_dicom(path: Path) -> Image.Image:
         return Image.fromarray(grey)
 
 
-def _header(path: Path, *, stop_before_pixels: bool) -> Any:
+def _header(path: Path, content: bytes | None, *, stop_before_pixels: bool) -> Any:
     import pydicom
 
-    return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=path.suffix.lower() in SUFFIXES)
+    source = path if content is None else io.BytesIO(content)
+    return pydicom.dcmread(source, stop_before_pixels=stop_before_pixels, force=path.suffix.lower() in SUFFIXES)
 
 
 def _size(path: Path, header: Any) -> Size:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from mint_core.errors import DataError
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
 from mint_core.images import UNREAD_SUFFIXES, FileImage
 from mint_core.interfaces import Unreadable
-from mint_core.tasks.manifest import Layout, entry_of
+from mint_core.tasks.manifest import Layout, entry_of, file_of
 from mint_core.tasks.rows import SUFFIXES, TABLES
 from mint_core.types import Sample
 
@@ -71,10 +72,10 @@ def _folder(root: Path, layout: Layout, facts: Counter[str]) -> Iterator[Sample 
 def _table(place: Path, layout: Layout, worded: Callable[[str], str] | None) -> Iterator[Sample | Unreadable]:
     fields = tuple(field for field in ("image", "id") if field == "id" or "image" in layout.needed)
     table = layout.read(place, "Table", "Table ", fields)
-    root = place.parent.resolve()
+    look = partial(file_of, place.parent.resolve(), layout)
     for row in table.rows:
         try:
-            entry = entry_of(row, table.columns, layout, root)
+            entry = entry_of(row, table.columns, layout, look)
         except DataError as error:
             yield Unreadable(row.cells.get("id") or row.where, str(error))
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mint_core.errors import DataError
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
-from mint_core.images import FileImage, check_image_header
+from mint_core.images import CellImage, FileImage, check_image_header
 from mint_core.tasks.entries import Entry
 from mint_core.tasks.folders import MANIFESTS, class_folders
 from mint_core.tasks.manifest import Layout, entries_of
@@ -27,11 +27,15 @@ class Read:
 
     entries: Sequence[Entry]
     place: Path
-    """The manifest, or the folder of classes."""
+    """The manifest, the folder of classes, or the dataset."""
+    dataset: str = ""
+    """What a dataset of the hub is called."""
 
     @property
     def shown(self) -> str:
         """The place as a report names it."""
+        if self.dataset:
+            return self.dataset
         named = self.place.suffix and self.place.parent.name
         return f"{self.place.parent.name}/{self.place.name}" if named else self.place.resolve().name
 
@@ -88,6 +92,8 @@ def check_headers(entries: Sequence[Entry], options: SampleOptions) -> None:
         for entry in entries:
             if isinstance(entry.image, FileImage):
                 check_image_header(entry.image.path, options.max_pixels)
+            elif isinstance(entry.image, CellImage):
+                entry.image.check()
 
 
 def _manifest_of(data: Path) -> Path | None:

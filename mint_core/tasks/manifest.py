@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Formatter
+from typing import NamedTuple
 
-from mint_core.errors import ConfigError, DataError, did_you_mean
+from mint_core.errors import ConfigError, DataError
 from mint_core.images import FileImage
 from mint_core.tables import file_below
 from mint_core.tasks.entries import Entry, split_of
 from mint_core.tasks.rows import Row, Table, read_table
-from mint_core.types import Split, squeezed
+from mint_core.types import ImageRef, Split, squeezed
 
 FIELDS = ("image", "label", "group", "split", "id")
 """What one column holds, beside texts and privileged values."""
@@ -65,13 +67,24 @@ class Layout:
             front: What stands in front of its name where a row is told.
             fields: What is read of `FIELDS`.
         """
-        needed = {field: self.remedy.format(field=field) for field in fields if field in self.needed}
-        needed |= {f"text {column}": self.remedy.format(field="text") for column in self.text}
-        if fields == FIELDS:
-            needed |= {f"privileged {column}": "--set task.privileged='[NAME]'" for column in self.privileged}
-            needed |= {f"subgroup {column}": "--set task.subgroups='[NAME]'" for column in self.subgroups}
         column_of = self.column_of(fields)
+        needed = {field: remedy for field, remedy in self._remedies().items() if field in column_of}
         return read_table(path, column_of, needed, missing=self.missing, what=what, front=front)
+
+    def needed_columns(self) -> dict[tuple[str, ...], str]:
+        """How the user names another column, by the columns that must be there."""
+        column_of = self.column_of()
+        return {(column_of[field],): remedy for field, remedy in self._remedies().items()}
+
+    def _remedies(self) -> dict[str, str]:
+        """How the user names another column, by the fields that must be there."""
+        text = self.remedy.format(field="text") if self.template is None else "--set task.template='…'"
+        return {
+            **{field: self.remedy.format(field=field) for field in FIELDS if field in self.needed},
+            **dict.fromkeys((f"text {column}" for column in self.text), text),
+            **{f"privileged {column}": "--set task.privileged='[NAME]'" for column in self.privileged},
+            **{f"subgroup {column}": "--set task.subgroups='[NAME]'" for column in self.subgroups},
+        }
 
     def text_of(self, cells: Mapping[str, str], facts: Counter[str] | None = None) -> str:
         """The text of a row: one column as it is, a template filled in, or a line for each of several columns.
@@ -114,19 +127,6 @@ def columns_in(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for column, *_ in parts))
 
 
-def check_template(template: str | None, text: Sequence[str]) -> None:
-    """Refuses a template that names a column which is not one of the text's.
-
-    Raises:
-        ConfigError: It does.
-    """
-    for column in columns_in(template or ""):
-        if column not in text:
-            raise ConfigError(
-                f"task.template names '{column}', which is no column of the text{did_you_mean(column, text)}."
-            )
-
-
 def entries_of(table: Table, layout: Layout, facts: Counter[str]) -> list[Entry]:
     """The samples of a table.
 
@@ -138,35 +138,51 @@ def entries_of(table: Table, layout: Layout, facts: Counter[str]) -> list[Entry]
     Raises:
         DataError: A row is malformed, has no text or image where it must, or has the id of an earlier one.
     """
-    root = (layout.images or table.path.parent).resolve()
-    entries: list[Entry] = []
+    look = partial(file_of, (layout.images or table.path.parent).resolve(), layout)
+    return unique([entry_of(row, table.columns, layout, look, facts) for row in table.rows], layout)
+
+
+def unique(entries: list[Entry], layout: Layout) -> list[Entry]:
+    """The entries, no two of which have one id, or one image where that is all that the student reads.
+
+    Raises:
+        DataError: Two have.
+    """
     row_of: dict[Path, str] = {}
     row_of_id: dict[str, str] = {}
-    for row in table.rows:
-        entry = entry_of(row, table.columns, layout, root, facts)
-        number = row.where.rpartition(", ")[2]
+    for entry in entries:
+        number = entry.where.rpartition(", ")[2]
         if layout.images_once and isinstance(entry.image, FileImage):
             first = row_of.setdefault(entry.image.path, number)
             if first != number:
                 raise DataError(
-                    f"{row.where}: image '{row.cells['image']}' stands in {first} already; delete one of the rows."
+                    f"{entry.where}: image '{entry.image.path.name}' stands in {first} already; delete one of the rows."
                 )
         if row_of_id.setdefault(entry.id, number) != number:
             raise DataError(
-                f"{row.where}: id '{entry.id}' stands in {row_of_id[entry.id]} already; give each row its own id."
+                f"{entry.where}: id '{entry.id}' stands in {row_of_id[entry.id]} already; give each row its own id."
             )
-        entries.append(entry)
     return entries
 
 
-def entry_of(row: Row, columns: frozenset[str], layout: Layout, root: Path, facts: Counter[str] | None = None) -> Entry:
+class Seen(NamedTuple):
+    """The image of a row."""
+
+    image: ImageRef | None
+    name: str | None = None
+    """What a sample without an id of its own goes by."""
+
+
+def entry_of(
+    row: Row, columns: frozenset[str], layout: Layout, look: Callable[[Row], Seen], facts: Counter[str] | None = None
+) -> Entry:
     """One row as a sample.
 
     Args:
         row: As the table has it.
         columns: Fields that the table has.
         layout: Which columns mean what.
-        root: Folder of the images, resolved.
+        look: Finds the row's image.
         facts: Gets the counts of what is missing.
 
     Raises:
@@ -175,14 +191,13 @@ def entry_of(row: Row, columns: frozenset[str], layout: Layout, root: Path, fact
     if row.problem:
         raise DataError(row.problem)
     cells = row.cells
-    path = image_at(root, row, needed="image" in layout.needed) if "image" in columns else None
+    seen = look(row) if "image" in columns else Seen(None)
+    if seen.image is None and "image" in layout.needed:
+        raise DataError(f"{row.where}: the image is empty; name a file below the data folder.")
     text = layout.text_of(cells, facts)
     if layout.text and not text:
         raise DataError(f"{row.where}: the text is empty; fill it or delete the row.")
-    if "id" in columns:
-        name = cells.get("id")
-    else:
-        name = path.relative_to(root).as_posix() if path is not None and layout.images_once else row.where
+    name = cells.get("id") if "id" in columns else (seen.name if layout.images_once else None) or row.where
     if name is None:
         raise DataError(f"{row.where}: the id is empty; fill it, or leave the id column out.")
     split: Split | None = split_of(cells.get("split", ""), row.where) if "split" in columns else None
@@ -198,31 +213,21 @@ def entry_of(row: Row, columns: frozenset[str], layout: Layout, root: Path, fact
         label=label,
         group=cells.get("group"),
         split=split,
-        image=None if path is None else FileImage(path, max_pixels=layout.max_pixels),
+        image=seen.image,
         text=text or None,
         privileged={c: cells[f"privileged {c}"] for c in layout.privileged if f"privileged {c}" in cells},
         subgroups={**row.others, **subgroups},
     )
 
 
-def image_at(root: Path, row: Row, *, needed: bool = True) -> Path | None:
-    """The path of a row's image with links resolved, which must lie below `root`.
-
-    Args:
-        root: Folder of the images, resolved.
-        row: A row of a table.
-        needed: A row without an image is refused.
-
-    Returns:
-        The path, or None where the cell is empty.
+def file_of(root: Path, layout: Layout, row: Row) -> Seen:
+    """The image file that a row names, with links resolved, which must lie below `root`; nothing where it is empty.
 
     Raises:
         DataError: It lies elsewhere, or does not exist.
     """
     if "image" not in row.cells:
-        if needed:
-            raise DataError(f"{row.where}: the image is empty; name a file below the data folder.")
-        return None
+        return Seen(None)
     file = file_below(root, row.cells["image"], row.where)
     if file.outside:
         raise DataError(
@@ -231,4 +236,4 @@ def image_at(root: Path, row: Row, *, needed: bool = True) -> Path | None:
         )
     if file.missing:
         raise DataError(f"{row.where}: image '{row.cells['image']}' does not exist; check the path or delete the row.")
-    return file.path
+    return Seen(FileImage(file.path, max_pixels=layout.max_pixels), file.path.relative_to(root).as_posix())

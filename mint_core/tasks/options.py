@@ -56,7 +56,8 @@ class ManifestOptions(SampleOptions):
         "[age, note], label: finding}`. A field that is not named is the column of its own name, where there is one.",
     )
     template: str | None = Field(
-        None, description="How the text is made of columns, for example '{age}-year-old {sex}: {note}'."
+        None,
+        description="How the text is made of columns, for example '{age}-year-old {sex}: {note}'; stands for columns.text.",
     )
     privileged: tuple[str, ...] = Field((), description="Columns that only the teacher reads.")
     subgroups: tuple[str, ...] | None = Field(

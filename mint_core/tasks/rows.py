@@ -90,7 +90,8 @@ def read_table(
     twice = sorted({name for name in found.columns if name and found.columns.count(name) > 1})
     if twice:
         raise DataError(f"{path.name} has two columns '{twice[0]}'; rename one of them.")
-    rows = [_renamed(f"{front}{path.name}", row, column_of, missing) for row in found.rows]
+    place = f"{front}{path.name}, "
+    rows = [row_of(place + row.number, row.values, column_of, missing, row.problem) for row in found.rows]
     there = {name for row in found.rows for name in row.values} if surely and found.sparse else set(found.columns)
     if not known_words:
         cells = {
@@ -118,12 +119,23 @@ class _Found(NamedTuple):
     """A row names only what it has."""
 
 
-def _renamed(place: str, row: _Raw, column_of: Mapping[str, str], missing: Collection[str]) -> Row:
+def row_of(
+    where: str, values: Mapping[str, Any], column_of: Mapping[str, str], missing: Collection[str], problem: str = ""
+) -> Row:
+    """A row by the fields of mint, from its values by column.
+
+    Args:
+        where: For messages.
+        values: Texts, numbers and None.
+        column_of: Column by field.
+        missing: Words that mean that a cell is empty.
+        problem: Why it cannot be read, or empty.
+    """
     used = set(column_of.values())
-    filled = {column: cell for column, value in row.values.items() if (cell := present(value, missing))}
+    filled = {column: cell for column, value in values.items() if (cell := present(value, missing))}
     cells = {name: filled[column] for name, column in column_of.items() if column in filled}
     others = {column: cell for column, cell in filled.items() if column and column not in used}
-    return Row(f"{place}, {row.number}", cells, row.problem, others)
+    return Row(where, cells, problem, others)
 
 
 class Head(NamedTuple):

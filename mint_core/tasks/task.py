@@ -13,7 +13,7 @@ from mint_core.tasks.checks import check_label_column
 from mint_core.tasks.entries import label_space, task_data, with_blind_texts, with_labels
 from mint_core.tasks.inputs import read_new
 from mint_core.tasks.load import Read, check_headers, has_class_folders, read_images
-from mint_core.tasks.manifest import FIELDS, Layout, check_template, columns_in, entries_of
+from mint_core.tasks.manifest import FIELDS, Layout, columns_in, entries_of
 from mint_core.tasks.masking import LabelMask
 from mint_core.tasks.options import ManifestOptions
 from mint_core.tasks.rows import LINES, PARQUET
@@ -97,7 +97,7 @@ class ManifestTask(Task):
         if options.source == "datasets":
             from mint_core.tasks.datasets import read_dataset
 
-            return read_dataset(place, self._layout, options, facts)
+            return read_dataset(place, self._layout, options, self.context.cache, facts)
         if options.source == "folder":
             return read_images(place, self._layout, options, facts)
         if not place.exists():
@@ -166,7 +166,7 @@ def layout_of(options: ManifestOptions, usual: Mapping[str, str | tuple[str, ...
         if not isinstance(column, str):
             raise ConfigError(f"task.columns.{field} takes one column; only the text is made of several.")
         columns[field] = column
-    text = named.get("text") or (columns_in(options.template) if options.template else "text")
+    text = columns_in(options.template) if options.template else named.get("text", "text")
     text = (text,) if isinstance(text, str) else tuple(text)
     if "text" not in modality:
         if options.template or "text" in options.columns:
@@ -176,7 +176,6 @@ def layout_of(options: ManifestOptions, usual: Mapping[str, str | tuple[str, ...
                 "task.modality=image+text, or name the column in task.privileged."
             )
         text = ()
-    check_template(options.template, text)
     _check_privileged(options, columns, text)
     read = {part for part in ("image",) if part in modality}
     return Layout(
