@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -26,7 +27,8 @@ class Heading:
     title: str
     how: str
     """How the student answered, in one sentence."""
-    simulated: bool
+    cautions: Sequence[str]
+    """What must be known of the adapter, see `mint_core.cautions.of_adapter`."""
 
 
 class HtmlPage(Format):
@@ -52,7 +54,7 @@ class HtmlPage(Format):
         """The heading, on one line."""
         texts = " and ".join(words for name, words in _TEXTS.items() if name in self.extra)
         one = self.heading
-        page = {"title": visible(one.title), "how": visible(one.how), "simulated": one.simulated, "texts": texts}
+        page = {"title": visible(one.title), "how": visible(one.how), "cautions": one.cautions, "texts": texts}
         return " ".join(str(self._parts.head(page)).split()) + "\n"
 
     def line(self, outcome: Outcome) -> str:

@@ -75,6 +75,8 @@ class AdapterRecord(_Record):
     """Labels that the student lists (N)."""
     simulated: bool
     """Whether it was trained on simulated data."""
+    quick: bool = False
+    """Whether a quick run made it."""
     labels: tuple[str, ...]
     aliases: tuple[tuple[str, ...], ...]
     taught: tuple[str, ...] | None = None

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from mint_core.answering.engine import Asking
 from mint_core.answering.record import AdapterRecord, read_record, what_changed
+from mint_core.cautions import of_adapter
 from mint_core.config import (
-    EMBEDDED,
     Configured,
     PredictConfig,
     RetrievalConfig,
@@ -20,6 +20,8 @@ from mint_core.config import (
     check_read,
     check_retrieval,
     configured,
+    embedded_student,
+    is_embedded,
     merge,
     resolve,
     validated,
@@ -49,6 +51,8 @@ class Setting:
     """Labels per prediction; more than N only where labels are scored and somebody wants to see more."""
     simulated: bool = False
     """The adapter was trained on simulated data."""
+    quick: bool = False
+    """A quick run made the adapter."""
     adapter: Path | None = None
     student: StudentConfig | None = None
     """Whom the adapter was trained on; None without an adapter."""
@@ -66,8 +70,13 @@ class Setting:
     @property
     def student_path(self) -> str | None:
         """Folder of the embedded student, where it is used."""
-        embedded = self.task.embedded_student() if self.student and self.student.model == EMBEDDED else None
+        embedded = embedded_student(self.student.model, self.task, registry()) if self.student else None
         return str(embedded.path) if embedded else None
+
+    @property
+    def cautions(self) -> list[str]:
+        """What must be known of the adapter, see `mint_core.cautions.of_adapter`."""
+        return of_adapter(simulated=self.simulated, quick=self.quick)
 
     @property
     def asking(self) -> Asking:
@@ -121,6 +130,7 @@ def from_adapter(
         cache=out / ".cache",
         listed=min(top or n, len(record.labels)),
         simulated=record.simulated,
+        quick=record.quick,
         adapter=adapter,
         student=student,
         trained_on=record.student.fingerprint,
@@ -150,7 +160,7 @@ def _predict(user: Mapping[str, Any], record: AdapterRecord | None = None) -> Pr
     config = validated(PredictConfig, user.get("predict", {}), "predict")
     own = (
         record is not None
-        and user.get("student", {}).get("model", record.student.model) == EMBEDDED
+        and is_embedded(user.get("student", {}).get("model", record.student.model))
         and not record.simulated
     )
     if own and config.engine == "transformers" and "decode" not in config.model_fields_set:

@@ -261,8 +261,8 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
         raise ConfigError("--input - takes texts, and this task reads images; name a folder, or a table beside them.")
     _check_scored(given, setting)
     given["chosen"] = chosen = _threshold(given, setting)
-    if setting.simulated:
-        terminal.message("The adapter was trained on simulated data: it knows nothing about patients.")
+    for caution in setting.cautions:
+        terminal.message(f"The adapter was {caution}.")
     if setting.changed:
         terminal.message(f"{setting.changed}; its answers are used all the same, as --allow-changed says.")
     if setting.predict.engine == "endpoint":
@@ -308,7 +308,14 @@ def _form(given: dict[str, Any], setting: Setting) -> Format:
         scored = setting.predict.decode == "score" and setting.retrieval.fuse != "rrf"
         return Csv(width=setting.listed, scored=scored, free=setting.predict.decode == "free", **extra)
     if path is not None and path.suffix.lower() == ".html":
-        return HtmlPage(Heading(f"Predictions: {setting.task.name}", _how(given, setting), setting.simulated), **extra)
+        return HtmlPage(
+            Heading(
+                f"Predictions: {setting.task.name}",
+                _how(given, setting),
+                setting.cautions,
+            ),
+            **extra,
+        )
     return JsonLines(**extra)
 
 

@@ -66,6 +66,12 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
         word_option("--student", words=["embedded"], help="Hugging Face id, local folder, GGUF file, or `embedded`."),
         source_option(help="The task's data source (task.source)."),
         click.option("--data", type=click.Path(path_type=Path), help="Folder or file of the source (task.data)."),
+        click.option(
+            "--quick",
+            is_flag=True,
+            default=None,
+            help="A trial of all stages: few samples, one epoch; its numbers say nothing.",
+        ),
         click.option("--seed", type=int, help="Seed of everything that is drawn."),
         word_option("--device", words=DEVICES, help="auto, cpu, cuda, cuda:1, mps (student.device)."),
         click.option("--name", help="Name of the run folder."),

@@ -62,7 +62,7 @@ from mint_core.types import Prediction, Variant
 
 SEEDS = 3
 """Seeds of every reported number."""
-_OF_THE_FIRST = ("split", "n", "N", "n_labels", "simulated", "source", "confidence", "bootstrap", "seed")
+_OF_THE_FIRST = ("split", "n", "N", "n_labels", "simulated", "quick", "source", "confidence", "bootstrap", "seed")
 """What the record says as metrics.json of the first run does."""
 
 
@@ -120,7 +120,7 @@ def compare(
     chosen = [*own, *section_rows(section)] if own else section_rows(section)
     chosen = student_rows(students, chosen) if students else chosen
     names = baselines or section.get("baselines", ())
-    wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
+    wanted = next(given for given in (seeds, section.get("seeds"), _usual_seeds(layer)) if given is not None)
     tested = parse_pairs(pairs or section.get("pairs") or ())
     made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
     measured = preserve or section.get("preserve")
@@ -159,7 +159,7 @@ def sweep(
     if not isinstance(section, Mapping):
         raise ConfigError("`sweep` must be a mapping with `aor` and `seeds`.")
     refuse_unknown(("aor", "seeds"), section, "sweep")
-    wanted = next(given for given in (seeds, section.get("seeds"), SEEDS) if given is not None)
+    wanted = next(given for given in (seeds, section.get("seeds"), _usual_seeds(layer)) if given is not None)
     rows = parse_ratios(aor or section.get("aor"))
     # The control with shuffled images says nothing about a ratio.
     made = make_schedule("sweep", merge({"predict": {"shuffled": False}}, layer), rows, wanted)
@@ -175,6 +175,10 @@ def _gather(
     file = dict(config) if isinstance(config, Mapping) else read_config(Path(config)) if config else {}
     given = {key: value for key, value in options.items() if value is not None}
     return merge(file, *map(parse_override, overrides), given)
+
+
+def _usual_seeds(layer: Mapping[str, Any]) -> int:
+    return 1 if layer.get("quick") is True else SEEDS
 
 
 def _carry_out(made: Schedule, observer: Observer, *, overwrite: bool) -> Comparison:

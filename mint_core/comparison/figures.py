@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mint_core.cautions import in_short
 from mint_core.comparison.table import columns_of, subsets_of
 from mint_core.drawing import BLUE, PALE, VERMILION, bars, distances, new_figure, style, write
 
@@ -59,10 +60,11 @@ def _figure(content: Mapping[str, Any]) -> Figure:
             axes.tick_params(labelsize=8)
         for axes in axes_row[1:]:
             axes.tick_params(labelleft=curves)
-    simulated = "SIMULATED data. " if content["simulated"] else ""
     level = round(100 * content["confidence"])
     dots = "; dots: single seeds" if len(content["seeds"]) > 1 else ""
-    figure.suptitle(f"{simulated}{content['split']} split, percent with {level} % intervals{dots}", fontsize=9)
+    figure.suptitle(
+        f"{in_short(content, '. ')}{content['split']} split, percent with {level} % intervals{dots}", fontsize=9
+    )
     return figure
 
 

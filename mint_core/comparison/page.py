@@ -57,6 +57,7 @@ def render_comparison(content: Mapping[str, Any], name: str, figure: str) -> str
         "compare.html.jinja",
         title=name,
         simulated=content["simulated"],
+        quick=content.get("quick"),
         content=content,
         figure=figure,
         grids=[

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mint_core.cautions import in_short
 from mint_core.characters import visible
 from mint_core.comparison.calibrated import calibration_lines
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
@@ -86,11 +87,10 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _results(content: Mapping[str, Any]) -> Grid:
-    simulated = "SIMULATED data, " if content["simulated"] else ""
     seeds = f"seeds {', '.join(map(str, content['seeds']))}"
     spread = ", ± SD over the seeds" if len(content["seeds"]) > 1 else ""
     level = round(100 * content["confidence"])
-    title = f"{simulated}{content['split']} split, {seeds}: percent with {level} % intervals{spread}"
+    title = f"{in_short(content)}{content['split']} split, {seeds}: percent with {level} % intervals{spread}"
     shown = columns_of(content)
     parts = [
         [

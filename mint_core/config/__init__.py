@@ -1,6 +1,7 @@
 """The config: what it may hold (schema), how it is put together (layers), what it means (choose, resolve)."""
 
 from mint_core.config.choose import check_fit, check_read, suitable
+from mint_core.config.embedded import embedded_student, is_embedded
 from mint_core.config.layers import NO_ALIGNER, merge, parse_override, read_config
 from mint_core.config.resolve import (
     Configured,
@@ -42,6 +43,8 @@ __all__ = [
     "check_retrieval",
     "configured",
     "decisive",
+    "embedded_student",
+    "is_embedded",
     "merge",
     "parse_override",
     "read_config",

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from mint_core.config.choose import check_fit, check_read, completed, fits
+from mint_core.config.embedded import embedded_student
 from mint_core.config.layers import merge
-from mint_core.config.schema import EMBEDDED, PredictConfig, RetrievalConfig, RunConfig, StudentConfig
+from mint_core.config.schema import PredictConfig, RetrievalConfig, RunConfig, StudentConfig
 from mint_core.config.validate import refuse_unknown, validated
 from mint_core.errors import ConfigError, did_you_mean
 from mint_core.files import digest_of_path
@@ -27,6 +28,8 @@ _CONSTRAINED = (
 DEFAULT_STRATEGY = "listwise"
 DEFAULT_ALIGNER = "orpo"
 _COMPONENTS = ("task", "teacher", "strategy", "aligner", "retriever")
+_QUICK = {"aligner": {"epochs": 1, "sft_epochs": 1}, "evaluate": {"bootstrap": 200}}
+"""The most that these options may be in a quick run."""
 _MAY_BE_NULL = ("aligner", "retriever")
 
 
@@ -231,7 +234,7 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     task = configured("task", user["task"], components)
     instance = cast(Task, task.make())
     student = validated(StudentConfig, user.get("student", {}), "student")
-    embedded = instance.embedded_student() if student.model == EMBEDDED else None
+    embedded = embedded_student(student.model, instance, components)
     predict = user.get("predict")
     predict = predict if isinstance(predict, Mapping) else {}
     engine = predict.get("engine", "transformers")
@@ -257,6 +260,8 @@ def resolve(user: Mapping[str, Any], components: Registry) -> Resolved:
     if not isinstance(metrics, list | tuple) or not metrics:
         raise ConfigError("`metrics` must be a list with at least one metric; install mint-metrics or name one.")
     complete["metrics"] = [{"name": m} if isinstance(m, str) else m for m in metrics]
+    if complete.get("quick") is True:
+        complete = _quick(complete, components)
     config = validated(RunConfig, complete, "the config")
     retriever = configured("retriever", config.retriever, components) if config.retriever else None
     if retriever is not None:
@@ -286,6 +291,21 @@ def _parts(teacher: Configured, task: Configured, components: Registry) -> tuple
     for part in parts:
         check_fit(part.registered, task.registered, components)
     return parts
+
+
+def _quick(complete: Mapping[str, Any], components: Registry) -> dict[str, Any]:
+    """The config of a quick run: as asked for, but with no more epochs and bootstrap draws than such a run takes."""
+    name = (complete["aligner"] or {}).get("name")
+    known = components.get("aligner", name).component.Config.model_fields if name else {}
+    limits = {"aligner": {key: most for key, most in _QUICK["aligner"].items() if key in known}} if name else {}
+    shorter: dict[str, dict[str, int]] = {}
+    for section, most in {**limits, "evaluate": _QUICK["evaluate"]}.items():
+        given = complete.get(section)
+        for key, limit in most.items():
+            value = given.get(key) if isinstance(given, Mapping) else None
+            if not isinstance(value, int | float) or value > limit:
+                shorter.setdefault(section, {})[key] = limit
+    return merge(complete, shorter)
 
 
 def _refuse_several(key: str, given: Any) -> None:

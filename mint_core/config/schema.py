@@ -27,7 +27,8 @@ class StudentConfig(ComponentConfig):
 
     model: str = Field(
         EMBEDDED,
-        description="Hugging Face id, local folder, GGUF file, or `embedded`: the small student that the task brings.",
+        description="Hugging Face id, local folder, GGUF file, or `embedded`: the small student that the task brings; "
+        "`embedded:TASK` borrows that of another task.",
     )
     revision: str | None = Field(None, description="Commit, tag or branch of a Hugging Face id.")
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
@@ -190,6 +191,11 @@ class RunConfig(ComponentConfig):
         "private",
         description="Who may read the run folder and the cache: private = you alone, group = your group too, umask = "
         "as your system's umask says.",
+    )
+    quick: bool = Field(
+        False,
+        description="A trial of all stages: 24 training samples, 8 of every other split, one epoch. Its numbers say "
+        "nothing.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything that is drawn.")
     align_seed: int | None = Field(

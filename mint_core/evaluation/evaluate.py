@@ -106,6 +106,25 @@ def evaluate(
     return Scores(tuple(rows), differences, tuple(records), failed, ungated)
 
 
+def ceilings(metrics: Mapping[str, Metric], samples: Sequence[EvaluationSample]) -> dict[str, str]:
+    """One sentence per metric that a list of N labels cannot bring to 1, by key.
+
+    Args:
+        metrics: By key.
+        samples: Those of one variant or more.
+    """
+    told = {}
+    for key, metric in metrics.items():
+        most = sum(metric.ceiling(sample) for sample in samples) / len(samples) if samples else 1.0
+        if most < 1 - 1e-9:
+            one = samples[0]
+            told[key] = (
+                f"At most {100 * most:.1f} % for lists of N = {one.n} labels, as k = {len(one.top)} and "
+                f"q = {len(one.bottom)}."
+            )
+    return told
+
+
 def score_samples(
     samples: Sequence[EvaluationSample], members: Mapping[str, Member], metrics: Mapping[str, Metric]
 ) -> list[Record]:

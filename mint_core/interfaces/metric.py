@@ -61,6 +61,14 @@ class Metric(Component[ComponentConfig]):
         """
         return None
 
+    def ceiling(self, sample: EvaluationSample) -> float:
+        """The most that a list of N labels can reach for this sample; tables say it where it is below 1.
+
+        Args:
+            sample: Whatever was answered.
+        """
+        return 1.0
+
     def title(self, n: int) -> str:
         """Column heading where N labels were asked for, for example `Top-5`."""
         return self.name

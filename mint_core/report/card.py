@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from mint_core.cautions import in_short
 from mint_core.characters import visible
 from mint_core.evaluation.statistics import told
 from mint_core.preservation.results import markdown as preserved_lines
@@ -129,7 +130,6 @@ def model_index(metrics: Mapping[str, Any], name: str, task: Mapping[str, str]) 
 def results_section(metrics: Mapping[str, Any]) -> list[str]:
     """The results with their intervals, as Markdown."""
     level = round(100 * metrics["confidence"])
-    simulated = "SIMULATED data. " if metrics["simulated"] else ""
     parts = sections(metrics)
     header = [*([""] if len(parts) == 1 else ["", "n"]), *(column.heading for column in columns_of(metrics))]
     lines = []
@@ -141,7 +141,8 @@ def results_section(metrics: Mapping[str, Any]) -> list[str]:
         "## Results",
         "",
         *([told_first, ""] if told_first else []),
-        f"{simulated}{metrics['split']} split, n = {metrics['n']}, {metrics['n_labels']} labels, N = {metrics['N']}, "
+        f"{in_short(metrics, '. ')}{metrics['split']} split, n = {metrics['n']}, {metrics['n_labels']} labels, "
+        f"N = {metrics['N']}, "
         f"percent with {level} % intervals from {metrics['bootstrap']} bootstrap draws of whole groups; answers: "
         f"{metrics['decode']}. One seed of the training.",
         "",

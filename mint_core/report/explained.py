@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from mint_core.cautions import of_adapter
 from mint_core.characters import visible
 from mint_core.drawing import BLUE, VERMILION, as_svg, new_figure, style
 from mint_core.templates import template
@@ -135,7 +136,7 @@ def page(content: Mapping[str, Any], check: str) -> str:
     return template("report", "explain_page.html.jinja").render(
         title=f"Why the student answers so: {visible(content['task'])}",
         explained=chapter(content, check),
-        simulated=content["simulated"],
+        cautions=of_adapter(simulated=content["simulated"], quick=content.get("quick", False)),
         left_out=[{key: visible(value) for key, value in one.items()} for one in content["left_out"]],
     )
 

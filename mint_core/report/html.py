@@ -80,6 +80,7 @@ def render_report(page: Page) -> str:
         "report.html.jinja",
         title=page.title,
         simulated=page.metrics["simulated"],
+        quick=page.metrics.get("quick"),
         page=page,
         explained=page.explained,
         metrics=page.metrics,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
+from mint_core.cautions import in_short
 from mint_core.characters import visible
 from mint_core.evaluation.statistics import told
 from mint_core.types import VARIANTS
@@ -82,11 +83,12 @@ def sections(metrics: Mapping[str, Any]) -> list[Section]:
 
 def result_table(metrics: Mapping[str, Any]) -> Table:
     """The table that a run ends with."""
-    simulated = "SIMULATED data, " if metrics["simulated"] else ""
     level = round(100 * metrics["confidence"])
     table = Table(
         title=escape(
-            visible(f"{simulated}{metrics['split']} split, n = {metrics['n']}, percent with {level} % intervals")
+            visible(
+                f"{in_short(metrics)}{metrics['split']} split, n = {metrics['n']}, percent with {level} % intervals"
+            )
         ),
         caption_justify="left",
         title_justify="left",
@@ -104,8 +106,16 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
             else:
                 table.add_row(name, *map(escape, cells))
         table.add_section()
-    table.caption = escape("\n".join(filter(None, [how_asked(metrics["asked"]), _unscored(metrics)]))) or None
+    table.caption = (
+        escape("\n".join(filter(None, [how_asked(metrics["asked"]), *_ceilings(metrics), _unscored(metrics)]))) or None
+    )
     return table
+
+
+def _ceilings(metrics: Mapping[str, Any]) -> list[str]:
+    """What no list of N labels can exceed, per metric."""
+    told = metrics.get("ceilings", {})
+    return [f"{heading}: {told[key]}" for key, heading in columns_of(metrics) if key in told]
 
 
 def _unscored(metrics: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import cast
 from mint_core import processes
 from mint_core.answering.endpoint import check_consent
 from mint_core.answering.vllm import check_options
-from mint_core.config import EMBEDDED, Configured, suitable
+from mint_core.config import Configured, is_embedded, suitable
 from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import Aligner, TrainingPhase
 from mint_core.plugins import registry
@@ -80,9 +80,13 @@ def _check_student(run: Run, stages: Collection[str]) -> None:
     asked = run.resolved.config.predict.engine == "endpoint"
     if {"align", "predict"}.isdisjoint(stages) or asked or run.embedded:
         return
-    if run.resolved.config.student.model == EMBEDDED:
-        name = run.resolved.task.name
-        raise ConfigError(f"The task '{name}' brings no embedded student; name one with --student ID_OR_FOLDER.")
+    model = run.resolved.config.student.model
+    if is_embedded(model):
+        name = model.partition(":")[2] or run.resolved.task.name
+        raise ConfigError(
+            f"The task '{name}' brings no embedded student; name one with --student ID_OR_FOLDER, or borrow another "
+            "task's with --student embedded:TASK."
+        )
 
 
 def _check_teacher(run: Run) -> None:

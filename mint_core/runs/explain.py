@@ -211,6 +211,7 @@ def _content(
         "task": subject.task.name,
         "modality": subject.task.modality,
         "simulated": subject.simulated,
+        "quick": subject.quick,
         "student": subject.engine.student.source if subject.adapter is None else None,
         "adapter": subject.adapter_files,
         "decode": subject.engine.asking.config.decode,

@@ -143,6 +143,7 @@ def _card(run: Run) -> str:
         f"# Preferences of the run {run.path.name}",
         "",
         *(["**Simulated data. They say nothing about patients.**", ""] if data.simulated else []),
+        *(["**A quick run: a handful of samples.**", ""] if run.resolved.config.quick else []),
         f"- Data: {data.source}",
         *([f"- Licence of the data: {data.licence}"] if data.licence else []),
         f"- Teacher: {run.resolved.teacher.name}; strategy: {run.resolved.strategy.name}",

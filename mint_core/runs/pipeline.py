@@ -31,6 +31,7 @@ from mint_core.runs.store import Store
 from mint_core.stages import NAMES, STAGES
 from mint_core.stages.card import add_results, withdraw_results
 from mint_core.stages.confidence import keep_confidences
+from mint_core.stages.expected import told
 from mint_core.stages.outputs import ADAPTER, METRICS
 from mint_core.stages.probe import check_outline, probe
 from mint_core.stages.run import Run
@@ -41,6 +42,7 @@ _ENOUGH = 10
 """Training samples of a label below which somebody is warned."""
 _NAMED = 3
 """Labels that the warning names."""
+_QUICK = "A quick run: a handful of samples and one epoch show that all stages work; its numbers say nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,9 @@ def _introduce(run: Run) -> None:
     if run.data.facts:
         facts = "; ".join(f"{name}: {count:,}" for name, count in run.data.facts.items())
         observer.message(f"Data: {facts}.")
-    if few := _few_samples(run):
+    if run.resolved.config.quick:
+        observer.message(_QUICK)
+    elif few := _few_samples(run):
         observer.message(few)
     predict = run.resolved.config.predict
     if predict.engine == "endpoint" and (notice := check_consent(predict.endpoint, run.task.modality)):
@@ -274,7 +278,14 @@ def prepare(run: Run, left: Sequence[Stage], shared: Shared) -> None:
     config = run.resolved.config
     aligner = run.resolved.aligner.decisive() if run.resolved.aligner else None
     key = [run.student_identity(), run.task_identity(), aligner, config.predict.decode, trains, answers]
-    _once(shared, key, lambda: probe(run, trains=trains, answers=answers))
+    _once(shared, key, lambda: _try_student(run, trains=trains, answers=answers))
+
+
+def _try_student(run: Run, *, trains: bool, answers: bool) -> None:
+    """Lets the student do once what it will do for hours, and says for how long."""
+    sentence = told(probe(run, trains=trains, answers=answers))
+    if sentence:
+        run.observer.message(sentence)
 
 
 def _once(shared: Shared, what: Any, check: Callable[[], None]) -> None:
@@ -369,4 +380,5 @@ def follow() -> None:
 def default_name(resolved: Resolved) -> str:
     """Task, teacher, aligner and a hash of the config, without what changes no result."""
     aligner = resolved.aligner.name if resolved.aligner else "base"
-    return "-".join([resolved.task.name, resolved.teacher.name, aligner, digest_of(resolved.decisive())[:8]])
+    kind = ["quick"] if resolved.config.quick else []
+    return "-".join([resolved.task.name, resolved.teacher.name, aligner, *kind, digest_of(resolved.decisive())[:8]])

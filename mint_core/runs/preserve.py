@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mint_core.config import EMBEDDED, RUN_NAME, Resolved, StudentConfig, validated
+from mint_core.config import RUN_NAME, Resolved, StudentConfig, is_embedded, validated
 from mint_core.errors import ConfigError
 from mint_core.files import access, storage_errors, write_json
 from mint_core.libraries import quiet_libraries
@@ -149,7 +149,7 @@ def _alone(
     """A student without an adapter."""
     plain = dict(student) if isinstance(student, Mapping) else {"model": str(student)}
     config = validated(StudentConfig, {**plain, **({"device": device} if device else {})}, "student")
-    if config.model == EMBEDDED:
+    if is_embedded(config.model):
         raise ConfigError("The embedded student belongs to a task; name a run folder, whose student it is.")
     if name is not None and not re.fullmatch(RUN_NAME, name):
         raise ConfigError(f"--name takes letters, digits, '.', '_' and '-', not '{name}'.")

@@ -41,6 +41,7 @@ class Subject:
     """As the student may read them."""
     adapter: Path | None
     simulated: bool
+    quick: bool
     groups: Mapping[str, str | None] = field(default_factory=dict)
     """What the bootstrap draws together, by sample id."""
     unreadable: Sequence[Unreadable] = ()
@@ -111,7 +112,16 @@ def of_adapter(setting: Setting, place: Path, observer: Observer) -> Subject:
         return _prompts_of(asker, some)
 
     engine, explainer = _explainer(asker.engine, ask)
-    return Subject(setting.task, engine, explainer, samples, setting.adapter, setting.simulated, unreadable=unreadable)
+    return Subject(
+        setting.task,
+        engine,
+        explainer,
+        samples,
+        setting.adapter,
+        setting.simulated,
+        setting.quick,
+        unreadable=unreadable,
+    )
 
 
 def of_run(run: Run, batch_size: int | None) -> Subject:
@@ -139,7 +149,7 @@ def of_run(run: Run, batch_size: int | None) -> Subject:
     whole, explainer = _explainer(engine, ask)
     samples = [sample.for_student(modality) for sample in run.reported]
     groups = {sample.id: sample.group for sample in run.reported}
-    return Subject(run.task, whole, explainer, samples, adapter, run.data.simulated, groups)
+    return Subject(run.task, whole, explainer, samples, adapter, run.data.simulated, resolved.config.quick, groups)
 
 
 def check_explainable(predict: PredictConfig) -> None:

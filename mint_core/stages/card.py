@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mint_core.answering.record import FORMAT, AdapterRecord, FileRecord, StudentRecord, TaskRecord, write_record
+from mint_core.cautions import of_adapter
 from mint_core.files import read_json, read_utf8, replaced
 from mint_core.report import card
 from mint_core.report.citing import how_to_cite
@@ -130,8 +131,8 @@ def _lines(run: Run, history: Path) -> Iterator[str]:
     resolved, data = run.resolved, run.data
     yield f"# {resolved.task.name}: adapter trained with mint"
     yield ""
-    if data.simulated:
-        yield from ("**Trained on simulated data. It knows nothing about patients.**", "")
+    for caution in of_adapter(simulated=data.simulated, quick=resolved.config.quick):
+        yield from (f"**{caution[0].upper()}{caution[1:]}.**", "")
     yield f"A LoRA adapter for {card.without_folders(_student(run))}."
     read = in_plural(run.task.modality)
     yield f"It was aligned on preferences of the teacher {resolved.teacher.name}, and reads {read} alone."
@@ -209,6 +210,7 @@ def _record(run: Run, adapter: Path) -> AdapterRecord:
         modality=run.task.modality,
         n=run.n,
         simulated=run.data.simulated,
+        quick=run.resolved.config.quick,
         labels=labels.names,
         aliases=labels.aliases,
         taught=tuple(name for name in labels.names if name in run.taught),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mint_core.answering.scores import ScoreTable
 from mint_core.config import decisive
 from mint_core.evaluation.breakdown import breakdown
-from mint_core.evaluation.evaluate import evaluate
+from mint_core.evaluation.evaluate import ceilings, evaluate
 from mint_core.evaluation.ranks import RankOf, rank_in_list, rank_in_rankings, rank_in_scores
 from mint_core.evaluation.subsets import ALL
 from mint_core.files import digest_of, read_json, storage_errors, write_json
@@ -27,7 +27,7 @@ from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.types import LabelSpace, Prediction, Ranking, Variant
 
-LAYOUT = 5
+LAYOUT = 6
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 _TEACHER = Variant("teacher").name
 
@@ -76,7 +76,8 @@ class Evaluate(Stage):
             "confidence": config.evaluate.confidence,
             "seed": config.seed,
         }
-        scores = evaluate(evaluation_samples(run, predictions, rankings), run.members, metrics, **how)
+        judged = evaluation_samples(run, predictions, rankings)
+        scores = evaluate(judged, run.members, metrics, **how)
         ranks = _Ranks.of(run, rankings)
         behind = breakdown(
             scores.per_sample,
@@ -88,6 +89,7 @@ class Evaluate(Stage):
             full=ranks.full,
             how=how,
         )
+        most = ceilings(metrics, judged)
         teacher = read_json(run.path / TEACHER)
         content = {
             "split": run.split,
@@ -99,13 +101,15 @@ class Evaluate(Stage):
             "seed": config.seed,
             "decode": config.predict.decode,
             "simulated": run.data.simulated,
+            "quick": config.quick,
             "source": run.data.source,
             "teacher_top_1": teacher["top_1"],
             **retrieved.facts,
             **judged_beliefs(run, predictions, rankings),
             "asked": {**run.made["predict"].facts["who"], **config.predict.model_dump(include={"shots", "reason"})},
             "titles": {key: metric.title(run.n) for key, metric in metrics.items()},
-            "rules": {key: metric.rule() for key, metric in metrics.items()},
+            "rules": {key: " ".join(filter(None, [metric.rule(), most.get(key)])) for key, metric in metrics.items()},
+            "ceilings": most,
             "claims": {key: metric.claim(run.n) for key, metric in metrics.items()},
             "reads_teacher": [key for key, metric in metrics.items() if metric.reads_teacher],
             **scores.plain(),

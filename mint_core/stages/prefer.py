@@ -37,7 +37,9 @@ class Prefer(Stage):
             write_json(out / QUALITY, quality)
         run.tell(quality_line(quality))
         unlabelled = sum(sample.label is None for sample in run.data.split("train"))
-        return {"groups": len(groups), "samples_without_truth": unlabelled, "quality": _means(quality)}
+        first = next(iter(rankings.values()))
+        sizes = {"k": len(run.strategy.top(first, None)), "q": len(run.strategy.bottom(first, None))}
+        return {**sizes, "groups": len(groups), "samples_without_truth": unlabelled, "quality": _means(quality)}
 
 
 def _means(quality: Mapping[str, Any]) -> dict[str, float]:

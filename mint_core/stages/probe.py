@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -12,6 +13,7 @@ from mint_core.config import Configured
 from mint_core.errors import MintError, ModelError
 from mint_core.interfaces import Aligner
 from mint_core.plugins import blamed
+from mint_core.stages.expected import expected
 from mint_core.stages.run import Run
 from mint_core.students.adapter import add_lora, target_modules
 from mint_core.students.control import check_labels
@@ -31,13 +33,16 @@ _LABELS = 4
 """That are scored, where labels are scored."""
 
 
-def probe(run: Run, *, trains: bool, answers: bool) -> None:
+def probe(run: Run, *, trains: bool, answers: bool) -> dict[str, float]:
     """Lets the student do once, on one prompt of the data, what the stages to come will have it do for hours.
 
     Args:
         run: The run, before the first stage that is not complete.
         trains: An adapter will be trained.
         answers: The student will answer in transformers.
+
+    Returns:
+        Seconds that the stages to come will take, by stage; see `mint_core.stages.expected`.
 
     Raises:
         ModelError: It cannot.
@@ -54,10 +59,13 @@ def probe(run: Run, *, trains: bool, answers: bool) -> None:
             end_of_turn = encode_prompt(student, *next(iter(prompts.items()))).end_of_turn
         _check_parse(student, run, end_of_turn)
         model = student.model
+        ahead: dict[str, float] = {}
         if trains:
             _check_aligner(student, run)
             with _failures(student, "take a training step"):
                 model = _step(student, run, prompts, end_of_turn)
+                pace, prompt = _pace(student, model, run, prompts, end_of_turn)
+            ahead = expected(run, student, pace=pace, prompt=prompt, trains=trains, answers=answers)
         if answers:
             with _failures(student, "answer"):
                 _answer(student, run, prompts, model)
@@ -65,6 +73,7 @@ def probe(run: Run, *, trains: bool, answers: bool) -> None:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+    return ahead
 
 
 def check_outline(run: Run) -> None:
@@ -145,16 +154,8 @@ def _step(student: Student, run: Run, prompts: dict[str, Prompt], end_of_turn: s
     shape = aligner.shape(parameters)
     targets, vision = (shape.targets, shape.vision) if shape else ("attention", False)
     model = add_lora(student.model, target_modules(student.model, targets, vision=vision), 1, 1.0, 0.0)
-    prompt = encode_prompt(student, *next(iter(prompts.items())))
-    lists = (run.data.labels.names[: run.n], run.data.labels.names[-1:])
-    responses = [encode_response(student, write_response(run.task.header, names), end_of_turn) for names in lists]
-    batch = stack([append_response(prompt, ids) for ids in responses], student.tokenizer.pad_token_id, "right")
     model.train()
-    logits = model(**{key: value.to(student.device) for key, value in batch.items()}, use_cache=False).logits
-    loss = logits.new_zeros((), dtype=torch.float32)
-    for row, ids in zip(logits, responses, strict=True):
-        own = row[prompt.length - 1 : prompt.length - 1 + len(ids)].float().log_softmax(-1)
-        loss = loss - own.gather(1, torch.tensor(ids, device=own.device)[:, None]).mean()
+    loss = _loss(student, model, run, prompts, end_of_turn)[0]
     loss.backward()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norms = torch.stack([p.grad.float().norm() for p in trained if p.grad is not None])
@@ -165,6 +166,32 @@ def _step(student: Student, run: Run, prompts: dict[str, Prompt], end_of_turn: s
         )
     torch.optim.SGD(trained, lr=1e-4).step()
     return model.eval()
+
+
+def _loss(student: Student, model: Any, run: Run, prompts: dict[str, Prompt], end_of_turn: str) -> tuple[Any, int, int]:
+    """The loss of two responses of different lengths, the tokens of its rows, and those of the prompt."""
+    import torch
+
+    prompt = encode_prompt(student, *next(iter(prompts.items())))
+    lists = (run.data.labels.names[: run.n], run.data.labels.names[-1:])
+    responses = [encode_response(student, write_response(run.task.header, names), end_of_turn) for names in lists]
+    batch = stack([append_response(prompt, ids) for ids in responses], student.tokenizer.pad_token_id, "right")
+    logits = model(**{key: value.to(student.device) for key, value in batch.items()}, use_cache=False).logits
+    loss = logits.new_zeros((), dtype=torch.float32)
+    for row, ids in zip(logits, responses, strict=True):
+        own = row[prompt.length - 1 : prompt.length - 1 + len(ids)].float().log_softmax(-1)
+        loss = loss - own.gather(1, torch.tensor(ids, device=own.device)[:, None]).mean()
+    return loss, 2 * (prompt.length + max(map(len, responses))), prompt.length
+
+
+def _pace(student: Student, model: Any, run: Run, prompts: dict[str, Prompt], end_of_turn: str) -> tuple[float, int]:
+    """Seconds per token of a further training step, when all is warm, and the tokens of a prompt."""
+    begin = time.perf_counter()
+    loss, tokens, prompt = _loss(student, model, run, prompts, end_of_turn)
+    loss.backward()
+    loss.item()  # a GPU works on while Python goes ahead
+    model.zero_grad(set_to_none=True)
+    return (time.perf_counter() - begin) / tokens, prompt
 
 
 def _answer(student: Student, run: Run, prompts: dict[str, Prompt], model: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mint_core.config import EMBEDDED, Resolved
+from mint_core.config import Resolved, embedded_student
 from mint_core.errors import ContractError
 from mint_core.evaluation.confusions import Pair, named_pairs
 from mint_core.evaluation.fields import Fields, choose_fields
@@ -28,8 +28,10 @@ from mint_core.interfaces import (
     Task,
 )
 from mint_core.observer import Observer
+from mint_core.plugins import registry
 from mint_core.splits import check_samples
 from mint_core.stages.outputs import LOGS, PREFERENCES, RANKINGS, read_preferences, read_rankings
+from mint_core.stages.quick import few
 from mint_core.stages.stage import Manifest
 from mint_core.students.gguf import GgufFile, find_gguf
 from mint_core.students.load import identity, precision, resolve_device
@@ -73,7 +75,7 @@ class Run:
             data = self.task.load()
             check_samples(data.samples, data.labels)
             self.loaded[key] = data
-        return self.loaded[key]
+        return few(self.loaded[key]) if self.resolved.config.quick else self.loaded[key]
 
     @cached_property
     def n(self) -> int:
@@ -192,7 +194,7 @@ class Run:
     def embedded(self) -> EmbeddedStudent | None:
         """The embedded student, where it is used."""
         asked = self.resolved.config.predict.engine == "endpoint"
-        return self.task.embedded_student() if self.resolved.config.student.model == EMBEDDED and not asked else None
+        return None if asked else embedded_student(self.resolved.config.student.model, self.task, registry())
 
     @property
     def student_path(self) -> str | None:

@@ -58,6 +58,16 @@ class CAR(Metric):
         }
         if not response:
             return 0.0
+        return self._ratio(response, sample)
+
+    def ceiling(self, sample: EvaluationSample) -> float:
+        """The ratio of the teacher's top-k, and where N is larger than k, of labels of neither list behind it."""
+        if not sample.top or not sample.bottom:
+            return 1.0
+        neither = (name for name in sample.labels.names if name not in sample.top and name not in sample.bottom)
+        return self._ratio({*(*sample.top, *neither, *sample.bottom)[: sample.n]}, sample)
+
+    def _ratio(self, response: set[str], sample: EvaluationSample) -> float:
         coverage = len(response.intersection(sample.top)) / len(response)
         avoidance = 1 - len(response.intersection(sample.bottom)) / len(response)
         weight = self.config.weight

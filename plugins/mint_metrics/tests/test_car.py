@@ -89,3 +89,13 @@ def test_title_and_rule_name_the_weight():
     assert (CAR().title(5), CAR(CAR.Config(weight=2)).title(5)) == ("CAR", "CAR (w = 2)")
     assert "w = 1," in CAR().rule()
     assert "w = 0.5," in CAR(CAR.Config(weight=0.5)).rule()
+
+
+def test_the_most_that_a_list_of_n_labels_can_reach(sample):
+    """N = 3, k = 2, 9 labels: C = 2/3, A = 1, so 2 * 2/3 / (5/3) = 4/5. With B as the rest, A = 2/3: CAR = 2/3."""
+    short = sample("Colon", n=3, top=TOP[:2], bottom=BOTTOM)
+    assert CAR().ceiling(short) == pytest.approx(4 / 5)
+    assert CAR().ceiling(sample("Colon", n=3, top=TOP, bottom=BOTTOM)) == 1
+    three = LabelSpace(("Colon", "Lung", "Skin"))
+    assert CAR().ceiling(sample("Colon", n=3, top=TOP[:2], bottom=("Skin",), labels=three)) == pytest.approx(2 / 3)
+    assert CAR().ceiling(sample("Colon", n=3)) == 1
