@@ -57,7 +57,7 @@ class ManifestOptions(SampleOptions):
     )
     template: str | None = Field(
         None,
-        description="How the text is made of columns, for example '{age}-year-old {sex}: {note}'; stands for columns.text.",
+        description="How the text is made of columns, instead of columns.text: '{age}-year-old {sex}: {note}'.",
     )
     privileged: tuple[str, ...] = Field((), description="Columns that only the teacher reads.")
     subgroups: tuple[str, ...] | None = Field(
