@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from mint_core.drawing import as_svg, new_figure, style
 from mint_core.report import samples
 from mint_core.report.bars import chapter as bars
 from mint_core.report.html import Page, render_report
@@ -85,14 +86,28 @@ def test_images_stand_there_only_where_they_were_asked_for() -> None:
     assert "Ids stand as the data name them" in without
 
 
-def test_all_figures_of_a_page_have_ids_of_their_own() -> None:
-    assert [len(one.panels) for one in bars(METRICS)] == [2]
+def test_every_metric_has_a_panel_of_bars() -> None:
+    ((subset, left, panels),) = bars(METRICS)
+    assert (subset, [heading for heading, _ in panels]) == ("all", ["Top-1", "HFA"])
     text = page([])
+    (first, _) = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert "Top-1, percent</text>" in first and first.count("<rect") == 3  # base, aligned, random list
+    percent = 284 - left  # pixels of 100 %: aligned stands at 34 [25, 43]
+    assert f'width="{0.34 * percent:.1f}"' in first
+    assert f'd="M{left + 0.25 * percent:.1f} ' in first and f"H{left + 0.43 * percent:.1f}m" in first
+
+
+def test_all_figures_of_a_page_have_ids_of_their_own() -> None:
+    with style():
+        figure = new_figure(3, 2, (0.5, 0.5, 0.1, 0.1))
+        figure.subplots().errorbar([1, 2], [1, 2], yerr=1)
+        drawn = as_svg(figure)
+    text = page([], ability=drawn + drawn, preserved=PRESERVED)
     ids = Counter(re.findall(r'\bid="([^"]+)"', text))
     assert len(ids) > 20 and max(ids.values()) == 1
     for target in re.findall(r'(?:href="#|url\(#)([^")]+)', text):
         assert target in ids, target
-    assert 'class="wide"' not in text  # panels fit a phone
+    assert 'class="wide"' not in text  # narrow figures fit a phone
 
 
 def test_a_wide_figure_has_a_box_in_which_it_can_be_moved() -> None:
