@@ -52,7 +52,7 @@ def _side(side: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         (VARIANTS[row].title, rank_told(one["truth"]), rank_told(one["confuser"])) for row, one in side["rows"].items()
     ]
-    return {**{key: side[key] for key in ("truth", "confuser", "n")}, "rows": rows}
+    return {"truth": visible(side["truth"]), "confuser": visible(side["confuser"]), "n": side["n"], "rows": rows}
 
 
 def _ranks(sides: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from mint_core.stages.stage import Facts, Stage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PAGE = 4
+PAGE = 5
 """Layout of the page: raise it when what stands on it changes."""
 
 
