@@ -148,7 +148,7 @@ def open_engine(
         ConfigError: The engine cannot do what is asked for.
         ModelError: The student cannot be loaded.
     """
-    name, images = asking.config.engine, modality == "image"
+    name, images = asking.config.engine, "image" in modality
     if name == "endpoint":
         check_consent(asking.config.endpoint, modality)
         return Endpoint(asking)

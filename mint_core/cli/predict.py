@@ -257,7 +257,7 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     from mint_core.observer import Observer
 
     setting = _setting(given)
-    if given["standard_input"] and setting.task.modality == "image":
+    if given["standard_input"] and "image" in setting.task.modality:
         raise ConfigError("--input - takes texts, and this task reads images; name a folder, or a table beside them.")
     _check_scored(given, setting)
     given["chosen"] = chosen = _threshold(given, setting)

@@ -22,7 +22,7 @@ from mint_core.errors import DataError
 from mint_core.files import digest_of, read_lines, replaced, storage_errors, write_line
 from mint_core.interfaces import Unreadable
 from mint_core.stages.outputs import ADAPTER, PREDICTIONS, SCORES
-from mint_core.stages.prompts import example, passages_identity
+from mint_core.stages.prompts import examples, passages_identity
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.students.control import count_control_tokens
@@ -77,7 +77,7 @@ class Predict(Stage):
             with open_engine(
                 asking, run.task.modality, student, run.student_path, adapter, tell=run.observer.message
             ) as engine:
-                wording = Wording(example(run), resolved.config.predict.reason)
+                wording = Wording(examples(run), resolved.config.predict.reason)
                 asked = questions(run.task, samples, run.n, wording, passages_of(run, engine))
                 variants = variants_of(run, asked.prompts)
                 table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)
@@ -139,7 +139,7 @@ def variants_of(run: Run, prompts: Mapping[str, Prompt]) -> dict[Variant, Mappin
     variants: dict[Variant, Mapping[str, Prompt]] = {
         replace(s, free=free): prompts if s.who == "aligned" else fitted for s in students for free in ways
     }
-    if aligned and config.shuffled and run.task.modality == "image" and len(reported) > 1:
+    if aligned and config.shuffled and "image" in run.task.modality and len(reported) > 1:
         variants[Variant("aligned", shuffled=True)] = _shuffle_images(reported, run.resolved.config.seed)
     return variants
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mint_core.plugin import IMAGE_SUFFIXES, UNREAD_IMAGE_SUFFIXES, DataError
+from mint_core.errors import DataError
+from mint_core.images import SUFFIXES, UNREAD_SUFFIXES
 
 
 @dataclass(slots=True)
@@ -40,9 +41,9 @@ def images_in(folder: Path, *, deep: bool) -> Found:
                 if deep and path.is_symlink():
                     raise DataError(f"{path} is a linked folder, which mint does not follow; copy it into the data.")
                 folders += [path] if deep else []
-            elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            elif path.suffix.lower() in SUFFIXES and path.is_file():
                 found.images.append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES | UNREAD_IMAGE_SUFFIXES:
+            elif path.suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
                 found.left_out.append(path)
             else:
                 found.others += 1

@@ -63,6 +63,17 @@ def squashed(text: str) -> str:
     return re.sub(r"[\W_]+", "", fold(text).text)
 
 
+def skeleton(text: str) -> str:
+    """The letters and digits of a text but for the vowels whose spelling varies, folded."""
+    return re.sub(r"[\W_aeou]+", "", fold(text).text)
+
+
+def skeleton_of_name(name: str) -> str:
+    """What the skeleton of every text holds in which `pattern_of` finds the name; a quick look that rejects most."""
+    words = [word for word in re.findall(r"[^\W\d_]{3,}", fold(name).text) if word not in (*HEADS, *_ROMAN)]
+    return max((skeleton(_inflected(word)[0]) for word in words), key=len, default="")
+
+
 @lru_cache(maxsize=65536)
 def pattern_of(name: str, *, in_words: bool) -> re.Pattern[str] | None:
     """Finds a name in a folded text; None where the name has no letter and no digit.
@@ -121,26 +132,3 @@ def _inflected(word: str) -> tuple[str, str]:
     if word.endswith("s") and not word.endswith(("ss", "us")) and len(word) >= _LONG:
         return word[:-1], _POSSESSIVE
     return word, _POSSESSIVE
-
-
-def nearest(pattern: str, text: str) -> int:
-    """The least edit distance of a pattern to any part of a text, both `squashed`.
-
-    Source: Myers 1999, "A fast bit-vector algorithm for approximate string matching".
-    """
-    masks: dict[str, int] = {}
-    for place, mark in enumerate(pattern):
-        masks[mark] = masks.get(mark, 0) | 1 << place
-    last, every = 1 << len(pattern) - 1, (1 << len(pattern)) - 1
-    plus, minus, distance = every, 0, len(pattern)
-    least = distance
-    for mark in text:
-        equal = masks.get(mark, 0)
-        vertical = equal | minus
-        horizontal = (((equal & plus) + plus) ^ plus) | equal
-        up, down = minus | ~(horizontal | plus), plus & horizontal
-        distance += bool(up & last) - bool(down & last)
-        least = min(least, distance)
-        up, down = up << 1, down << 1
-        plus, minus = (down | ~(vertical | up)) & every, up & vertical & every
-    return least
