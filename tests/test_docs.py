@@ -51,7 +51,7 @@ def test_the_reference_is_made_from_the_code(site: Path) -> None:
     assert "mint config show" in commands
     assert "--target-precision" in commands
     interfaces = (site / "reference" / "interfaces.html").read_text(encoding="utf-8")
-    assert "returns at least one sample; ids are unique" in interfaces  # clause 1 of a task
+    assert "ids are unique; every label is in the label space" in interfaces  # clause 1 of a task
     assert "::: mint_core" not in interfaces
 
 
@@ -92,6 +92,8 @@ def sentences() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
                 found[node.func.id].add(re.sub(f"{ANY}+", ANY, told(node.args[0])))
+            elif isinstance(node, ast.Yield) and node.value is not None:  # reasons why a plugin is refused
+                found["PluginError"].add(told(node.value))
     return found
 
 

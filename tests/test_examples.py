@@ -37,6 +37,7 @@ SMALL = {
     "quickstart": ["--student", "llava"],
     "pathology": ["--student", "llava"],
     "rare_disease": ["--student", "llama", "--set", "task.diseases=6", "--set", "teacher.epochs=1"],
+    "own_task": ["--student", "llama"],
     "own_teacher": ["--student", "llava", "--until", "prefer"],
     "own_aligner": ["--student", "llava"],
 }
@@ -146,9 +147,7 @@ def test_python_that_needs_a_run_works(page: str, place: Path, tiny, scored: str
     if folder == "aligners":
         assert mint("export", scored, "--to", "trl", "--out", folder).code == 0
     trained: list[dict] = []
-    trl = SimpleNamespace(
-        DPOTrainer=lambda **given: trained.append(given)
-    )  # the tests of mint_trl train with the real one
+    trl = SimpleNamespace(DPOTrainer=lambda **given: trained.append(given))  # mint_trl's own tests train
     blocks = [block for block in fenced("python") if block.page == page]
     assert blocks
     for block in blocks:
