@@ -12,13 +12,15 @@ from mint_core.interfaces import Aligner, PreferenceStrategy, Teacher
 from mint_core.preferences.near_miss import NearMiss
 from mint_core.preferences.topk import Listwise, Pairwise
 from mint_core.teachers.ensemble import Ensemble
+from mint_core.teachers.features import Features
 from mint_core.teachers.file import RankingsFile
+from mint_core.teachers.vlm import Vlm
 
 
 @hookimpl
 def mint_teachers() -> list[type[Teacher]]:
     """The built-in teachers."""
-    return [Ensemble, RankingsFile]
+    return [Ensemble, Features, RankingsFile, Vlm]
 
 
 @hookimpl

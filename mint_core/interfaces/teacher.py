@@ -57,6 +57,15 @@ class Teacher(Component[ComponentConfig]):
         return ()
 
     @classmethod
+    def asks(cls, config: Any) -> bool:
+        """Whether it asks the task's question (`context.task`): another wording then makes other rankings. Torch-free.
+
+        Args:
+            config: A validated `Config`.
+        """
+        return False
+
+    @classmethod
     def fingerprint(cls, config: Any) -> str:
         """What identifies the weights that a config names, so that other weights run the stage again. Torch-free.
 

@@ -78,6 +78,7 @@ from mint_core.tables import (
     usual_subgroups,
     warn_of_words,
 )
+from mint_core.teachers.fitted import FittedConfig, FittedTeacher
 from mint_core.types import (
     SPLITS,
     ImageRef,
@@ -121,6 +122,8 @@ __all__ = [
     "EmbeddedStudent",
     "EvaluationSample",
     "FileImage",
+    "FittedConfig",
+    "FittedTeacher",
     "ImageRef",
     "LabelSpace",
     "LoraAligner",

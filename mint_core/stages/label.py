@@ -24,7 +24,7 @@ _AT_ONCE = 8192
 
 
 class Label(Stage):
-    """Rankings of all samples. Neither the prompts nor the reported split change what a teacher says."""
+    """Rankings of all samples. The reported split changes nothing of what a teacher says."""
 
     name = "label"
     writes = ("rankings",)
@@ -32,9 +32,10 @@ class Label(Stage):
     lower = "lower the teacher's batch size (teacher.batch_size)"
 
     def inputs(self, run: Run) -> dict[str, Any]:
-        """Data, teacher and seed."""
-        teacher, seed = run.resolved.teacher.identity(), run.resolved.config.seed
-        return {"data": run.data_fingerprint, "teacher": teacher, "seed": seed}
+        """Data, teacher and seed, and the task where the teacher asks its question."""
+        teacher, seed = run.resolved.teacher, run.resolved.config.seed
+        asked = {"task": _wording(run)} if teacher.registered.component.asks(teacher.config) else {}
+        return {"data": run.data_fingerprint, "teacher": teacher.identity(), "seed": seed, **asked}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
@@ -60,6 +61,12 @@ class Label(Stage):
 def _pieces(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     for begin in range(0, len(samples), size):
         yield samples[begin : begin + size]
+
+
+def _wording(run: Run) -> dict[str, Any]:
+    """What decides the task's question, N aside: a teacher is asked for one name."""
+    task = run.resolved.task.identity()
+    return {**task, "config": {option: value for option, value in task["config"].items() if option != "n"}}
 
 
 def _check_log_probs(teacher: Configured, log_probs: Any, shape: tuple[int, int]) -> None:

@@ -79,6 +79,11 @@ class Ensemble(Teacher):
         return config.teachers
 
     @classmethod
+    def asks(cls, config: EnsembleConfig) -> bool:
+        """Whether one of its teachers does."""
+        return any(part.registered.component.asks(part.config) for part in _configured(config).values())
+
+    @classmethod
     def fingerprint(cls, config: EnsembleConfig) -> str:
         """What identifies its teachers: their versions, options and weights."""
         return digest_of([part.identity() for part in _configured(config).values()])
