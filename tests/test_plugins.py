@@ -132,7 +132,7 @@ def test_two_samples_of_the_docs_install_from_one_folder(tmp_path: Path, monkeyp
     assert set((made / "top_level.txt").read_text().split()) == {"my_task", "my_teacher"}
     monkeypatch.syspath_prepend(str(folder))
     found = discover(PathDistribution(made).entry_points, None)
-    assert (found.broken, found.names("task"), found.names("teacher")) == ([], ["triage"], ["prior"])
+    assert (found.broken, found.names("task"), found.names("teacher")) == ([], ["triage"], ["prior", "wordy"])
 
 
 def test_discovery_imports_no_torch() -> None:
