@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 Modality = Literal["text", "image"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Channel = Literal["text", "image"]
+"""What a model may read of a sample."""
+Role = Literal["system", "user"]
 
 
 _IGNORABLE = frozenset(
@@ -299,7 +302,7 @@ class PreferenceGroup:
 class Message:
     """One turn of a prompt. Text only; the image stands in front of the first user turn."""
 
-    role: Literal["system", "user"]
+    role: Role
     content: str = field(repr=False)
 
 

@@ -62,6 +62,7 @@ class Ensemble(Teacher):
     """
 
     name = "ensemble"
+    together = True
     Config: ClassVar[type[Any]] = EnsembleConfig
     config: EnsembleConfig
 
