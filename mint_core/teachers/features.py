@@ -132,7 +132,7 @@ class Features(FittedTeacher):
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import FeatureUnion, make_pipeline
 
-        blocks = _blocks(rows)
+        blocks = _blocks(list(rows))
         return make_pipeline(FeatureUnion(blocks), LogisticRegression(C=c, max_iter=1000)) if blocks else None
 
     def describe(self) -> dict[str, Any]:
@@ -193,7 +193,8 @@ def _images(rows: Sequence[Row], size: int) -> NDArray[np.float64]:
 
 def _of_unit_length(standardised: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows that are on average as long as that of a text: else the penalty would count a block by its columns."""
-    return standardised / np.sqrt(standardised.shape[1])
+    shrunk: NDArray[np.float64] = standardised / np.sqrt(standardised.shape[1])
+    return shrunk
 
 
 def _numbers(rows: Sequence[Row], fields: Sequence[str]) -> NDArray[np.float64]:
