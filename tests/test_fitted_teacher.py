@@ -90,7 +90,7 @@ def test_a_training_sample_is_ranked_without_its_group_and_new_ones_by_the_whole
 
 
 def test_the_sample_of_the_docs_is_a_teacher(install_plugin, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "teachers.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "teachers.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n# colours\.py\n(.*?)```", page, flags=re.S)
     install_plugin("mint-colours", "colours", code)
     teacher = registry().get("teacher", "colours").component(None, Context(labels=LABELS, cache=tmp_path))

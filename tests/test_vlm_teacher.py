@@ -36,6 +36,16 @@ class Patches(Toy):
         return Prompt((Message("user", f"Name EXACTLY {n}."),), sample.image)
 
 
+class Both(Patches):
+    """The toy with an image beside the text."""
+
+    name = "both"
+    modality = "image+text"
+
+    def inference_prompt(self, sample: Sample, n: int) -> Prompt:
+        return Prompt((Message("user", f"{sample.text}. Name EXACTLY {n}."),), sample.image)
+
+
 def vlm(model: object, task: Toy | None = None, **options) -> Vlm:
     context = Context(labels=LABELS, task=task or Toy())
     return Vlm(Vlm.Config(model=None if model is None else str(model), **options), context)
@@ -132,6 +142,10 @@ def test_it_is_shown_what_the_student_does_not_read(students: Callable, folder: 
     assert text_task.messages[-1].content.startswith("gene: PAX6\n\nPatient 0 is tired")
     image_task = vlm(own.source, Patches())._prompt(sample)
     assert image_task.messages[-1].content == "gene: PAX6\nPatient 0 is tired\n\nName EXACTLY 1."
+    both = vlm(own.source, Both())._prompt(sample)
+    assert (both.image, both.messages[-1].content.count("Patient 0 is tired")) == (sample.image, 1)
+    with pytest.raises(DataError, match="'p0' has no text, which the task shows"):
+        vlm(own.source, Both())._prompt(replace(sample, text=None))
     bare = vlm(own.source, beside=False)._prompt(sample)
     assert (bare.image, bare.messages) == (None, Toy().inference_prompt(sample.for_student("text"), 1).messages)
     assert vlm(folder)._prompt(sample).image is None  # a text model

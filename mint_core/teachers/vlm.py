@@ -166,7 +166,7 @@ class Vlm(Teacher):
             student = load_student(about)
         except ModelError as error:
             raise ModelError(f"Teacher 'vlm', whose model is loaded as a student is: {error}") from error
-        if self._task.modality == "image" and not student.reads_images:
+        if "image" in self._task.modality and not student.reads_images:
             raise ModelError(
                 f"The task shows images, but the model {student.source} of the teacher 'vlm' reads text only; name an "
                 "image-text model."
@@ -186,7 +186,7 @@ class Vlm(Teacher):
         """
         if self.config.shots == 0:
             return
-        if self._task.modality == "image":
+        if "image" in self._task.modality:
             raise ConfigError("teacher.shots needs a task of texts: a prompt holds one image, the sample's own.")
         known = [sample for sample in samples if sample.label is not None and sample.cohort is None]
         if len(known) <= self.config.shots:
@@ -231,7 +231,7 @@ class Vlm(Teacher):
             return lambda prompts: score(student, prompts, self.labels, self._task.header, batch_size=size)
         from mint_core.answering.endpoint_scores import ScoringEndpoint
 
-        if self._task.modality == "image":
+        if "image" in self._task.modality:
             raise ConfigError(
                 "teacher.base_url: a completions server reads texts only, and the task shows images; load the model "
                 "here with teacher.model."
@@ -256,7 +256,7 @@ class Vlm(Teacher):
         """Logarithm of the mean p(label | nothing), with a grey image or without."""
         if sees not in self._priors:
             nothing = Sample("nothing", "train", image=Blank() if sees else None)
-            texts = CONTENT_FREE if self._task.modality == "text" else (None,)
+            texts = CONTENT_FREE if "text" in self._task.modality else (None,)
             prompts = {str(text): self._prompt(replace(nothing, text=text)) for text in texts}
             rows = np.stack([log_softmax(scores[None])[0] for _, scores in ask(prompts)]).astype(np.float64)
             self._priors[sees] = np.logaddexp.reduce(rows, axis=0) - np.log(len(rows))
@@ -274,8 +274,9 @@ class Vlm(Teacher):
     def _question(self, sample: Sample, *, training: bool) -> Prompt:
         task, config = self._task, self.config
         blind = sample.for_student(task.modality)
-        if (task.modality == "image" and blind.image is None) or (task.modality == "text" and blind.text is None):
-            raise DataError(f"Sample '{sample.id}' has no {task.modality}, which the task shows; leave the sample out.")
+        for part, own in {"image": blind.image, "text": blind.text}.items():
+            if part in task.modality and own is None:
+                raise DataError(f"Sample '{sample.id}' has no {part}, which the task shows; leave the sample out.")
         if config.prompt is not None:
             asked = config.prompt.replace("{labels}", ", ".join(self.labels.names)).replace("{text}", blind.text or "")
             prompt = Prompt((Message("user", asked),), blind.image)
@@ -285,11 +286,11 @@ class Vlm(Teacher):
         return with_question(prompt, f"{known}\n\n{question_of(prompt).content}") if known else prompt
 
     def _beside(self, sample: Sample) -> str:
-        """Privileged fields, and the text of a task that shows images."""
+        """Privileged fields, and the text where the task shows none."""
         if not self.config.beside:
             return ""
         lines = [f"{field}: {value}" for field, value in sample.privileged.items()]
-        if self._task.modality == "image" and sample.text:
+        if "text" not in self._task.modality and sample.text:
             lines.append(sample.text)
         return "\n".join(lines)
 
