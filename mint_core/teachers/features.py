@@ -111,6 +111,8 @@ class Features(FittedTeacher):
     def stream(self, samples: Sequence[Sample], advance: Callable[[int], None]) -> Iterator[NDArray[Any]]:
         """A `Row` per sample, batch by batch: arrays of objects, shape (n,)."""
         shown = [] if self.config.image == NONE else [sample for sample in samples if sample.image is not None]
+        if shown and self.config.image != PIXELS:
+            _ = self._backbone  # loaded here, before several threads ask for it
         images = (image for part in super().stream(shown, lambda _: None) for image in part)
         for batch in batches(samples, self.batch_size):
             rows = [Row(self._text(one), self._image(one, images), self._fields(one)) for one in batch]

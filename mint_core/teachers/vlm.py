@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts that say nothing; their prior is the mean. Source: Zhao et al. 2021, section 4."""
+_TOLD = 20
+"""Labels of the prior that the record names, the likeliest first."""
 _AT_ONCE = 1024
 """Samples whose prompts are made at a time."""
 ALLOW = "--set teacher.send_text=true"
@@ -217,8 +219,9 @@ class Vlm(Teacher):
         who = {"endpoint": shown(config.base_url)} if config.base_url else {"reads_images": self._reads_images}
         told |= who
         for seen, prior in self._priors.items():
+            best = np.argsort(-prior, kind="stable")[:_TOLD]
             told["prior with a grey image" if seen else "prior"] = {
-                name: round(float(p), 4) for name, p in zip(self.labels.names, np.exp(prior), strict=True)
+                self.labels.names[column]: round(float(np.exp(prior[column])), 4) for column in best
             }
         return told
 
