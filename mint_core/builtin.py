@@ -13,7 +13,9 @@ from mint_core.preferences.near_miss import NearMiss
 from mint_core.preferences.topk import Listwise, Pairwise
 from mint_core.tasks.table import TableTask
 from mint_core.teachers.ensemble import Ensemble
+from mint_core.teachers.features import Features
 from mint_core.teachers.file import RankingsFile
+from mint_core.teachers.vlm import Vlm
 
 
 @hookimpl
@@ -25,7 +27,7 @@ def mint_tasks() -> list[type[Task]]:
 @hookimpl
 def mint_teachers() -> list[type[Teacher]]:
     """The built-in teachers."""
-    return [Ensemble, RankingsFile]
+    return [Ensemble, Features, RankingsFile, Vlm]
 
 
 @hookimpl

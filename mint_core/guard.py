@@ -36,7 +36,18 @@ from mint_core.interfaces import (
     TrainingPhase,
     Unreadable,
 )
-from mint_core.types import SPLITS, LabelSpace, Modality, PreferenceGroup, Prompt, Sample, TaskData
+from mint_core.types import (
+    SPLITS,
+    ImageRef,
+    LabelSpace,
+    Message,
+    Modality,
+    PreferenceGroup,
+    Prompt,
+    Role,
+    Sample,
+    TaskData,
+)
 
 _DEEPEST = 20
 """Of a record: one that goes deeper, or round in a circle, is none."""
@@ -60,9 +71,15 @@ class Owner:
     def wrong(self, call: str, wanted: str, returned: object) -> ContractError:
         """The sentence for a return value that the interface forbids."""
         return ContractError(
-            f"The {self.component} of {self.distribution} returned {type(returned).__name__} from {call}, which must "
+            f"The {self.component} of {self.distribution} returned {_described(returned)} from {call}, which must "
             f"return {wanted}; tell the plugin's authors, or choose another one."
         )
+
+
+def _described(value: object) -> str:
+    """The type of a value, and of an array what it holds; never the value itself, which may be patients' text."""
+    name, held, shape = type(value).__name__, getattr(value, "dtype", None), getattr(value, "shape", None)
+    return name if held is None else f"{name} of {held} and shape {shape}"
 
 
 class guarded:
@@ -183,7 +200,7 @@ def _guarded_class(component: type[Component[Any]], distribution: str) -> type[C
     owner = Owner(f"{component.kind} '{component.name}'", distribution)
     body: dict[str, Any] = {"__module__": component.__module__, "__qualname__": component.__qualname__}
     body["__doc__"] = component.__doc__
-    for name in sorted(name for name in {*dir(seam), "header", "modality"} if not name.startswith("_")):
+    for name in sorted(name for name in {*dir(seam), *seam.__annotations__} if not name.startswith("_")):
         static = inspect.getattr_static(component, name, None)
         if isinstance(static, classmethod):
             body[name] = classmethod(_guarded_call(owner, name, component, lambda cls, found: found))
@@ -354,27 +371,43 @@ def _are_spans(value: Any) -> bool:
     )
 
 
+def _is_prompt(value: Any) -> bool:
+    return (
+        isinstance(value, Prompt)
+        and isinstance(value.image, ImageRef | None)
+        and _many(Message)(value.messages)
+        and all(one.role in get_args(Role) and isinstance(one.content, str) for one in value.messages)
+    )
+
+
+def _are_log_probs(value: Any) -> bool:
+    return _is_table(value) and str(value.dtype) == "float32"
+
+
 def _is_table(value: Any) -> bool:
     """Rows of numbers."""
     return getattr(value, "ndim", None) == 2 and getattr(getattr(value, "dtype", None), "kind", None) in ("f", "i", "u")
 
 
-def _is_score(value: Any) -> bool:
-    return value is None or (isinstance(value, Real) and math.isfinite(value))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "load": ("TaskData of the types that its fields name", _is_task_data),
     "header": ("a text", _is(str)),
-    "modality": ("`text`, `image` or `image+text`", lambda value: value in get_args(Modality)),
+    "modality": (" or ".join(f"`{one}`" for one in get_args(Modality)), lambda value: value in get_args(Modality)),
+    "default_teacher": ("a teacher's name", _is(str)),
+    "sources": ("a tuple of names", _many(str)),
+    "recognises": ("a tuple of names or None", lambda value: value is None or _many(str)(value)),
     "list_length": ("a whole number", _is(int)),
     "n_listed": ("a whole number", _is(int)),
-    "training_prompt": ("a Prompt", _is(Prompt)),
-    "inference_prompt": ("a Prompt", _is(Prompt)),
+    "training_prompt": ("a Prompt of Messages", _is_prompt),
+    "inference_prompt": ("a Prompt of Messages", _is_prompt),
     "phrases": ("a sequence of Span, pairs of whole numbers", _are_spans),
     "embedded_student": ("an EmbeddedStudent or None", _is(EmbeddedStudent, None)),
     "defaults": ("a mapping", _is(Mapping)),
-    "log_probs": ("an array of numbers, one row per sample", _is_table),
+    "log_probs": ("an array of float32, one row per sample", _are_log_probs),
     "parts": ("a tuple of mappings", _many(Mapping)),
     "fingerprint": ("a text", _is(str)),
     "describe": ("a record: a mapping from texts to plain data", _is_record),
@@ -392,7 +425,8 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "an array of numbers, one row per sample, or None",
         lambda value: value is None or _is_table(value),
     ),
-    "score": ("a finite number or None", _is_score),
+    "score": ("a finite number or None", lambda value: value is None or _is_number(value)),
+    "ceiling": ("a finite number", _is_number),
     "title": ("a text", _is(str)),
     "rule": ("a text", _is(str)),
     "claim": ("a text", _is(str)),

@@ -12,16 +12,18 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import pluggy
+from pydantic import TypeAdapter, ValidationError
 
 from mint_core import guard, hookspecs
 from mint_core.errors import ConfigError, ContractError, PluginError, did_you_mean
@@ -91,6 +93,8 @@ class BrokenPlugin:
     distribution: str
     distribution_version: str
     reason: str
+    components: tuple[tuple[str, str], ...] = ()
+    """Kinds and names of its components, where they are known."""
 
 
 class Registry:
@@ -146,6 +150,9 @@ class Registry:
         many = self._found.get((kind, name), [])
         if len(many) > 1:
             raise PluginError(self._duplicate_message((kind, name), many))
+        for one in self.broken if not many else ():
+            if (kind, name) in one.components:
+                raise PluginError(f"{one.distribution} cannot be used: {one.reason}; tell the plugin's authors.")
         if not many:
             hint = "; run `mint plugins` to see what is installed"
             if self.broken:
@@ -192,8 +199,10 @@ def discover(points: Iterable[EntryPoint], switch: str | None) -> Registry:
                 components = _components(point)
         except Exception as error:
             cause = error.__cause__ if isinstance(error, ContractError) and error.__cause__ else error
-            reason = f"{type(cause).__name__}: {guard.told(cause)}"
-            found.broken.append(BrokenPlugin(distribution, version, reason))
+            told = guard.told(cause)
+            lost = cause.components if isinstance(cause, _Refused) else ()
+            reason = told if lost else f"{type(cause).__name__}: {told}"
+            found.broken.append(BrokenPlugin(distribution, version, reason, lost))
             continue
         edited = _editable_package(point)
         for component in components:
@@ -254,60 +263,91 @@ def _components(point: EntryPoint) -> list[type[Component[Any]]]:
     manager.add_hookspecs(hookspecs)
     manager.register(point.load(), point.name)
     manager.check_pending()
-    components: list[type[Component[Any]]] = []
+    components: dict[type[Component[Any]], str] = {}
     for kind, (hook, base) in SEAMS.items():
-        for returned in getattr(manager.hook, hook)():
-            for component in returned:
-                _check_component(component, kind, hook, base)
-                components.append(component)
+        for component in chain.from_iterable(getattr(manager.hook, hook)()):
+            if not (inspect.isclass(component) and issubclass(component, base)):
+                raise PluginError(f"{hook} returned {component!r}, which is no subclass of {base.__name__}")
+            components[component] = kind
     if not components:
         raise PluginError(f"{point.value} has no function marked @hookimpl that returns a component")
-    return components
+    for component, kind in components.items():
+        for fault in _faults(component, kind, SEAMS[kind][1]):
+            names = [(its, str(getattr(one, "name", ""))) for one, its in components.items()]
+            raise _Refused(f"the {kind} {fault}", tuple(names))
+    return list(components)
 
 
-_OF_A_TASK: dict[str, tuple[type[Any], str]] = {
-    "header": (str, "a text"),
-    "modality": (str, "`text`, `image` or `image+text`"),
-    "default_teacher": (str, "a teacher's name"),
-    "sources": (tuple, "a tuple of names"),
-}
-"""What the class of a task must say, and its type."""
+class _Refused(PluginError):
+    """A component whose class does not say what its interface asks for, and so all components of its plugin."""
+
+    def __init__(self, sentence: str, components: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(sentence)
+        self.components = components
 
 
-def _check_component(component: Any, kind: str, hook: str, base: type[Component[Any]]) -> None:
-    if not (inspect.isclass(component) and issubclass(component, base)):
-        raise PluginError(f"{hook} returned {component!r}, which is no subclass of {base.__name__}")
+def _faults(component: type[Component[Any]], kind: str, base: type[Component[Any]]) -> Iterator[str]:
+    """What is wrong with the class of a component, to stand behind `the teacher`; the first counts."""
+    name, who = getattr(component, "name", None), component.__name__
     if inspect.isabstract(component):
-        missing = ", ".join(sorted(component.__abstractmethods__))
-        raise PluginError(f"{component.__name__} does not implement {missing}")
+        yield f"{who} does not implement {', '.join(sorted(component.__abstractmethods__))}"
     if not (inspect.isclass(component.Config) and issubclass(component.Config, ComponentConfig)):
-        raise PluginError(f"{component.__name__}.Config is no subclass of ComponentConfig")
-    if not isinstance(component.version, str):
-        raise PluginError(f"{component.__name__}.version must be a text")
+        yield f"{who}.Config is no subclass of ComponentConfig"
     if component.kind != kind:
-        raise PluginError(f"{component.__name__}.kind must stay '{kind}'")
-    name = getattr(component, "name", None)
+        yield f"{who}.kind must stay '{kind}'"
     if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)):
-        raise PluginError(f"{component.__name__}.name must be lower-case words joined by hyphens")
-    _check_served(component)
-    for option in sorted(
-        (component.Config.neutral | component.Config.of_one_model) - set(component.Config.model_fields)
-    ):
-        raise PluginError(f"{kind} '{name}': the config names the option '{option}' and has none")
-    for field_name, field in component.Config.model_fields.items():
+        yield f"{who}.name must be lower-case words joined by hyphens"
+    for attribute, (adapter, words) in _attributes(base).items():
+        value = inspect.getattr_static(component, attribute, _MISSING)
+        if value is _MISSING:
+            yield f"'{name}' has no `{attribute}`, which must be {words}"
+        if not (isinstance(value, property | cached_property) or _is_of(adapter, attribute, value)):
+            yield f"'{name}' has `{attribute}` = {value!r:.80}, which must be {words}"
+    options = component.Config.model_fields
+    for option in sorted((component.Config.neutral | component.Config.of_one_model) - set(options)):
+        yield f"'{name}': its config names the option '{option}' and has none"
+    for option, field in options.items():
         if not field.description:
-            raise PluginError(f"{kind} '{name}': the config field '{field_name}' has no description")
-    if issubclass(component, Task):
-        for attribute, (wanted, words) in _OF_A_TASK.items():
-            value = inspect.getattr_static(component, attribute, None)
-            if not isinstance(value, wanted | property | cached_property):
-                raise PluginError(f"{component.__name__}.{attribute} must be {words}")
+            yield f"'{name}': its config field '{option}' has no description"
 
 
-def _check_served(component: Any) -> None:
-    """A bare text in place of a tuple would be read letter by letter."""
-    allowed = {"tasks": None, "teachers": None, "reads": ("text", "image")}
-    for attribute, words in allowed.items():
-        value = getattr(component, attribute, ())
-        if not isinstance(value, tuple) or not all(isinstance(one, str) and one in (words or (one,)) for one in value):
-            raise PluginError(f"{component.__name__}.{attribute} must be a tuple of {' or '.join(words or ('names',))}")
+_MISSING = object()
+_FURTHER: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "header": ("one line that ends with a colon", lambda text: text.endswith(":") and "\n" not in text),
+    "default_teacher": ("a teacher's name", bool),
+    "sources": ("a tuple of names, of one at least", bool),
+    "version": ("a text", bool),
+}
+"""What attributes of a class must be beside their type."""
+
+
+@lru_cache
+def _attributes(base: type[Component[Any]]) -> dict[str, tuple[TypeAdapter[Any], str]]:
+    """What the class of a component must say: by name what tries a value, and what it must be, in words.
+
+    They are the class variables of its interface, with their types.
+    """
+    hints = {name: get_args(hint)[0] for name, hint in get_type_hints(base).items() if get_origin(hint) is ClassVar}
+    return {
+        name: (TypeAdapter(hint), _FURTHER[name][0] if name in _FURTHER else _in_words(hint))
+        for name, hint in hints.items()
+        if name not in ("kind", "name", "Config")
+    }
+
+
+def _is_of(adapter: TypeAdapter[Any], attribute: str, value: object) -> bool:
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return attribute not in _FURTHER or _FURTHER[attribute][1](value)
+
+
+def _in_words(hint: Any) -> str:
+    """The type of a class variable: `a text`, `true or false`, `text or image`, `a tuple of names`."""
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        return f"a tuple of {'names' if inner is str else _in_words(inner)}"
+    if get_origin(hint) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(hint))
+    return {str: "a text", bool: "True or False"}[hint]

@@ -21,6 +21,9 @@ Split = Literal["train", "val", "test"]
 Modality = Literal["text", "image", "image+text"]
 """What a student reads: `"image" in modality` and `"text" in modality` tell the parts."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Channel = Literal["text", "image"]
+"""What a model may read of a sample."""
+Role = Literal["system", "user"]
 
 
 _IGNORABLE = frozenset(
@@ -306,7 +309,7 @@ class PreferenceGroup:
 class Message:
     """One turn of a prompt. Text only; the image stands in front of the first user turn."""
 
-    role: Literal["system", "user"]
+    role: Role
     content: str = field(repr=False)
 
 

@@ -100,7 +100,7 @@ def test_one_by_one_asks_again_only_where_something_fails() -> None:
 
 def test_reasons_and_an_example_stand_around_the_question() -> None:
     prompt = Prompt((Message("system", "s"), Message("user", "Which?")))
-    put = Wording(Example("Case one.", f"{HEADER}\n1. Colon"), reason=True).put(prompt)
+    put = Wording((Example("Case one.", f"{HEADER}\n1. Colon"),), reason=True).put(prompt)
     content = put.messages[1].content
     assert (
         content.index("Case one.") < content.index("1. Colon") < content.index("Which?") < content.index("step by step")

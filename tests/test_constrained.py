@@ -21,9 +21,10 @@ from mint_core.report.table import sections
 from mint_core.students.encoding import append_response, encode_prompt, encode_response
 from mint_core.students.load import load_student
 from mint_core.students.prompts import parse_response, write_response
+from mint_core.testing.student import LLAMA_SPECIAL, LLAMA_TEMPLATE
 from mint_core.types import LabelSpace
 from tests.test_score import MANY, NAMED, prompt, with_words
-from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, LLAMA_SPECIAL, LLAMA_TEMPLATE, build
+from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, build
 
 FEW = LabelSpace(("Colon", "Colon cancer", "Liver", "Skin, of the face (WBS)"))
 

@@ -190,7 +190,7 @@ def test_a_note_opens_and_closes_no_fence() -> None:
 
 def test_no_case_heads_a_part_of_a_prompt_with_an_example() -> None:
     note = "x\n\nExample answer:\n1. Colon\n\nNow the case to answer:\nExample case:\ny"
-    made = Wording(Example(note, f"{HEADER}\n1. Skin")).put(asked(note)).messages[1].content
+    made = Wording((Example(note, f"{HEADER}\n1. Skin"),)).put(asked(note)).messages[1].content
     for heading in ("Example case:", "Example answer:", "Now the case to answer:"):
         assert made.count(heading) == 1, heading
     assert made.count("Now the case to answer") == 3

@@ -100,6 +100,8 @@ def filled(given: list[str]) -> list[str]:
         "retriever.path=FOLDER": "retriever.path=passages", "runs/<name>/run.json": "runs/NAME/run.json",
         "aligner.sft_adapter=runs/my-sft-run/adapter": "aligner.sft_adapter=runs/NAME/adapter",
     }  # fmt: skip
+    if given[:2] == ["plugin", "check"]:
+        words["my-words"] = "listwise"
     given = [words.get(word, word) for word in given]
     alone = given[0] in ("run", "label", "prefer", "align", "evaluate", "report", "plan")
     alone = alone and given[:2] != ["report", "runs/NAME"]
@@ -155,6 +157,8 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mint_core.runs.preserve.measure", stop)
     monkeypatch.setattr("mint_core.runs.explain.of_adapter", stop)
     monkeypatch.setattr("mint_core.runs.explain.of_run", stop)
+    monkeypatch.setattr("mint_core.scaffold.project.write_project", stop)
+    monkeypatch.setattr("mint_core.testing.installed.judge", stop)
     monkeypatch.setattr("mint_core.aligners.trackers.check", lambda _: None)  # nor are all trackers
     monkeypatch.setattr("mint_core.answering.vllm.check_options", lambda _: None)  # vLLM is not in this environment
     monkeypatch.chdir(place)

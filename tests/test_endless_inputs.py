@@ -350,12 +350,12 @@ def test_an_adapter_names_layers_and_holds_no_patterns(case: str, tmp_path: Path
 
 
 def test_servers_and_outputs_that_are_nested_without_end_are_no_bugs() -> None:
-    from mint_core.answering.endpoint import _Again, _code, _content
+    from mint_core.answering.endpoint import TryAgain, _code, _content
     from mint_core.answering.formats import JsonLines
 
     for text in ("[" * 100_000, '{"a":' * 100_000, '{"error": ' + "9" * 10**6 + "}"):
         assert _code(text.encode()) == ""
-        with pytest.raises(_Again):
+        with pytest.raises(TryAgain):
             _content(text.encode())
         with pytest.raises(ValueError):
             JsonLines().read(text)

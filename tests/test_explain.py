@@ -29,7 +29,7 @@ from mint_core.phrases import split, without
 from mint_core.students.encoding import append_response, encode_prompt, encode_response, stack
 from mint_core.students.load import load_student
 from mint_core.students.prompts import write_response
-from mint_core.testing.checks import task_6_phrases
+from mint_core.testing.task import task_6_phrases
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt, Sample
 from tests.tiny_students import HEADER, LABELS, build
 

@@ -123,6 +123,22 @@ def test_damaged_rankings_of_a_run_are_one_sentence(tmp_path: Path, labels: byte
         asked(tmp_path / "r.parquet")
 
 
+def test_rankings_of_a_run_with_other_labels_or_another_order(tmp_path: Path) -> None:
+    def rankings(names: tuple[str, ...], rows: list, ids: tuple[str, ...] = ("p2", "001")) -> Path:
+        table = pa.table({"sample": ids, "log_probs": rows})
+        table = table.replace_schema_metadata({LABELS_OF: json.dumps(names).encode()})
+        pq.write_table(table, tmp_path / "r.parquet")
+        return tmp_path / "r.parquet"
+
+    logs = np.log(np.array(PROBABILITIES)).astype(np.float32)
+    turned = logs[::-1, [2, 0, 1]].tolist()
+    assert asked(rankings(("Skin", "Colon", "Liver"), turned))[0].tobytes() == logs.tobytes()
+    with pytest.raises(DataError, match="'Lung' is no label of the task"):
+        asked(rankings(("Lung", "Colon", "Liver"), turned))
+    with pytest.raises(DataError, match=r"no row for 1 of 2 samples \('001'\)"):
+        asked(rankings(("Skin", "Colon", "Liver"), turned, ("p2", "p3")))
+
+
 def test_it_keeps_the_contract_of_teachers(tmp_path: Path) -> None:
     path = write(tmp_path / "r.csv", "id,Colon,Liver,Skin\n001,.5,.25,.25\np2,.1,.2,.7\n")
     teacher = RankingsFile(RankingsFile.Config(path=path), Context(labels=LABELS))

@@ -15,7 +15,7 @@ import pytest
 from mint_core import cli, guard
 from mint_core.errors import ContractError, DataError
 from mint_core.interfaces import Aligner, Context
-from mint_core.plugins import registry
+from mint_core.plugins import SEAMS, registry
 from mint_core.types import LabelSpace, Sample
 
 TOY = (Path(__file__).parent / "toy_plugin.py").read_text(encoding="utf-8")
@@ -125,6 +125,115 @@ def test_a_record_of_a_wrong_type_is_refused(install_plugin, case: str) -> None:
     call = (lambda: teacher.log_probs([])) if "log_probs" in signature else teacher.describe
     with pytest.raises(ContractError, match=r"teacher 'wrong' of mint-wrong returned .* which must return"):
         call()
+
+
+CLASSES = {
+    "modality": ('modality = "text"', 'modality = "both"', "= 'both', which must be `text` or `image`"),
+    "no header": (
+        '    header = "MOST_LIKELY_TISSUE:"\n',
+        "",
+        "has no `header`, which must be one line that ends with a colon",
+    ),
+    "header": ("TISSUE:", "TISSUE", "which must be one line that ends with a colon"),
+    "default_teacher": (
+        '    default_teacher = "oracle"\n',
+        "",
+        "has no `default_teacher`, which must be a teacher's name",
+    ),
+    "sources": ('("simulated", "file")', '"simulated"', "= 'simulated', which must be a tuple of names"),
+    "no sources": ('("simulated", "file")', "()", "of one at least"),
+    "version": ('name = "toy"', 'name = "toy"\n    version = 2', "`version` = 2, which must be a text"),
+    "tasks": (
+        'name = "oracle"',
+        'name = "oracle"\n    tasks = "toy"',
+        "`tasks` = 'toy', which must be a tuple of names",
+    ),
+    "reads": (
+        'name = "oracle"',
+        'name = "oracle"\n    reads = ("sound",)',
+        "which must be a tuple of `text` or `image`",
+    ),
+    "another kind": ('name = "oracle"', 'name = "oracle"\n    kind = "task"', "Oracle.kind must stay 'teacher'"),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_what_a_class_says_of_itself_is_checked_when_it_is_loaded(install_plugin, mint, tmp_path, case: str) -> None:
+    good, bad, words = CLASSES[case]
+    assert good in TOY
+    install_plugin("mint-odd", "odd_class", TOY.replace(good, bad, 1))
+    answer = mint("run", "--task", "toy", "--teacher", "oracle", "--out", tmp_path / "runs")
+    assert answer.code == 3
+    sentence = answer.err.strip()
+    kind = "teacher" if 'name = "oracle"' in good else "task"
+    assert sentence.startswith(f"mint: mint-odd cannot be used: the {kind} ") and words in sentence, sentence
+    assert "\n" not in sentence and len(sentence) < 300
+    assert not (tmp_path / "runs").exists()
+
+
+FIRST_CALLS = {
+    "training_prompt": ("str", "def training_prompt(self, sample: Sample, n: int) -> Prompt:", "return 'Name them.'"),
+    "inference_prompt": (
+        "Prompt",
+        "def inference_prompt(self, sample: Sample, n: int) -> Prompt:",
+        "return Prompt(('Name them.',))",
+    ),
+    "retrieve": ("list", "def retrieve(self, samples):", "return ['passage']"),
+}
+
+
+@pytest.mark.parametrize("method", FIRST_CALLS)
+def test_what_later_stages_call_is_tried_before_the_first(install_plugin, mint, tmp_path, method: str) -> None:
+    returned, signature, code = FIRST_CALLS[method]
+    assert signature in TOY
+    install_plugin("mint-odd", "odd_calls", TOY.replace(signature, f"{signature}\n        {code}", 1))
+    given = [
+        "run",
+        "--task",
+        "toy",
+        "--metric",
+        "top-1",
+        "--out",
+        tmp_path / "runs",
+        "--name",
+        "x",
+        "--aligner",
+        "none",
+    ]
+    answer = mint(*given, "--retriever", "echo", "--student", tmp_path)
+    assert answer.code == 5, answer.err
+    assert f"of mint-odd returned {returned} from {method}, which must return " in answer.err
+    assert not (tmp_path / "runs" / "x" / "rankings").exists()
+
+
+def test_log_probs_of_another_type_are_refused_with_what_they_are(install_plugin) -> None:
+    install_plugin("mint-wide", "wide_rows", TOY.replace("rows.astype(np.float32)", "rows"))
+    with pytest.raises(
+        ContractError, match=r"oracle' of mint-wide returned ndarray of float64 and shape \(1, 6\) from"
+    ):
+        _made("teacher", "oracle").log_probs([Sample("p0", "train", "Colon", text="a")])
+
+
+def test_log_probs_that_are_no_logarithms_are_told_as_such(install_plugin, mint, tmp_path) -> None:
+    install_plugin("mint-odd", "odd_rows", TOY.replace("rows.astype(np.float32)", "np.exp(rows).astype(np.float32)"))
+    given = ["run", "--task", "toy", "--metric", "top-1", "--until", "label", "--out", tmp_path, "--aligner", "none"]
+    answer = mint(*given, "--student", tmp_path)
+    assert answer.code == 5
+    assert "The teacher 'oracle' of mint-odd returned a row whose exponentials add up to " in answer.err
+    assert "must return natural logarithms" in answer.err
+
+
+def test_every_method_that_returns_something_has_a_rule_for_it() -> None:
+    nothing = {"fit", "build", "check", "check_installed", "publish"}
+    items = {"read_inputs", "labels", "n"}
+    public = {
+        name
+        for _, seam in SEAMS.values()
+        for name in dir(seam)
+        if not name.startswith("_") and (callable(getattr(seam, name)) or isinstance(getattr(seam, name), property))
+    }
+    assert len(public) > 25
+    assert public - {"Config"} - nothing - items <= set(guard._RETURNS)
 
 
 def test_a_record_that_holds_itself_is_refused(install_plugin) -> None:

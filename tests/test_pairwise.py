@@ -44,7 +44,7 @@ def test_contract(check, component) -> None:
 
 def test_the_kit_catches_weights_that_do_not_sum_to_1() -> None:
     with pytest.raises(AssertionError, match="strategy 6"):
-        STRATEGY_CHECKS[3](Overweight)
+        STRATEGY_CHECKS[5](Overweight)
 
 
 def test_every_label_stands_alone() -> None:

@@ -3,29 +3,15 @@
 import ast
 import inspect
 import json
-import re
 import subprocess
 import sys
-from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
 
-import mint_core
 from mint_core import hookspecs
 from mint_core.errors import ConfigError, PluginError
-from mint_core.interfaces import Context
 from mint_core.plugins import SEAMS, canonical, discover, registry
-from mint_core.testing import (
-    METRIC_CHECKS,
-    RETRIEVER_CHECKS,
-    STRATEGY_CHECKS,
-    TASK_CHECKS,
-    TEACHER_CHECKS,
-    metric_sample,
-)
-from mint_core.types import LabelSpace, Sample
-from tests.tiny_students import build
 
 GOOD = '''
 from mint_core import hookimpl
@@ -57,81 +43,6 @@ def test_builtins_come_through_the_hooks(install_plugin) -> None:
     found = registry()
     assert {"listwise"} <= set(found.names("strategy"))
     assert found.get("aligner", "orpo").distribution == "mint-core"
-
-
-SAMPLES = {"my_task", "my_teacher", "my_strategy", "my_aligner", "my_retriever", "my_metric"}
-
-
-@pytest.fixture
-def samples_of_the_docs(install_plugin) -> None:
-    """The samples of docs/plugins.md, all installed, each as a distribution of its own."""
-    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
-    blocks = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", text, flags=re.S))
-    assert set(blocks) == SAMPLES
-    for module, code in blocks.items():
-        assert set(re.findall(r"mint_core[\w.]*", code)) == {"mint_core.plugin"}
-        install_plugin(f"mint-{module.removeprefix('my_')}", module, code)
-    assert not registry().broken
-
-
-def test_the_examples_of_the_docs_are_plugins_that_keep_their_contracts(samples_of_the_docs, tmp_path: Path) -> None:
-    labels = LabelSpace(("Colon", "Liver", "Skin"))
-    texts = ("a red liver", "skin", "neither")
-    samples = [Sample(f"p{i}", "train", labels.names[i], text=text) for i, text in enumerate(texts)]
-    context = Context(labels=labels, n=2, cache=tmp_path)
-
-    def made(kind: str, name: str):
-        return registry().get(kind, name).component(None, context)
-
-    for check in TASK_CHECKS:
-        check(made("task", "triage"))
-    for check in TEACHER_CHECKS:
-        teacher = made("teacher", "prior")
-        teacher.fit(samples)
-        check(teacher, samples)
-    for check in STRATEGY_CHECKS:
-        check(registry().get("strategy", "first-against-last").component)
-    retriever = made("retriever", "glossary")
-    retriever.build()
-    for check in RETRIEVER_CHECKS:
-        check(retriever, samples, labels)
-    assert retriever.retrieve(samples)[0][0].label == "Liver"
-    metric = made("metric", "reciprocal-rank")
-    for check in METRIC_CHECKS:
-        check(metric)
-    assert metric.score(metric_sample(labels, ("Liver", "colon"), "Colon", 2)) == 0.5
-
-
-def test_the_examples_of_the_docs_make_a_run_together(samples_of_the_docs, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    aligner = {"name": "hinge", "epochs": 1, "warmup": 0, "lora_rank": 4}
-    config = {
-        "task": "triage", "strategy": {"name": "first-against-last", "k": 1, "q": 2}, "aligner": aligner, "name": "t",
-        "student": {"model": str(build("llama", tmp_path / "llama")), "device": "cpu"}, "retriever": "glossary",
-        "metrics": ["reciprocal-rank"], "predict": {"decode": "score"}, "evaluate": {"bootstrap": 100},
-    }  # fmt: skip
-    run = mint_core.run(config)
-    assert {row["variant"] for row in run.metrics["rows"]} >= {"base", "aligned", "teacher", "retriever"}
-    assert mint_core.run(config).reused == ("label", "prefer", "align", "predict", "evaluate", "report")
-
-
-def test_two_samples_of_the_docs_install_from_one_folder(tmp_path: Path, monkeypatch) -> None:
-    """As the page says: the modules and the pyproject.toml side by side."""
-    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
-    blocks = dict(re.findall(r"```(?:python|toml)\n# ([\w.]+)\n(.*?)```", text, flags=re.S))
-    folder = tmp_path / "mint-prior"
-    folder.mkdir()
-    for name in ("my_task.py", "my_teacher.py", "pyproject.toml"):
-        (folder / name).write_text(blocks[name], encoding="utf-8")
-    build = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('.'))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", build], cwd=folder, check=True, capture_output=True, text=True
-    )
-    made = folder / done.stdout.split()[-1]
-    assert set((made / "top_level.txt").read_text().split()) == {"my_task", "my_teacher"}
-    monkeypatch.syspath_prepend(str(folder))
-    found = discover(PathDistribution(made).entry_points, None)
-    assert (found.broken, found.names("task"), found.names("teacher")) == ([], ["triage"], ["prior"])
 
 
 def test_discovery_imports_no_torch() -> None:

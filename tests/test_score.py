@@ -29,8 +29,9 @@ from mint_core.interfaces import Student
 from mint_core.students.encoding import EncodedPrompt, append_response, encode_prompt
 from mint_core.students.load import load_student
 from mint_core.students.prompts import write_response
+from mint_core.testing.student import LLAMA_SPECIAL, LLAMA_TEMPLATE
 from mint_core.types import ImageRef, LabelSpace, Message, Prompt
-from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, LLAMA_SPECIAL, LLAMA_TEMPLATE, build
+from tests.tiny_students import ARCHITECTURES, CORPUS, HEADER, build
 
 LABELS = LabelSpace(("Colon", "Colon cancer", "Liver", "Bile duct", "Head and neck", "Skin, of the face"))
 MANY = LabelSpace(

@@ -29,8 +29,9 @@ from mint_core.students.adapter import load_adapter, target_modules
 from mint_core.students.encoding import PER_TOKEN, append_response, encode_prompt, encode_response, stack
 from mint_core.students.load import explain_load_failure, load_student
 from mint_core.students.prompts import render_messages, write_response
+from mint_core.testing.student import CONTEXT
 from mint_core.types import ImageRef, Message, PreferenceGroup, Prompt
-from tests.tiny_students import ARCHITECTURES, CONTEXT, HEADER, Architecture, build
+from tests.tiny_students import ARCHITECTURES, HEADER, Architecture, build
 
 ALL = sorted(ARCHITECTURES)
 IMAGE = [name for name in ALL if ARCHITECTURES[name].reads_images]

@@ -6,13 +6,16 @@ and Gemma 2 refuse a system line, LLaVA writes no end of turn, Qwen has no BOS, 
 output vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import transformers as tf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from mint_core.testing import student
+from mint_core.testing.student import HIDDEN, LLAMA_SPECIAL, SPREAD, save, small
 
 LABELS = ("Adrenal gland", "Bile duct", "Colon", "Kidney", "Liver", "Skin")
 HEADER = "MOST_LIKELY_TISSUE:"
@@ -24,9 +27,6 @@ CORPUS = [
     "USER: ASSISTANT: User Assistant system user assistant model",
     *(f"\n{number}. {label}" for number in range(1, 6) for label in LABELS),
 ]
-HIDDEN, LAYERS, HEADS, CONTEXT = 32, 2, 2, 512
-# Weights of size 0.02, as real models start from, would make every next token equally likely and hide errors.
-SPREAD = 0.15
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,6 @@ class Architecture:
     """A package that its processor needs, beside what mint installs."""
 
 
-def small(**other) -> dict:
-    """What all language models here have in common."""
-    return {
-        "hidden_size": HIDDEN, "intermediate_size": 48, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "num_key_value_heads": 1, "max_position_embeddings": CONTEXT, "initializer_range": SPREAD, **other,
-    }  # fmt: skip
-
-
 def small_vision(**other) -> dict:
     """What CLIP and SigLIP towers here have in common."""
     return {
@@ -59,49 +51,7 @@ def small_vision(**other) -> dict:
     }  # fmt: skip
 
 
-def tokenizer(special: Sequence[str], *, bos: str | None, eos: str, pad: str | None, adds_bos: bool = False, **named):
-    """A byte-level BPE tokenizer learnt from the prompts.
-
-    Args:
-        special: All special tokens; they get the last ids, as in the large families.
-        bos: Beginning of sequence.
-        eos: End of sequence.
-        pad: Padding; None = the family publishes none.
-        adds_bos: Write the BOS in front of any text that is tokenized with special tokens.
-        named: Further special tokens by name: `boi` becomes the attribute `boi_token`.
-    """
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False))
-    raw.add_special_tokens(list(special))
-    if adds_bos:
-        raw.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, raw.token_to_id(bos))]
-        )
-    return tf.PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token=bos, eos_token=eos, pad_token=pad,
-        extra_special_tokens={f"{name}_token": token for name, token in named.items()} or None,
-    )  # fmt: skip
-
-
-def save(folder: Path, model, owner, template: str, stops: Sequence[int]) -> None:
-    """Writes a student as its family publishes it.
-
-    Args:
-        folder: Where to.
-        model: With random weights.
-        owner: Processor or tokenizer.
-        template: Chat template.
-        stops: The generation config's end-of-sequence tokens.
-    """
-    owner.chat_template = template
-    model.generation_config.eos_token_id = list(stops)
-    # Real generation configs ask for sampling; mint answers greedily all the same.
-    model.generation_config.do_sample, model.generation_config.temperature = True, 0.6
-    model.save_pretrained(folder)
-    owner.save_pretrained(folder)
+tokenizer = partial(student.tokenizer, CORPUS)
 
 
 def open_up(model, part: str) -> None:
@@ -115,25 +65,6 @@ def open_up(model, part: str) -> None:
         for name, parameter in model.named_parameters():
             if part in name and not parameter.any():
                 parameter.normal_(mean=1.0 if parameter.numel() == 1 else 0.0, std=SPREAD)
-
-
-LLAMA_SPECIAL = (
-    "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|start_header_id|>", "<|end_header_id|>",
-    "<|eom_id|>", "<|eot_id|>", "<|python_tag|>",
-)  # fmt: skip
-LLAMA_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' }}"
-    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
-
-
-def build_llama(folder: Path) -> None:
-    """Llama 3: BOS and header tokens in the template; no padding token."""
-    words = tokenizer(LLAMA_SPECIAL, bos="<|begin_of_text|>", eos="<|eot_id|>", pad=None, adds_bos=True)
-    config = tf.LlamaConfig(**small(vocab_size=len(words), bos_token_id=words.bos_token_id))
-    stops = [words.convert_tokens_to_ids(t) for t in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")]
-    save(folder, tf.LlamaForCausalLM(config), words, LLAMA_TEMPLATE, stops)
 
 
 GEMMA_SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
@@ -354,7 +285,7 @@ def build_mllama(folder: Path) -> None:
 ARCHITECTURES = {
     architecture.name: architecture
     for architecture in (
-        Architecture("llama", build_llama, False, bos="<|begin_of_text|>"),
+        Architecture("llama", partial(student.build_llama, corpus=CORPUS), False, bos="<|begin_of_text|>"),
         Architecture("gemma2", build_gemma2, False, bos="<bos>"),
         Architecture("qwen2", build_qwen2, False),
         Architecture("mllama", build_mllama, True, image_tokens=1, bos="<|begin_of_text|>"),

@@ -31,7 +31,7 @@ def _without_headings(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A solved training sample that stands in the prompt of `predict.shots: 1`."""
+    """A solved training sample that stands in a prompt."""
 
     question: str
     """What the student reads of the sample, as the training prompt words it."""
@@ -43,31 +43,37 @@ class Example:
 class Wording:
     """How the task's prompt is put to a model."""
 
-    example: Example | None = None
+    examples: tuple[Example, ...] = ()
     reason: bool = False
     """Ask for a chain of thought before the list."""
 
     def put(self, prompt: Prompt) -> Prompt:
         """The task's own prompt with what is asked beside it."""
-        question = _question(prompt)
-        content = question.content
-        if self.example is not None:
+        content = question_of(prompt).content
+        if self.examples:
             case, answer, now = _HEADINGS
-            solved = f"{case}\n{_without_headings(self.example.question)}\n\n{answer}\n{self.example.response}"
-            content = f"{solved}\n\n{now}\n{_without_headings(content)}"
+            solved = (f"{case}\n{_without_headings(e.question)}\n\n{answer}\n{e.response}\n\n" for e in self.examples)
+            content = f"{''.join(solved)}{now}\n{_without_headings(content)}"
         if self.reason:
             content = f"{content}\n\n{_REASON}"
-        messages = (replace(one, content=content) if one is question else one for one in prompt.messages)
-        return replace(prompt, messages=tuple(messages))
+        return with_question(prompt, content)
 
 
-def _question(prompt: Prompt) -> Message:
+def question_of(prompt: Prompt) -> Message:
+    """The first turn of the user."""
     return next(message for message in prompt.messages if message.role == "user")
+
+
+def with_question(prompt: Prompt, content: str) -> Prompt:
+    """The same prompt with another question."""
+    question = question_of(prompt)
+    messages = (replace(one, content=content) if one is question else one for one in prompt.messages)
+    return replace(prompt, messages=tuple(messages))
 
 
 def example_of(task: Task, sample: Sample, response: str, n: int) -> Example:
     """A labelled training sample, with the answer that it teaches, as an example that lists n labels."""
-    return Example(_question(task.training_prompt(sample.for_student(task.modality), n)).content, response)
+    return Example(question_of(task.training_prompt(sample.for_student(task.modality), n)).content, response)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import getproxies
 
@@ -30,9 +30,13 @@ from mint_core.types import ImageRef, Modality, Prompt, in_plural
 if TYPE_CHECKING:
     import httpx2
 
+T = TypeVar("T")
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; doubled before every further one."""
 LONGEST_WAIT = 60.0
+CHAT = "/chat/completions"
+ALLOW = "--send-text or --set predict.endpoint.send_text=true"
+"""How a user allows that samples leave the machine."""
 _CALL = 10.0
 """Seconds in which a server must answer the first call."""
 LARGEST_ANSWER = 8 * 2**20
@@ -44,8 +48,8 @@ _MEANS_A_KEY = re.compile(r"key|token|secret|passw|pwd|auth|sig(nature)?$|^code$
 _TRY_AGAIN = (408, 409, 425, 429)
 
 
-def checked_url(url: str) -> str:
-    """The address of the chat completions below a base address.
+def checked_url(url: str, path: str = CHAT) -> str:
+    """The address below a base address that answers: of the chat completions, or another one.
 
     Raises:
         ConfigError: It is no http address, or carries a name and password, or a key: it would stand in run.json.
@@ -67,8 +71,8 @@ def checked_url(url: str) -> str:
             f"Write no key into the address of an endpoint ('{secret[0]}'): it would stand in the run's files. Put it "
             "into the environment variable that api_key_env names."
         )
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    return parts._replace(path=f"{path}/chat/completions", fragment="").geturl()
+    base = parts.path.rstrip("/").removesuffix(CHAT).removesuffix("/completions")
+    return parts._replace(path=f"{base}{path}", fragment="").geturl()
 
 
 def shown(url: str) -> str:
@@ -87,12 +91,13 @@ def is_local(url: str) -> bool:
         return False
 
 
-def check_consent(config: EndpointConfig, modality: Modality) -> str:
+def check_consent(config: EndpointConfig, modality: Modality, allow: str = ALLOW) -> str:
     """Refuses to send samples to another machine unless the user has said that they may leave this one.
 
     Args:
         config: Which server.
         modality: What is sent.
+        allow: What the user says to allow it.
 
     Returns:
         One sentence for the person who waits; empty where nothing leaves this machine.
@@ -106,8 +111,8 @@ def check_consent(config: EndpointConfig, modality: Modality) -> str:
     what = in_plural(modality)
     if not config.send_text:
         raise ConfigError(
-            f"{where} is another machine: patients' {what} would be sent there; if you may do that, allow it with "
-            "--send-text or --set predict.endpoint.send_text=true."
+            f"{where} is another machine: patients' {what} would be sent there; if you may do that, allow it "
+            f"with {allow}."
         )
     plain = ", unencrypted" if config.url.startswith("http:") else ""
     return f"Patients' {what} leave this machine: they are sent to {where}{plain}."
@@ -148,7 +153,7 @@ class CharacterCounter:
         return None
 
 
-class _Again(Exception):
+class TryAgain(Exception):
     """An answer that may be better the next time."""
 
     def __init__(self, problem: str, wait: float = 0.0) -> None:
@@ -213,7 +218,7 @@ class Endpoint(Engine):
         for sample_id, answer in ahead(prompts.items(), start, self.config.parallel):
             try:
                 text = answer.result()
-            except _Again as problem:
+            except TryAgain as problem:
                 missed += 1
                 if missed == IN_A_ROW:
                     raise ModelError(
@@ -232,11 +237,19 @@ class Endpoint(Engine):
     def _ask(self, prompt: Prompt) -> str:
         """One answer, after as many attempts as it takes."""
         payload = self._payload(prompt)
+        return self.patiently(lambda: _content(self.send(payload), payload.get("max_tokens")))
+
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns, after as many attempts as it takes.
+
+        Raises:
+            TryAgain: The last one failed too.
+        """
         wait = FIRST_WAIT
         for left in range(self.config.retries, -1, -1):
             try:
-                return self._post(payload)
-            except _Again as problem:
+                return ask()
+            except TryAgain as problem:
                 longer = min(max(problem.wait, wait * random.uniform(1, 1.25)), LONGEST_WAIT)
                 if not left or self._stop.wait(longer):
                     raise
@@ -257,20 +270,27 @@ class Endpoint(Engine):
         }
         return {name: value for name, value in payload.items() if value is not None}
 
-    def _post(self, payload: Mapping[str, Any]) -> str:
+    def send(self, payload: Mapping[str, Any]) -> bytes:
+        """What the server says to one request.
+
+        Raises:
+            TryAgain: It may answer the next time.
+            ModelError: It knows neither key, model nor path.
+            DataError: It refuses the prompt.
+        """
         try:
             with self._client.stream("POST", self.url, json=payload) as response:
                 body = self._body(response)
         except self._timeouts:
-            raise _Again(f"no answer within {self.config.timeout:g} s") from None
+            raise TryAgain(f"no answer within {self.config.timeout:g} s") from None
         except self._errors as error:  # no word of it: it may quote the request
-            raise _Again(f"the connection failed, {type(error).__name__}") from None
+            raise TryAgain(f"the connection failed, {type(error).__name__}") from None
         status = response.status_code
         if status in _TRY_AGAIN or status >= 500:
-            raise _Again(f"it says {status}{_code(body)}", _retry_after(response.headers.get("retry-after")))
+            raise TryAgain(f"it says {status}{_code(body)}", _retry_after(response.headers.get("retry-after")))
         if status != 200:
             self._refuse(status, _code(body))
-        return _content(body, payload.get("max_tokens"))
+        return body
 
     def _body(self, response: httpx2.Response) -> bytes:
         """What the server says, within the limits of size and time; a client's own timeout counts from byte to byte."""
@@ -280,9 +300,9 @@ class Endpoint(Engine):
             parts.append(part)
             size += len(part)
             if size > LARGEST_ANSWER:
-                raise _Again(f"an answer of more than {LARGEST_ANSWER // 2**20} MiB")
+                raise TryAgain(f"an answer of more than {LARGEST_ANSWER // 2**20} MiB")
             if time.monotonic() > end:
-                raise _Again(f"no complete answer within {self.config.timeout:g} s")
+                raise TryAgain(f"no complete answer within {self.config.timeout:g} s")
         return b"".join(parts)
 
     def _refuse(self, status: int, code: str) -> None:
@@ -337,22 +357,22 @@ def _content(body: bytes, limit: int | None = None) -> str:
         limit: Tokens that were asked for at most; None where nobody said.
 
     Raises:
-        _Again: It is no chat completion; another attempt may bring one.
+        TryAgain: It is no chat completion; another attempt may bring one.
         DataError: It is one, and no whole answer: asked again, the model would say the same.
     """
     try:
         said = parse_json(body)
     except ValueError:
         page = body.lstrip()[:1] == b"<"
-        raise _Again("what it says is a page and no chat completion" if page else "what it says is no JSON") from None
+        raise TryAgain("what it says is a page and no chat completion" if page else "what it says is no JSON") from None
     if isinstance(said, dict) and said.get("error"):
-        raise _Again(f"it says 200 with an error{_code(body)}")
+        raise TryAgain(f"it says 200 with an error{_code(body)}")
     try:
         choice = said["choices"][0]
         message = choice["message"]
         content = message.get("content")
     except (LookupError, TypeError, AttributeError):
-        raise _Again("what it says is no chat completion") from None
+        raise TryAgain("what it says is no chat completion") from None
     _check_end(choice, said, limit)
     if message.get("refusal"):
         raise DataError("the model refuses to answer (refusal); ask another model.")
@@ -362,9 +382,9 @@ def _content(body: bytes, limit: int | None = None) -> str:
     if content is None or (content == "" and thoughts):
         if thoughts:
             raise DataError(f"the model thought and wrote no answer; {_RAISE}.")
-        raise _Again("its message holds no text")
+        raise TryAgain("its message holds no text")
     if not isinstance(content, str):
-        raise _Again(f"its message holds {'parts' if isinstance(content, list) else 'something'} instead of a text")
+        raise TryAgain(f"its message holds {'parts' if isinstance(content, list) else 'something'} instead of a text")
     if content.lstrip().startswith("<think>") and "</think>" not in content:
         raise DataError(f"the model's thoughts were cut before it answered; {_RAISE}.")
     return content
@@ -390,7 +410,7 @@ def _check_end(choice: Mapping[str, Any], said: Mapping[str, Any], limit: int | 
             "(predict.endpoint.request)."
         )
     told = word if word and re.fullmatch(r"[a-z_]{1,40}", word) else "none" if reason is None else "unknown"
-    raise _Again(f"the answer is not whole, finish_reason {told}")
+    raise TryAgain(f"the answer is not whole, finish_reason {told}")
 
 
 def _written(said: Mapping[str, Any]) -> int:

@@ -14,6 +14,7 @@ from mint_core.cli.explain import explain
 from mint_core.cli.export import export
 from mint_core.cli.inspect import config, plugins
 from mint_core.cli.plan import plan
+from mint_core.cli.plugin import plugin
 from mint_core.cli.predict import predict
 from mint_core.cli.preserve import preserve
 from mint_core.cli.run import run, stage_commands
@@ -43,6 +44,7 @@ def cli() -> None:
     Your own patches:  mint run --teacher plip --aligner orpo --source folder --data PATH
     New samples:       mint predict --adapter runs/NAME/adapter --input notes.jsonl
     What is here:      mint plugins, mint runs, mint doctor
+    Your own plugin:   mint plugin new teacher my-words
     """  # noqa: D301 - click wants the backspace
 
 
@@ -58,6 +60,7 @@ for command in (
     export,
     runs,
     plugins,
+    plugin,
     config,
     doctor,
 ):

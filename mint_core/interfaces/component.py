@@ -6,12 +6,15 @@ from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from mint_core.errors import ContractError
 from mint_core.types import LabelSpace
+
+if TYPE_CHECKING:
+    from mint_core.interfaces.task import Task
 
 MAX_SEED = 2**32 - 1
 """The largest seed that all libraries below take."""
@@ -53,6 +56,8 @@ class Context:
     """A folder that lives longer than the run; what lies there must be named by content."""
     advance: Callable[[int], None] = _silent
     """Call it with the number of samples or passages just done."""
+    task: Task | None = None
+    """The task of the run, for teachers that ask its question; None where there is no run."""
 
 
 class Component(ABC, Generic[C]):

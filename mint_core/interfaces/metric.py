@@ -29,12 +29,14 @@ class EvaluationSample:
 class Metric(Component[ComponentConfig]):
     """Per-sample values; the core aggregates them as a mean with a clustered bootstrap interval.
 
-    Clauses (checked by `mint_core.testing.METRIC_CHECKS`):
+    Clauses:
         1. `score` returns a value in [0, 1], or None where the sample cannot be scored (counted, but not as zero).
         2. It is deterministic and does not change its input.
         3. An empty response is scored, not raised on.
         4. `why` is None or one of a few fixed phrases, the same for all samples of one kind; it quotes no answer.
-        5. `title` with the options in force says what a reader of the report needs.
+        5. `title` is one line, and `rule` says in one how the number is computed.
+        6. Where there is a `claim`, every value is 0, 1 or None.
+        7. No value is above the `ceiling` of its sample.
     """
 
     kind = "metric"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import Modality, Sample
+from mint_core.types import Channel, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Passage:
 class Retriever(Component[ComponentConfig]):
     """Sample -> passages. RAG = base student + retriever; hybrid = aligned student + retriever.
 
-    Clauses (checked by `mint_core.testing.RETRIEVER_CHECKS`):
+    Clauses:
         1. `retrieve` returns one sequence of passages per sample, in order; it may be empty.
         2. It never reads `sample.label` or `sample.privileged`: the result is the same when they are taken away.
         3. `label_scores` is None, or has one row per sample and one column per label, without NaN.
@@ -39,7 +39,7 @@ class Retriever(Component[ComponentConfig]):
     """
 
     kind = "retriever"
-    reads: ClassVar[tuple[Modality, ...]] = ()
+    reads: ClassVar[tuple[Channel, ...]] = ()
     """What it searches by and cannot do without: a task whose student reads something else is refused."""
 
     def build(self) -> None:

@@ -12,7 +12,7 @@ from mint_core.types import PreferenceGroup, Ranking
 class PreferenceStrategy(Component[ComponentConfig]):
     """Turns one ranking into preference groups.
 
-    Clauses (checked by `mint_core.testing.STRATEGY_CHECKS`):
+    Clauses:
         1. Every group has at least one chosen and one rejected response, none of them empty.
         2. No label stands both in a chosen and in a rejected response of one group.
         3. A known true label is in the first chosen response and in no rejected one.

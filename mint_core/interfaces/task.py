@@ -59,12 +59,13 @@ class TaskConfig(ComponentConfig):
 class Task(Component[TaskConfig]):
     """Label space, data sources, prompts.
 
-    Clauses (checked by `mint_core.testing.TASK_CHECKS`):
-        1. `load` returns at least one sample; ids are unique; every label is in the label space.
-        2. No group has samples in two splits.
+    Clauses:
+        1. `load` returns samples of `train` and of `val` or `test`; ids are unique; every label is in the label space;
+           only training samples may have none.
+        2. No group and no image has samples in two splits.
         3. `load` is deterministic: two calls give the same samples in the same order.
-        4. Both prompts of one sample carry what the student's modality needs: the image or the text.
-        5. `header` is one line and ends with a colon.
+        4. Both prompts of a sample show what the student's modality needs, image or text, and have a user's turn.
+        5. `header` is one line, ends with a colon, and stands in the inference prompt.
         6. `phrases` are parts of the text, in order, apart from each other, and not empty.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mint_core.interfaces.component import Component, ComponentConfig
-from mint_core.types import Modality, Sample
+from mint_core.types import Channel, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 class Teacher(Component[ComponentConfig]):
     """Optional `fit`, then log-probabilities over all labels.
 
-    Clauses (1 to 3 checked by `mint_core.testing.TEACHER_CHECKS`):
-        1. `log_probs` returns shape (n_samples, n_labels), float32, in the order of the samples and of the label space.
+    `fit` is given the training split and nothing else. `log_probs` is given samples of all splits.
+
+    Clauses:
+        1. `log_probs` returns shape (n_samples, n_labels), float32.
         2. Every value is finite or -inf, and every row's exponentials sum to 1 (1e-3).
-        3. It is deterministic, and a sample's row does not depend on the samples beside it (1e-2).
-        4. `fit` never sees a sample outside the training split.
+        3. It is deterministic, in the order of the samples, and a row does not depend on the samples beside it (1e-2).
+        4. Labels reach it through `fit` alone: the rows are the same when the labels of the samples are taken away.
     """
 
     kind = "teacher"
-    reads: ClassVar[tuple[Modality, ...]] = ()
+    reads: ClassVar[tuple[Channel, ...]] = ()
     """What it cannot do without: a run where a sample lacks it is refused before anything is computed."""
+    together: ClassVar[bool] = False
+    """Whether it must be given all samples in one call; else many come some thousands at a time."""
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Learns from the training split. Teachers that need no training leave it out.
@@ -37,7 +41,7 @@ class Teacher(Component[ComponentConfig]):
 
     @abstractmethod
     def log_probs(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
-        """Natural logarithms of p(label | sample), shape (n_samples, n_labels).
+        """Natural logarithms of p(label | sample), shape (n_samples, n_labels), columns as in `self.labels.names`.
 
         Raises:
             DataError: A sample cannot be read or lacks what the teacher needs.
@@ -51,6 +55,15 @@ class Teacher(Component[ComponentConfig]):
             config: A validated `Config`.
         """
         return ()
+
+    @classmethod
+    def asks(cls, config: Any) -> bool:
+        """Whether it asks the task's question (`context.task`): another wording then makes other rankings. Torch-free.
+
+        Args:
+            config: A validated `Config`.
+        """
+        return False
 
     @classmethod
     def fingerprint(cls, config: Any) -> str:

@@ -91,6 +91,7 @@ from mint_core.tasks.rows import Row, Table, head_of, read_table
 from mint_core.tasks.settle import checked, label_space, labels_of, task_data, with_labels
 from mint_core.tasks.task import ManifestTask
 from mint_core.tasks.wording import ListPrompt
+from mint_core.teachers.fitted import FittedConfig, FittedTeacher
 from mint_core.types import (
     SPLITS,
     ImageRef,
@@ -137,6 +138,8 @@ __all__ = [
     "Entry",
     "EvaluationSample",
     "FileImage",
+    "FittedConfig",
+    "FittedTeacher",
     "GivenLabel",
     "ImageRef",
     "LabelMask",

@@ -13,12 +13,12 @@ from mint_core.answering.endpoint import check_consent
 from mint_core.answering.vllm import check_options
 from mint_core.config import Configured, is_embedded, suitable
 from mint_core.errors import ConfigError, DataError
-from mint_core.interfaces import Aligner, TrainingPhase
+from mint_core.interfaces import Aligner, EvaluationSample, TrainingPhase
 from mint_core.plugins import registry
 from mint_core.stages.fused import check_fusion
 from mint_core.stages.prompts import check_example
 from mint_core.stages.run import Run
-from mint_core.types import Modality, Sample
+from mint_core.types import Modality, Prediction, Sample
 
 _READ_BY = {"label": ("teacher",), "align": ("aligner",), "predict": ("retriever",)}
 """Components whose files a stage reads."""
@@ -53,6 +53,7 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
         if importlib.util.find_spec("httpx2") is None:
             raise ConfigError("An endpoint needs an HTTP client; run `pip install 'mint-core[endpoint]'`.")
     _ = run.strategy
+    _call_once(run)
     aligner = run.resolved.aligner
     made = cast(Aligner, aligner.make()) if aligner else None
     shortened = list(_shortened(run, made.phases(0) if made else ()))
@@ -61,6 +62,23 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
         return list(told)
     made.check_installed()
     return [*told, *shortened, *_taught(run)]
+
+
+def _call_once(run: Run) -> None:
+    """Asks the task for the prompts of one sample, and the metrics for its value, as later stages will.
+
+    Raises:
+        ContractError: A component returns what its interface forbids.
+    """
+    sample = run.reported[0]
+    blind = sample.for_student(run.task.modality)
+    run.task.training_prompt(blind, run.n)
+    run.task.inference_prompt(blind, run.n)
+    listed = Prediction.of_labels(sample.id, "chance", run.data.labels.names[: run.n])
+    answered = EvaluationSample(listed, cast(str, sample.label), (), (), run.n, run.data.labels)
+    for metric in run.metrics.values():
+        metric.score(answered), metric.ceiling(answered), metric.why(answered), metric.ungated()
+        metric.title(run.n), metric.rule(), metric.claim(run.n)
 
 
 def _reading(run: Run, stages: Collection[str]) -> Iterator[Configured]:
@@ -122,9 +140,11 @@ def check_retriever(run: Run) -> None:
         MintError: It cannot be built, or ranks no labels where rankings are to be combined.
     """
     retriever, reported = run.retriever, run.reported
-    if retriever is None or run.resolved.config.retrieval.fuse == "none":
+    if retriever is None:
         return
-    if retriever.label_scores([reported[0].for_student(run.task.modality)]) is None:
+    asked = [reported[0].for_student(run.task.modality)]
+    retriever.retrieve(asked)
+    if run.resolved.config.retrieval.fuse != "none" and retriever.label_scores(asked) is None:
         raise ConfigError("The retriever ranked no labels, so that nothing can be fused; leave --fuse out.")
 
 

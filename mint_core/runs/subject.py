@@ -24,7 +24,7 @@ from mint_core.names import recognise
 from mint_core.observer import Observer
 from mint_core.stages.outputs import ADAPTER
 from mint_core.stages.predict import asking_of, passages_of
-from mint_core.stages.prompts import example
+from mint_core.stages.prompts import examples
 from mint_core.stages.run import Run
 from mint_core.students.adapter_files import describe_files
 from mint_core.types import LabelSpace, Prediction, Prompt, Sample, Variant
@@ -140,7 +140,7 @@ def of_run(run: Run, batch_size: int | None) -> Subject:
     engine = open_engine(asking, modality, resolved.config.student, run.student_path, adapter, tell=tell, isolate=True)
     if adapter is not None:
         engine.put_on(adapter)
-    wording = Wording(example(run))
+    wording = Wording(examples(run))
     passages = passages_of(run, engine)
 
     def ask(some: Sequence[Sample]) -> Mapping[str, Prompt]:

@@ -11,7 +11,7 @@ import numpy as np
 from mint_core.answering.asking import Wording, questions
 from mint_core.interfaces import EvaluationSample, Student
 from mint_core.stages.predict import asking_of, passages_of
-from mint_core.stages.prompts import example
+from mint_core.stages.prompts import examples
 from mint_core.stages.run import Run
 from mint_core.types import Prediction, Prompt, Sample, Variant
 
@@ -94,6 +94,6 @@ class ByEpochJudge:
 
     @cached_property
     def _prompts(self) -> Mapping[str, Prompt]:
-        wording = Wording(example(self.run), self.run.resolved.config.predict.reason)
+        wording = Wording(examples(self.run), self.run.resolved.config.predict.reason)
         passages = passages_of(self.run, self._engine)
         return questions(self.run.task, self.samples, self.run.n, wording, passages).prompts

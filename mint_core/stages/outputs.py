@@ -38,23 +38,41 @@ LOGS = Path("logs")
 """Files of trackers, a folder per training; no stage's output, so that nothing removes them."""
 
 
-def write_rankings(path: Path, samples: Sequence[Sample], log_probs: NDArray[np.float32], labels: LabelSpace) -> None:
-    """One row per sample: id, split, label, group and the log-probabilities in the order of the label space.
+class RankingsWriter:
+    """Writes rankings some at a time: a row per sample with id, split, label, group, and the log-probabilities.
 
-    The labels themselves stand in the file's metadata, so that the teacher `file` can read it alone.
+    The labels themselves, in the order of the log-probabilities, stand in the file's metadata, so that the teacher
+    `file` can read it alone.
+
+    Args:
+        path: The file.
+        labels: The label space.
     """
-    table = pa.table(
-        {
+
+    def __init__(self, path: Path, labels: LabelSpace) -> None:
+        plain = [(name, pa.string()) for name in ("sample", "split", "label", "group")]
+        schema = pa.schema([*plain, ("log_probs", pa.list_(pa.float32(), len(labels)))])
+        self._schema = schema.with_metadata({LABELS_OF: json.dumps(labels.names)})
+        self._writer = pq.ParquetWriter(path, self._schema)
+
+    def __enter__(self) -> RankingsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def write(self, samples: Sequence[Sample], log_probs: NDArray[np.float32]) -> None:
+        """Adds the rows of some samples, in their order; `log_probs` has shape (n_samples, n_labels)."""
+        columns = {
             "sample": [s.id for s in samples],
             "split": [s.split for s in samples],
-            "label": pa.array([s.label for s in samples], pa.string()),
-            "group": pa.array([s.group for s in samples], pa.string()),
+            "label": [s.label for s in samples],
+            "group": [s.group for s in samples],
             "log_probs": pa.FixedSizeListArray.from_arrays(
                 pa.array(log_probs.astype(np.float32).ravel()), log_probs.shape[1]
             ),
         }
-    )
-    pq.write_table(table.replace_schema_metadata({LABELS_OF: json.dumps(labels.names)}), path)
+        self._writer.write_table(pa.table(columns, schema=self._schema))
 
 
 def read_log_probs(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -22,7 +22,7 @@ from mint_core.errors import DataError
 from mint_core.files import digest_of, read_lines, replaced, storage_errors, write_line
 from mint_core.interfaces import Unreadable
 from mint_core.stages.outputs import ADAPTER, PREDICTIONS, SCORES
-from mint_core.stages.prompts import example, passages_identity
+from mint_core.stages.prompts import examples, passages_identity
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.students.control import count_control_tokens
@@ -77,7 +77,7 @@ class Predict(Stage):
             with open_engine(
                 asking, run.task.modality, student, run.student_path, adapter, tell=run.observer.message
             ) as engine:
-                wording = Wording(example(run), resolved.config.predict.reason)
+                wording = Wording(examples(run), resolved.config.predict.reason)
                 asked = questions(run.task, samples, run.n, wording, passages_of(run, engine))
                 variants = variants_of(run, asked.prompts)
                 table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)

@@ -73,17 +73,17 @@ def _solved(run: Run) -> list[Sample]:
     return [sample for sample in run.data.split("train") if sample.label is not None and sample.cohort is None]
 
 
-def example(run: Run) -> Example | None:
-    """The solved training sample of `predict.shots: 1`; never a sample that is reported.
+def examples(run: Run) -> tuple[Example, ...]:
+    """The solved training sample of `predict.shots: 1`, none where it is 0; never a sample that is reported.
 
     It is drawn from the seed among the labelled training samples of the task's own data, and its list is the one that
     an aligned student learns: the teacher's best labels with the truth placed, down to N.
     """
     if run.resolved.config.predict.shots == 0:
-        return None
+        return ()
     known = _solved(run)
     sample = known[int(np.random.default_rng([run.resolved.config.seed, 23]).integers(len(known)))]
     ranking = run.rankings()[sample.id]
     top = run.strategy.top(ranking, sample.label)
     listed = (*top, *(label for label in ranking.labels if label not in top))[: run.n]
-    return example_of(run.task, sample, write_response(run.task.header, listed), run.n)
+    return (example_of(run.task, sample, write_response(run.task.header, listed), run.n),)

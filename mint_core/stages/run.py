@@ -100,7 +100,7 @@ class Run:
         """What the run's components are given to work with."""
         config = self.resolved.config
         listens = {} if advance is None else {"advance": advance}
-        return Context(self.data.labels, self.n, config.seed, self.device, self.cache, **listens)
+        return Context(self.data.labels, self.n, config.seed, self.device, self.cache, task=self.task, **listens)
 
     def outlined_job(
         self, student: Student, groups: Sequence[PreferenceGroup], prompts: Mapping[str, Prompt]

@@ -209,7 +209,7 @@ def finished(student: Student, config: StudentConfig) -> Student:
 
 
 @contextmanager
-def load_failures(source: str) -> Iterator[None]:
+def load_failures(source: str, role: str = "student") -> Iterator[None]:
     """Tells as one sentence whatever a library raises over files that it cannot use; a memory that is full is none.
 
     Raises:
@@ -222,7 +222,7 @@ def load_failures(source: str) -> Iterator[None]:
     except (MintError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise ModelError(explain_load_failure("student", source, error)) from error
+        raise ModelError(explain_load_failure(role, source, error)) from error
 
 
 def is_image_text(model_config: Any) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mint_core.types import SPLITS, LabelSpace, Sample
 
@@ -13,22 +12,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def top_1(samples: Sequence[Sample], labels: LabelSpace, log_probs: NDArray[Any]) -> dict[str, dict[str, float]]:
-    """Top-1 and n by split, over the labelled samples of the task's own data; splits without any are left out.
+class Top1:
+    """Counts hits by split over the labelled samples of the task's own data, some at a time."""
 
-    Args:
-        samples: In the order of the rows.
-        labels: In the order of the columns.
-        log_probs: Shape (n_samples, n_labels).
-    """
-    best = log_probs.argmax(axis=1)
-    result: dict[str, dict[str, float]] = {}
-    for split in SPLITS:
-        hits = [
-            labels.names[column] == sample.label
-            for column, sample in zip(best, samples, strict=True)
-            if sample.split == split and sample.label and sample.cohort is None
-        ]
-        if hits:
-            result[split] = {"top_1": round(float(np.mean(hits)), 4), "n": len(hits)}
-    return result
+    def __init__(self, labels: LabelSpace) -> None:
+        self._labels = labels
+        self._hits: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
+
+    def add(self, samples: Sequence[Sample], log_probs: NDArray[Any]) -> None:
+        """Counts some samples, in the order of the rows of `log_probs`, shape (n_samples, n_labels)."""
+        for column, sample in zip(log_probs.argmax(axis=1), samples, strict=True):
+            if sample.label and sample.cohort is None:
+                self._seen[sample.split] += 1
+                self._hits[sample.split] += self._labels.names[column] == sample.label
+
+    def by_split(self) -> dict[str, dict[str, float]]:
+        """Top-1 and n; splits without a sample are left out."""
+        return {
+            split: {"top_1": round(self._hits[split] / count, 4), "n": count}
+            for split in SPLITS
+            if (count := self._seen[split])
+        }
+
+
+def top_1(samples: Sequence[Sample], labels: LabelSpace, log_probs: NDArray[Any]) -> dict[str, dict[str, float]]:
+    """Top-1 and n by split of samples that are all there; see `Top1`."""
+    count = Top1(labels)
+    count.add(samples, log_probs)
+    return count.by_split()

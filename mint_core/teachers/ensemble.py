@@ -62,6 +62,7 @@ class Ensemble(Teacher):
     """
 
     name = "ensemble"
+    together = True
     Config: ClassVar[type[Any]] = EnsembleConfig
     config: EnsembleConfig
 
@@ -76,6 +77,11 @@ class Ensemble(Teacher):
         """See `mint_core.interfaces.teacher.Teacher.parts`."""
         _ = _configured(config)
         return config.teachers
+
+    @classmethod
+    def asks(cls, config: EnsembleConfig) -> bool:
+        """Whether one of its teachers does."""
+        return any(part.registered.component.asks(part.config) for part in _configured(config).values())
 
     @classmethod
     def fingerprint(cls, config: EnsembleConfig) -> str:

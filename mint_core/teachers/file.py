@@ -58,6 +58,7 @@ class RankingsFile(Teacher):
     """
 
     name = "file"
+    together = True
     Config: ClassVar[type[Any]] = FileConfig
     config: FileConfig
 

@@ -1,8 +1,9 @@
 """Finds and loads a CLIP: the embedded one, a folder, a file, an id on the hub, or an open_clip architecture.
 
-Two layouts are read: open_clip's (open_clip_config.json and its weights) and transformers' CLIPModel (config.json and
-its weights; `vinid/plip` is published so). Weights are safetensors, or files that torch reads with `weights_only=True`:
-nothing inside a weights file is ever executed.
+Two layouts are read: open_clip's (open_clip_config.json and its weights) and transformers' (config.json and its
+weights). A CLIPModel, as `vinid/plip` is published, is converted to open_clip's; transformers runs SigLIP and others.
+Weights are safetensors, or files that torch reads with `weights_only=True`: nothing inside a weights file is ever
+executed.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "teacher"
 HUB = "hf-hub:"
 OPEN_CLIP_CONFIG, CLIP_CONFIG, PREPROCESSOR = "open_clip_config.json", "config.json", "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
 CLIP_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 CLIP_EXTRAS = (
-    PREPROCESSOR, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
+    PREPROCESSOR, PROCESSOR, "spiece.model", "vocab.txt",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
 )  # fmt: skip
+CLIP_TYPE = "clip"
+"""The model type that open_clip's CLIP can hold; transformers runs the others."""
 CLIP_VOCABULARY = 49408
 """Size of the vocabulary that open_clip carries inside."""
 
@@ -43,7 +48,7 @@ class Clip:
     """A loaded model, in fp32 on the CPU, in evaluation mode."""
 
     model: nn.Module
-    """open_clip's CLIP, CustomTextCLIP or CoCa: `encode_image`, `encode_text`, `logit_scale`."""
+    """open_clip's CLIP, CustomTextCLIP or CoCa, or a `DualEncoderModel`: both towers and `logit_scale`."""
     tokenizer: Tokenizer
     """Sentences -> token ids (n, context length)."""
     preprocess: dict[str, Any]
@@ -148,16 +153,40 @@ def _load_transformers(folder: Path, shown: str, weights: Path | None) -> Clip:
 
     with _reading(shown):
         published = _read_json(folder / CLIP_CONFIG)
+        if published.get("model_type") != CLIP_TYPE:
+            return _load_other(folder, shown, weights)
         config = convert_config(published)
         files = [weights] if weights else [folder / name for name in CLIP_WEIGHTS if (folder / name).is_file()]
         if not files:
             raise ModelError(f"The folder {folder} holds no weights ({' or '.join(CLIP_WEIGHTS)}); download it again.")
-        size = config["vision_cfg"]["image_size"]
-        stated = folder / PREPROCESSOR
-        preprocess = convert_preprocess(_read_json(stated) if stated.is_file() else {}, size)
+        preprocess = convert_preprocess(_preprocessor(folder), config["vision_cfg"]["image_size"])
         model = open_clip.CLIP(**config)
         model.load_state_dict(convert_state(read_tensors(files[0])), strict=True)
         return _finish(model, _tokenizer(folder, config["text_cfg"]), preprocess, config, shown)
+
+
+def _load_other(folder: Path, shown: str, weights: Path | None) -> Clip:
+    """SigLIP and its like, as transformers runs them."""
+    from mint_plip.transformers_encoder import load, load_tokenizer
+
+    if weights is not None and weights.name not in CLIP_WEIGHTS:
+        raise ModelError(f"{shown}: give the folder {folder} instead of the weights file.")
+    model = load(folder, shown)
+    config, stated = model.model.config, _preprocessor(folder)
+    if not stated:
+        raise ModelError(f"The folder {folder} holds no {PREPROCESSOR}; download it again.")
+    preprocess = convert_preprocess(stated, config.vision_config.image_size)
+    tokenizer = load_tokenizer(folder, config.text_config.max_position_embeddings)
+    return _finish(model, tokenizer, preprocess, config.to_diff_dict(), shown)
+
+
+def _preprocessor(folder: Path) -> dict[str, Any]:
+    """What the folder says of images; empty where it says nothing."""
+    if (folder / PREPROCESSOR).is_file():
+        return _read_json(folder / PREPROCESSOR)
+    whole = _read_json(folder / PROCESSOR) if (folder / PROCESSOR).is_file() else {}
+    found: dict[str, Any] = whole.get("image_processor") or {}
+    return found
 
 
 def _tokenizer(folder: Path, text: dict[str, Any]) -> Tokenizer:
@@ -214,8 +243,8 @@ def _load_hub(repository: str) -> Clip:
                 _fetch(repository, name, cached_only)
             return _load_transformers(config.parent, HUB + repository, weights)
     raise ModelError(
-        f"The repository '{repository}' on the hub holds no CLIP: {OPEN_CLIP_CONFIG}, or {CLIP_CONFIG} together with "
-        f"{' or '.join(CLIP_WEIGHTS)}; give another id, or a local folder."
+        f"The repository '{repository}' on the hub holds no dual encoder: {OPEN_CLIP_CONFIG}, or {CLIP_CONFIG} and "
+        f"with it {' or '.join(CLIP_WEIGHTS)}; give another id, or a local folder."
     )
 
 

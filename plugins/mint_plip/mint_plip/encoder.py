@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+AT_ONCE = 256
+"""Sentences in a forward pass."""
+
+
 def choose_precision(wanted: Precision, device: str) -> Literal["fp32", "bf16"]:
     """`auto` is bf16 on CUDA and on CPUs with bf16 instructions (AVX512_BF16 or AMX), else fp32.
 
@@ -127,6 +131,29 @@ def encode_labels(clip: Clip, labels: Sequence[str], templates: Sequence[str]) -
             tokens = clip.tokenizer([sentence(template, label) for label in labels]).to(device)
             total = total + model.encode_text(tokens, normalize=True).float().cpu()
         encoded: NDArray[np.float32] = torch.nn.functional.normalize(total, dim=-1).numpy()
+    return encoded
+
+
+def encode_texts(clip: Clip, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    """A vector per text, shape (n, dim): the normalised mean of its sentences' unit vectors, zeros where it has none.
+
+    Args:
+        clip: The model.
+        texts: The sentences of each.
+    """
+    import torch
+
+    model: Any = clip.model
+    device = next(model.parameters()).device
+    flat = [sentence for sentences in texts for sentence in sentences] or [""]  # one at least tells the size
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(flat), AT_ONCE):
+            tokens = clip.tokenizer(flat[start : start + AT_ONCE]).to(device)
+            parts.append(model.encode_text(tokens, normalize=True).float().cpu())
+        vectors = torch.cat(parts)
+        sums = [part.sum(0) for part in vectors[: sum(map(len, texts))].split(list(map(len, texts)))]
+        encoded: NDArray[np.float32] = torch.nn.functional.normalize(torch.stack(sums), dim=-1).numpy()
     return encoded
 
 

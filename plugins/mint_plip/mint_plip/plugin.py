@@ -15,7 +15,8 @@ def mint_tasks() -> list[type[Task]]:
 
 @hookimpl
 def mint_teachers() -> list[type[Teacher]]:
-    """The PLIP teacher."""
+    """Teachers with a dual encoder: `clip` for any image task, and `plip`."""
+    from mint_plip.clip_teacher import ClipTeacher
     from mint_plip.teacher import Plip
 
-    return [Plip]
+    return [ClipTeacher, Plip]

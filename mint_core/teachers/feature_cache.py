@@ -1,7 +1,7 @@
-"""Frozen image features: decoded ahead in threads, encoded in batches, kept by content in an sqlite3 file.
+"""Frozen features: samples prepared ahead in threads, encoded in batches, kept by content in an sqlite3 file.
 
-Memory is flat: decoding stays `mint_core.decoding.AHEAD` batches ahead. What is done is in the file at the end of every
-batch, so an interrupted run goes on where it stopped; two processes may share the file.
+Memory is flat: what is prepared stays `mint_core.decoding.AHEAD` batches ahead. What is done is in the file at the end
+of every batch, so an interrupted run goes on where it stopped; two processes may share the file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from mint_core.plugin import DataError, ImageRef, Sample, StorageError, ahead, decoding_pool
+from mint_core.decoding import ahead, decoding_pool
+from mint_core.errors import StorageError
+from mint_core.types import Sample
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
-
-    from mint_plip.encoder import ImageEncoder
 
 T = TypeVar("T")
 WAIT_SECONDS = 60.0
@@ -108,14 +108,17 @@ def _checksum(key: str, value: bytes) -> int:
 class _Batch:
     keys: list[str]
     known: dict[str, NDArray[np.float32]]
-    decoding: dict[str, Future[NDArray[np.uint8]]]
+    preparing: dict[str, Future[Any]]
 
 
 def stream_features(
     samples: Sequence[Sample],
-    encoder: ImageEncoder,
-    store: FeatureStore | None,
     *,
+    key: Callable[[Sample], str],
+    prepare: Callable[[Sample], Any],
+    encode: Callable[[Sequence[Any]], NDArray[Any]],
+    store: FeatureStore | None,
+    dtype: DTypeLike,
     batch_size: int,
     workers: int,
     advance: Callable[[int], None],
@@ -125,60 +128,40 @@ def stream_features(
     Values are rounded to the precision in which they are kept, so that a cached run gives the same numbers.
 
     Args:
-        samples: What to encode; equal image keys within a batch are encoded once.
-        encoder: Frozen.
+        samples: What to encode; equal keys within a batch are encoded once.
+        key: Names the content of a sample: equal keys mean equal features.
+        prepare: Makes of a sample what is encoded, in a thread; for example opens its image.
+        encode: Features, shape (n, dim), of n prepared samples.
         store: Where features are kept, or None.
+        dtype: The precision that they are rounded to: that of the store.
         batch_size: Samples per batch.
-        workers: Threads that decode.
+        workers: Threads that prepare.
         advance: Called with the number of samples just done.
 
     Raises:
-        DataError: A sample has no image, or its image cannot be read.
+        DataError: A sample lacks what is read, or its image cannot be read.
     """
-    dtype = storage_dtype(encoder.precision)
     with decoding_pool(workers) as pool:
 
         def start(batch: Sequence[Sample]) -> _Batch:
-            refs = [image_of(sample) for sample in batch]
-            keys = [ref.key for ref in refs]  # once per image: a key may be a hash over a file
-            images = dict(zip(keys, refs, strict=True))
-            known = {} if store is None else store.get(list(images))
-            decoding = {key: pool.submit(decode, ref, encoder) for key, ref in images.items() if key not in known}
-            return _Batch(keys, known, decoding)
+            keys = [key(sample) for sample in batch]  # once per sample: a key may be a hash over a file
+            distinct = dict(zip(keys, batch, strict=True))
+            known = {} if store is None else store.get(list(distinct))
+            preparing = {name: pool.submit(prepare, one) for name, one in distinct.items() if name not in known}
+            return _Batch(keys, known, preparing)
 
         for batch in ahead(batches(samples, batch_size), start):
             features = dict(batch.known)
-            if batch.decoding:
-                encoded = encoder.encode(np.stack([future.result() for future in batch.decoding.values()]))
+            if batch.preparing:
+                encoded = encode([future.result() for future in batch.preparing.values()])
                 encoded = encoded.astype(dtype).astype(np.float32)
                 if store is not None:
-                    store.put(list(batch.decoding), encoded)
-                features |= dict(zip(batch.decoding, encoded, strict=True))
+                    store.put(list(batch.preparing), encoded)
+                features |= dict(zip(batch.preparing, encoded, strict=True))
             advance(len(batch.keys))
-            yield np.stack([features[key] for key in batch.keys])
-
-
-def storage_dtype(precision: str) -> type[np.floating[Any]]:
-    """float16 keeps more digits than bf16 computes; fp32 is kept whole."""
-    return np.float16 if precision == "bf16" else np.float32
-
-
-def image_of(sample: Sample) -> ImageRef:
-    """The sample's image.
-
-    Raises:
-        DataError: It has none.
-    """
-    if sample.image is None:
-        raise DataError(f"Sample '{sample.id}' has no image, and the teacher plip needs one; leave the sample out.")
-    return sample.image
+            yield np.stack([features[name] for name in batch.keys])
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Cuts a sequence into pieces of `size`; the last one may be shorter."""
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def decode(ref: ImageRef, encoder: ImageEncoder) -> NDArray[np.uint8]:
-    """Opens and prepares one image: uint8, shape (height, width, 3)."""
-    return encoder.prepare(ref.open())

@@ -16,8 +16,8 @@ from PIL import Image
 
 from mint_core.decoding import AHEAD, ahead
 from mint_core.errors import DataError, StorageError
+from mint_core.teachers.feature_cache import FeatureStore, stream_features
 from mint_core.types import ImageRef, Sample
-from mint_plip.features import FeatureStore, stream_features
 
 
 class Grey(ImageRef):
@@ -38,22 +38,19 @@ class Grey(ImageRef):
 
 
 class CountingEncoder:
-    """Stands for ImageEncoder: the feature of an image is its grey and its square; counts what it encodes."""
+    """Stands for an image encoder: the feature of an image is its grey and its square; counts what it encodes."""
 
-    precision = "fp32"
+    dtype = np.float32
 
     def __init__(self, stop_after: int = 10**9) -> None:
         self.encoded, self.stop_after, self.calls = 0, stop_after, 0
 
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        return np.asarray(image)
-
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
+    def encode(self, images: list[np.ndarray]) -> np.ndarray:
         self.calls += 1
         if self.calls > self.stop_after:
             raise KeyboardInterrupt
-        self.encoded += len(pixels)
-        grey = pixels[:, 0, 0, 0].astype(np.float32)
+        self.encoded += len(images)
+        grey = np.stack(images)[:, 0, 0, 0].astype(np.float32)
         return np.stack([grey, grey**2], 1)
 
 
@@ -64,7 +61,8 @@ def samples(values: Iterator[int] | range | list[int]) -> list[Sample]:
 def run(items: list[Sample], encoder: CountingEncoder, store: FeatureStore | None = None, **options) -> np.ndarray:
     done: list[int] = []
     settings = {"batch_size": 4, "workers": 2, "advance": done.append} | options
-    parts = list(stream_features(items, encoder, store, **settings))
+    how = {"key": lambda sample: sample.image.key, "prepare": lambda sample: np.asarray(sample.image.open())}
+    parts = list(stream_features(items, **how, encode=encoder.encode, store=store, dtype=encoder.dtype, **settings))
     assert done == [len(part) for part in parts]
     return np.concatenate(parts) if parts else np.empty((0, 2), np.float32)
 
@@ -96,10 +94,10 @@ def test_what_is_stored_is_neither_decoded_nor_encoded_again(tmp_path: Path) -> 
 
 def test_values_do_not_depend_on_whether_they_were_stored(tmp_path: Path) -> None:
     class Rounded(CountingEncoder):
-        precision = "bf16"
+        dtype = np.float16
 
-        def encode(self, pixels: np.ndarray) -> np.ndarray:
-            return super().encode(pixels) / 255 / 3
+        def encode(self, images: list[np.ndarray]) -> np.ndarray:
+            return super().encode(images) / 255 / 3
 
     items = samples(range(200, 210))
     with FeatureStore(tmp_path / "f.sqlite", np.float16) as store:
@@ -133,18 +131,13 @@ def test_a_bad_image_comes_through_unchanged_and_leaves_no_thread(tmp_path: Path
     assert items[-1].image.opened == 0
 
 
-def test_a_sample_without_an_image() -> None:
-    with pytest.raises(DataError, match="'none' has no image"):
-        run([Sample("none", "test", text="only words")], CountingEncoder())
-
-
 def test_decoding_stays_a_bounded_number_of_batches_ahead() -> None:
     items, seen = samples(range(100)), []
 
     class Watching(CountingEncoder):
-        def encode(self, pixels: np.ndarray) -> np.ndarray:
+        def encode(self, images: list[np.ndarray]) -> np.ndarray:
             seen.append(sum(sample.image.opened for sample in items) - self.encoded)
-            return super().encode(pixels)
+            return super().encode(images)
 
     run(items, Watching())
     assert max(seen) <= 4 * (AHEAD + 1)
@@ -155,7 +148,7 @@ WRITER = """
 import sys
 import numpy as np
 from pathlib import Path
-from mint_plip.features import FeatureStore
+from mint_core.teachers.feature_cache import FeatureStore
 with FeatureStore(Path(sys.argv[1]), np.float32) as store:
     for start in range(0, 200, 10):
         keys = [str(n) for n in range(start, start + 10)]

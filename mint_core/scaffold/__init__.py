@@ -1,0 +1,1 @@
+"""New plugins: a project that works before its author has changed a line."""
