@@ -29,7 +29,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-_LETTER = 0.062
+LETTER = 0.062
 """Inches that a letter takes, rather more than less."""
 
 
@@ -42,22 +42,21 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, names: Sequence[str] = ()) -> Figure:
+def new_figure(width: float, height: float, margins: tuple[float, float, float, float] | None = None) -> Figure:
     """An empty figure that needs no screen; within `style`.
 
     Args:
         width: In inches.
         height: In inches.
-        names: Of the rows, where it will hold one panel without other text than these, a title and numbers below: its
-            margins are known then, and need not be found by drawing it twice.
+        margins: In inches: left, below, right, above. None = they are found by drawing it twice.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout=None if names else "constrained")
-    if names:
-        left = min(0.6 * width, 0.15 + _LETTER * max(map(len, names)))
-        figure.subplots_adjust(left / width, 0.24 / height, 1 - 0.1 / width, 1 - 0.24 / height)
+    figure = Figure(figsize=(width, height), layout=None if margins else "constrained")
+    if margins:
+        left, below, right, above = margins
+        figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height)
     FigureCanvasAgg(figure)
     return figure
 
@@ -126,27 +125,3 @@ def dots(axes: Axes, estimates: Sequence[Mapping[str, Any]], places: Sequence[fl
         capsize=2,
         label=label,
     )
-
-
-def bars(axes: Axes, names: Sequence[str], estimates: Sequence[Mapping[str, Any]], colours: Sequence[str]) -> None:
-    """Means as bars with their intervals in percent, the first on top.
-
-    Args:
-        axes: Where to.
-        names: Of the bars.
-        estimates: Plain data of `Estimate`; one without a mean leaves its place empty, so that names stay in line.
-        colours: One each.
-    """
-    given = zip(estimates, colours, strict=True)
-    found = [(place, one, colour) for place, (one, colour) in enumerate(given) if one["mean"] is not None]
-    axes.barh(
-        [place for place, _, _ in found],
-        [100 * one["mean"] for _, one, _ in found],
-        height=0.7,
-        color=[colour for _, _, colour in found],
-        xerr=distances([one for _, one, _ in found]),
-        capsize=2,
-    )
-    axes.set_yticks(range(len(names)), list(names))
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(0, 105)

@@ -37,7 +37,8 @@ def build(root: Path, repository: Path) -> None:
     (root / "passages").mkdir()
     (root / "passages" / "marfan.md").write_text("# Marfan syndrome\n\nTall people with long fingers.\n")
     (root / "experiments").symlink_to(repository / "experiments")
-    (root / "rankings.csv").write_text("id,Colon,Lung,Skin\n")
+    for name in ("rankings.csv", "readers.csv"):
+        (root / name).write_text("id,Colon,Lung,Skin\n")
     _table(root, repository)
     _run(root / "runs" / "NAME")
     (root / "mint.yaml").write_text(yaml.safe_dump({"teacher": "plip", "aligner": "orpo"}))
@@ -78,7 +79,7 @@ def _notes(root: Path) -> None:
 
 
 def _table(root: Path, repository: Path) -> None:
-    """The configs of docs/table.md as they stand there, and the X-rays with notes that one of them reads."""
+    """The configs of docs/how-to/table.md as they stand there, and the X-rays with notes that one of them reads."""
     (page,) = repository.glob("docs/**/table.md")
     for name, text in re.findall(r"```yaml\n# (\w+\.yaml)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         (root / name).write_text(text.replace("ID_OR_FOLDER", "some-lab/a-student"), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -48,7 +49,7 @@ def align(folder: Path, tmp_path: Path):
         student = load_student(StudentConfig(model=str(folder), device="cpu"))
         given = job(student, tmp_path / name, advance=advance or (lambda *_: None), tell=tell or (lambda _: None))
         made = options or config(lora_dropout=0.2, log_steps=1, **other)
-        result = kind(made).align(replace(given, validate=judge))
+        result = kind(made).align(replace(given, validate=judge, titles={"top-1": "Top-1", "hfa": "HFA"}))
         return result, load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
 
     return call
@@ -63,7 +64,7 @@ def test_answers_between_epochs_change_no_bit_of_the_training(align) -> None:
     assert {one["top-1"] for one in judged.validation} == {0.3}
     assert len({one["hfa"] for one in judged.validation}) == 3  # the student has changed in between
     assert [line.partition(":")[0] for line in told] == ["Epoch 0", "Epoch 1", "Epoch 2"]
-    assert "top-1 30.0 %" in told[0]
+    assert told[0].startswith("Epoch 0: HFA ") and told[0].endswith(" %, Top-1 30.0 %")
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     assert [one["loss"] for one in judged.history] == [one["loss"] for one in plain.history]
@@ -144,6 +145,8 @@ def test_a_run_shows_its_curve_of_samples_that_it_does_not_report(run: Path) -> 
     keys = {"hfa", "top-n", "top-1"}
     assert all(keys <= one.keys() and "car" not in one for one in history["validation"])
     assert all(one["hfa"] == 1 for one in history["validation"])  # scored answers keep to the format
+    said = (run / "log.jsonl").read_text()
+    assert re.search(r"Epoch 1: HFA 100\.0 %, Top-\d [\d.]+ %, Top-1 [\d.]+ %", said)
     page = (run / "report.html").read_text()
     assert "5 samples of the val split" in page
     drawn_from = page.index("<svg", page.index(">Training</h2>"))

@@ -375,28 +375,28 @@ def test_files_of_an_adapter_are_those_of_its_record(adapter: Path, loaded) -> N
 _WRITE = """
 import sys
 from pathlib import Path
-from tests.test_damaged_models import load
-from mint_core.students.adapter import add_lora, target_modules
-from mint_core.students.adapter_files import put_in_order
-import torch
-torch.manual_seed(0)
-student = load(Path(sys.argv[1]))
-names = target_modules(student.model, "all-linear", vision=False)[1:]
-add_lora(student.model, names, 4, 8.0, 0.0).save_pretrained(sys.argv[2])
-put_in_order(Path(sys.argv[2]))
+from tests.test_damaged_models import write_adapter
+write_adapter(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+def write_adapter(llama: Path, out: Path) -> None:
+    torch.manual_seed(0)
+    student = load(llama)
+    names = target_modules(student.model, "all-linear", vision=False)[1:]
+    add_lora(student.model, names, 4, 8.0, 0.0).save_pretrained(out)
+    put_in_order(out)
+
+
 def test_two_processes_write_the_same_bytes(llama: Path, tmp_path: Path) -> None:
-    """peft writes a set of names, whose order follows the seed of Python's hashes."""
-    found = []
-    for seed in ("1", "2"):
-        out = tmp_path / seed
-        env = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", _WRITE, str(llama), str(out)], env=env, check=True, capture_output=True)
-        found.append({file: (out / file).read_bytes() for file in (CONFIG, WEIGHTS)})
-    assert found[0] == found[1]
-    names = read_json(out / CONFIG)["target_modules"]
+    """peft writes a set of names, whose order follows the seed of Python's hashes: here and in another process."""
+    write_adapter(llama, tmp_path / "here")
+    env = {**os.environ, "PYTHONHASHSEED": "1"}
+    there = [sys.executable, "-c", _WRITE, str(llama), str(tmp_path / "there")]
+    subprocess.run(there, env=env, check=True, capture_output=True)
+    for file in (CONFIG, WEIGHTS):
+        assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes()
+    names = read_json(tmp_path / "here" / CONFIG)["target_modules"]
     assert names == sorted(names)
     assert len(names) > 3
 

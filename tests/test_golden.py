@@ -17,6 +17,7 @@ import yaml
 import mint_core
 from mint_core.aligners.trainer import Guard
 from mint_core.errors import ConfigError
+from tests.robustness.forks import Forks
 from tests.tiny_students import build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -124,21 +125,32 @@ def test_resumed_in_the_middle(mint, config, aligner, monkeypatch) -> None:
     assert_golden(trajectory(Path("runs/g")), aligner)
 
 
-def two_processes(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """`mint` under torchrun."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launcher, "-m", "mint_core", *map(str, arguments)]
-    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory):
+    """Imports everything once for all launches of two processes."""
+    forks = Forks(tmp_path_factory.mktemp("nothing"))
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def two_processes(forks: Forks, tmp_path: Path):
+    """`mint` in two processes that torchrun could have started: their exit codes, and what they said on stderr."""
+
+    def run(*arguments: object) -> tuple[list[int], str]:
+        given = [str(tmp_path / "site"), [str(one) for one in arguments]]
+        answer = forks.call(tmp_path, function="tests.two_processes:both", arguments=given)
+        return answer.result, answer.err
+
+    return run
 
 
 @pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
-def test_two_processes_are_one(config, tmp_path) -> None:
+def test_two_processes_are_one(config, two_processes) -> None:
     """Batches of 4 in each of two processes; the first one alone labels, prefers and writes."""
     file = config("dpo", batch_size=4)
-    done = two_processes(tmp_path, "run", "--config", file, "--until", "align", "--name", "g", "--quiet")
-    assert done.returncode == 0, done.stderr
+    codes, said = two_processes("run", "--config", file, "--until", "align", "--name", "g", "--quiet")
+    assert codes == [0, 0], said
     assert_golden(trajectory(Path("runs/g")), "dpo")
 
 
@@ -157,36 +169,42 @@ on_step_end, Guard.on_step_end = Guard.on_step_end, stopped
 
 
 @pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")
-def test_a_signal_to_one_of_two_processes_saves_in_both(config, tmp_path) -> None:
+def test_a_signal_to_one_of_two_processes_saves_in_both(config, two_processes, tmp_path) -> None:
+    """Under torchrun itself, which ends a process when the other one has ended."""
     file = config("orpo", batch_size=4)
     (tmp_path / "site" / "toy_plugin_under_test.py").write_text(TOY + SIGNALLED)
-    first = two_processes(tmp_path, "run", "--config", file, "--until", "align", "--name", "g", "--quiet")
+    command = ("run", "--config", str(file), "--until", "align", "--name", "g", "--quiet")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    whole = [*launcher, "-m", "mint_core", *command]
+    first = subprocess.run(whole, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert first.returncode != 0
     assert first.stderr.count("Interrupted. The same command goes on from there.") == 1
-    again = two_processes(tmp_path, "run", "--config", file, "--until", "align", "--name", "g")
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("Resuming from step 4 of 10.") == 1
+    codes, said = two_processes(*command[:-1])
+    assert codes == [0, 0], said
+    assert said.count("Resuming from step 4 of 10.") == 1
     assert_golden(trajectory(Path("runs/g")), "orpo")
 
 
-def test_compare_under_torchrun_and_again(config, tmp_path) -> None:
+def test_compare_under_torchrun_and_again(config, two_processes) -> None:
     """Several trainings, in parts, whose groups do not divide evenly; the second time every stage is reused."""
     file = config("orpo", batch_size=3, token_budget=400, epochs=1)
     command = ("compare", "--config", file, "--aligners", "base,orpo", "--seeds", "2", "--name", "c", "--quiet")
     for _ in range(2):
-        done = two_processes(tmp_path, *command)
-        assert done.returncode == 0, done.stderr
-        assert "Unexpected" not in done.stderr
+        codes, said = two_processes(*command)
+        assert codes == [0, 0], said
+        assert "Unexpected" not in said
     settings = json.loads(Path("runs/c/orpo-seed1/training/history.json").read_text())["settings"]
     assert settings["processes"] == 2
     assert json.loads(Path("runs/c/compare.json").read_text())["rows"]
 
 
-def test_an_error_of_the_first_process_ends_all(config, tmp_path) -> None:
-    done = two_processes(tmp_path, "run", "--config", config("orpo", warmup=100), "--until", "align", "--quiet")
-    assert done.returncode != 0
-    assert "warm-up of 100 steps" in done.stderr
-    assert "Unexpected" not in done.stderr  # the other process has nothing to add
+def test_an_error_of_the_first_process_ends_all(config, two_processes) -> None:
+    codes, said = two_processes("run", "--config", config("orpo", warmup=100), "--until", "align", "--quiet")
+    assert all(codes)
+    assert "warm-up of 100 steps" in said
+    assert "Unexpected" not in said  # the other process has nothing to add
 
 
 def test_world_size_alone_is_not_torchrun(mint, config, monkeypatch) -> None:

@@ -28,13 +28,20 @@ class ByEpoch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         trainer: The Trainer.
         judge: From the student with its adapter to values by name.
         tell: Hears them.
+        titles: How people call them, by name.
         first: It is the first phase: a later one begins where the one before has ended.
     """
 
     def __init__(
-        self, trainer: Any, judge: Callable[[Any], Mapping[str, float]], tell: Callable[[str], None], *, first: bool
+        self,
+        trainer: Any,
+        judge: Callable[[Any], Mapping[str, float]],
+        tell: Callable[[str], None],
+        titles: Mapping[str, str],
+        *,
+        first: bool,
     ) -> None:
-        self.trainer, self.judge, self.tell, self.first = trainer, judge, tell, first
+        self.trainer, self.judge, self.tell, self.titles, self.first = trainer, judge, tell, titles, first
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Judges the student as it is, unless that is known."""
@@ -55,7 +62,7 @@ class ByEpoch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         with undisturbed(self.trainer.model):
             values = self.judge(self.trainer.model)
         self.trainer.log({f"{_MARK}{key}": value for key, value in values.items()})
-        shown = ", ".join(f"{key} {100 * value:.1f} %" for key, value in values.items())
+        shown = ", ".join(f"{self.titles.get(key, key)} {100 * value:.1f} %" for key, value in values.items())
         self.tell(f"Epoch {state.epoch or 0:.3g}: {shown}")
 
 

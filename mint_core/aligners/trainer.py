@@ -440,7 +440,7 @@ def run_trainer(
             trainer.add_callback(callback)
         if prepared.validate and job.validate is not None:
             judge = partial(_judged, job.validate, prepared.validate)
-            trainer.add_callback(ByEpoch(trainer, judge, job.tell, first=before == 0))
+            trainer.add_callback(ByEpoch(trainer, judge, job.tell, job.titles, first=before == 0))
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except pickle.UnpicklingError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mint_core.cautions import in_short
 from mint_core.comparison.table import columns_of, subsets_of
-from mint_core.drawing import BLUE, PALE, VERMILION, bars, distances, new_figure, style, write
+from mint_core.drawing import BLUE, PALE, VERMILION, distances, new_figure, style, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,8 +70,18 @@ def _figure(content: Mapping[str, Any]) -> Figure:
 
 def _bars(axes: Axes, found: list[_Found]) -> None:
     """One bar per row, the first on top; students darker than what stands beside them, single seeds as dots."""
-    colours = [BLUE if row["kind"] == "student" else PALE for row, _ in found]
-    bars(axes, [row["name"] for row, _ in found], [metric for _, metric in found], colours)
+    there = [(place, row, metric) for place, (row, metric) in enumerate(found) if metric["mean"] is not None]
+    axes.barh(
+        [place for place, _, _ in there],
+        [100 * metric["mean"] for *_, metric in there],
+        height=0.7,
+        color=[BLUE if row["kind"] == "student" else PALE for _, row, _ in there],
+        xerr=distances([metric for *_, metric in there]),
+        capsize=2,
+    )
+    axes.set_yticks(range(len(found)), [row["name"] for row, _ in found])
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_xlim(0, 105)
     for position, (_, metric) in enumerate(found):
         values = [100 * value for value in metric["per_seed"].values()]
         _dots(axes, values, [position] * len(values))

@@ -223,8 +223,8 @@ def _source(task: Registered, options: Mapping[str, Any], components: Registry) 
             f"{task.component.name}; choose task and teacher that fit, or say what it is with {name}."
         )
     raise ConfigError(
-        f"No source of {task.component.name} recognises what lies at {data}; say what it is with {name}. docs/data.md "
-        "tells the layouts."
+        f"No source of {task.component.name} recognises what lies at {data}; say what it is with {name}. "
+        "docs/how-to/data.md tells the layouts."
     )
 
 

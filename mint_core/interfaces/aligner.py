@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -49,6 +49,8 @@ class AlignmentJob:
     """Call it with the student as it is in training, put into evaluation mode, and a number of samples: so many that
     the run does not report are answered, and means of metrics come back by key. What it does to random numbers the
     caller undoes. None = there is nothing to ask."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """How people call the metrics of `validate`, by key."""
     tell: Callable[[str], None] = _silent
     """Call it with a sentence for the person who waits, which stands in the run's log too; never patients' text."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mint_core.drawing import BLUE, GREEN, GREY, PALE, PURPLE, VERMILION, as_svg, new_figure, style
+from mint_core.drawing import BLUE, GREEN, GREY, LETTER, PALE, PURPLE, VERMILION, as_svg, new_figure, style
 from mint_core.evaluation.statistics import told
 from mint_core.types import VARIANTS, Variant
 
@@ -54,7 +54,7 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
 def _reliability(variants: Mapping[str, Any]) -> str:
     """A panel per variant as SVG: accuracy over confidence by bin, with the number of samples in a bin."""
     with style():
-        figure = new_figure(2.3 * len(variants) + 0.4, 2.7)
+        figure = new_figure(2.3 * len(variants) + 0.4, 2.7, (0.5, 0.4, 0.1, 0.4))
         panels = figure.subplots(1, len(variants), squeeze=False, sharex=True, sharey=True)[0]
         for axes, (name, one) in zip(panels, variants.items(), strict=True):
             axes.plot([0, 100], [0, 100], color=PALE, linestyle="--", linewidth=0.8)
@@ -86,17 +86,19 @@ def _sizes(bins: Sequence[Mapping[str, Any]]) -> str:
 def _coverage(variants: Mapping[str, Any]) -> str:
     """Accuracy of the answers that are given, over the share that is answered, as SVG."""
     with style():
-        figure = new_figure(5.2, 2.9)
+        titles = [VARIANTS[name].title for name in variants]
+        right = 0.6 + LETTER * max(map(len, titles))
+        figure = new_figure(3.8 + right, 2.9, (0.5, 0.4, right, 0.1))
         axes = figure.subplots()
-        for name, one in variants.items():
+        for title, (name, one) in zip(titles, variants.items(), strict=True):
             colour = _COLOURS.get(VARIANTS[name], GREY)
             covered = [100 * point["coverage"] for point in one["curve"]]
             mean, low, high = ([100 * p["accuracy"][key] for p in one["curve"]] for key in ("mean", "low", "high"))
-            axes.plot(covered, mean, color=colour, label=VARIANTS[name].title, linewidth=1.2)
+            axes.plot(covered, mean, color=colour, label=title, linewidth=1.2)
             axes.fill_between(covered, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.set_xlabel("answered, percent (the least confident left out)")
         axes.set_ylabel("right, percent")
         axes.set_xlim(0, 100)
         axes.set_ylim(-2, 102)
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="upper right")
         return as_svg(figure)

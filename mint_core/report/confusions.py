@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mint_core.characters import visible
 from mint_core.drawing import BLUE, VERMILION, as_svg, new_figure, style
@@ -12,12 +12,8 @@ from mint_core.evaluation.failures import is_students
 from mint_core.types import VARIANTS
 
 _MOST = 40
-"""Labels of a matrix; of more the most confused ones are drawn."""
-_WRITTEN = 12
-"""Labels up to which the counts stand in the cells."""
+"""Labels of a matrix; of more the most confused ones are shown."""
 _LONGEST = 32
-NO_LABEL = "no label"
-"""First answers that are no known label, and answers without any."""
 
 
 def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -30,7 +26,7 @@ def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
     students = [one for one in found["counts"] if is_students(one) and not VARIANTS[one].free]
     if not students:
         return None
-    matrices = [(VARIANTS[one].title, _matrix(found["labels"], found["counts"][one])) for one in students]
+    matrices = [_matrix(VARIANTS[one].title, found["labels"], found["counts"][one]) for one in students]
     pairs = metrics["pairs"]
     sides = [side for pair in pairs["pairs"] for side in pair["sides"] if side["n"]]
     listed = [VARIANTS[one].title for one in found["counts"] if one not in pairs["full"]]
@@ -56,7 +52,7 @@ def _side(side: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         (VARIANTS[row].title, rank_told(one["truth"]), rank_told(one["confuser"])) for row, one in side["rows"].items()
     ]
-    return {**{key: side[key] for key in ("truth", "confuser", "n")}, "rows": rows}
+    return {"truth": visible(side["truth"]), "confuser": visible(side["confuser"]), "n": side["n"], "rows": rows}
 
 
 def _ranks(sides: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> str:
@@ -79,46 +75,27 @@ def _ranks(sides: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> str:
         return as_svg(figure)
 
 
-def _matrix(names: Sequence[str], counts: Sequence[Sequence[Any]]) -> str:
-    """A confusion matrix as SVG: each truth's samples by their first answer."""
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Rectangle
+class Matrix(NamedTuple):
+    """A confusion matrix: each truth's samples by their first answer."""
 
+    title: str
+    names: list[str]
+    rows: list[list[tuple[int, float]]]
+    """Per truth: samples with each first answer, the last one no label, and their share of the truth's samples."""
+
+
+def _matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[Any]]) -> Matrix:
     shown = _most_confused(len(names), counts)
-    place: dict[int | None, int] = {label: at for at, label in enumerate(shown)}
-    place[None] = len(shown)
     of_truth: Counter[int] = Counter()
     for truth, _, n in counts:
         of_truth[truth] += n
-    cells = [(place[t], place[a], n, n / of_truth[t]) for t, a, n in counts if t in place and a in place]
-    size = 1.8 + 0.16 * max(len(shown), 8)
-    with style():
-        figure = new_figure(size + 0.6, size)
-        axes = figure.subplots()
-        squares = PatchCollection(
-            [Rectangle((answer - 0.5, truth - 0.5), 1, 1) for truth, answer, _, _ in cells], cmap="Blues"
-        )
-        squares.set_array([share for *_, share in cells])
-        squares.set_clim(0, 1)
-        axes.add_collection(squares)
-        if len(shown) <= _WRITTEN:
-            for truth, answer, n, share in cells:
-                axes.text(answer, truth, str(n), ha="center", va="center", color="white" if share > 0.6 else "black")
-        told = [_short(names[label]) for label in shown]
-        axes.set_yticks(range(len(shown)), told, fontsize=6)
-        axes.set_xticks(range(len(shown) + 1), [*told, NO_LABEL], fontsize=6, rotation=90)
-        axes.set_xlim(-0.5, len(shown) + 0.5)
-        axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.axvline(len(shown) - 0.5, color="#777777", linewidth=0.5)
-        axes.set_aspect("equal")
-        axes.set_ylabel("truth")
-        axes.set_xlabel("first answer")
-        figure.colorbar(squares, shrink=0.5, label="share of the truth's samples")
-        return as_svg(figure)
+    cells = {(truth, answer): (n, n / of_truth[truth]) for truth, answer, n in counts}
+    rows = [[cells.get((truth, answer), (0, 0.0)) for answer in (*shown, None)] for truth in shown]
+    return Matrix(title, [_short(names[label]) for label in shown], rows)
 
 
 def _most_confused(n: int, counts: Sequence[Sequence[Any]]) -> list[int]:
-    """The labels that are drawn, in the order of the label space."""
+    """The labels that are shown, in the order of the label space."""
     if n <= _MOST:
         return list(range(n))
     wrong: Counter[int] = Counter()

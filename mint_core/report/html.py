@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mint_core.preservation.results import cells, header, title
-from mint_core.report import bars, calibration, confusions, subgroups
+from mint_core.report import bars, calibration, confusions, samples, subgroups
 from mint_core.report.citing import how_to_cite
 from mint_core.report.conclusion import conclusion
 from mint_core.report.failures import failures_told
@@ -100,6 +100,7 @@ def render_report(page: Page) -> str:
         preferences=quality_told(page.quality) if page.quality else [],
         subgroups=subgroups.chapter(page.metrics),
         confusions=confusions.chapter(page.metrics),
+        examples=samples.examples(page.samples),
         retriever=next((stage["facts"]["retriever"] for stage in page.stages if "retriever" in stage["facts"]), {}),
         retrieval=retrieval,
         training=chapter(page.history, page.metrics["titles"]),

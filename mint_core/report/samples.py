@@ -69,6 +69,12 @@ def chapter(
     }
 
 
+def examples(content: Mapping[str, Any] | None) -> dict[str, str]:
+    """An image of each label from what `chapter` shows, the first one that it has; none where images are not shown."""
+    rows = content["rows"] if content else ()
+    return {row["truth"]: row["image"] for row in reversed(rows) if row.get("image")}
+
+
 def _row(sample: str, own: Mapping[str, Mapping[str, Any]], variants: Iterable[str]) -> dict[str, Any]:
     answers = [_answer(own[name]) if name in own else None for name in variants]
     truth = next(iter(own.values()))["truth"]

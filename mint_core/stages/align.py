@@ -64,6 +64,7 @@ class Align(Stage):
                 cache=run.cache,
                 logs=run.logs(self.key(run)) if processes.is_first() else None,
                 validate=judge,
+                titles={key: metric.title(run.n) for key, metric in run.metrics.items()},
                 tell=run.tell,
             )
             result = aligner.align(job)

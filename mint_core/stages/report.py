@@ -29,7 +29,7 @@ from mint_core.types import in_plural
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PAGE = 4
+PAGE = 5
 """Layout of the page: raise it when what stands on it changes."""
 
 

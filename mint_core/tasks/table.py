@@ -47,7 +47,7 @@ class TableOptions(ManifestOptions):
 class TableTask(ManifestTask):
     """Texts, images or both from a table in, the N most likely labels out; everything about it stands in the config.
 
-    It is chosen with `--task table`. docs/table.md shows complete configs.
+    It is chosen with `--task table`. docs/how-to/table.md shows complete configs.
 
     Raises:
         ConfigError: The options contradict each other, for example a privileged column is part of the text.

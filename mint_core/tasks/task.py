@@ -42,7 +42,7 @@ class ManifestTask(Task):
             columns = {"image": "file", "label": "finding", "group": "patient"}
 
     What the student reads (`modality`) must be in every row. An image in a task of texts, and privileged columns, are
-    the teacher's alone. Labels, splits, copies and leaks are treated as docs/data.md says.
+    the teacher's alone. Labels, splits, copies and leaks are treated as docs/how-to/data.md says.
 
     Raises:
         ConfigError: The options contradict each other, for example a privileged column is part of the text.

@@ -35,7 +35,7 @@ class RareDisease(Task):
     The student reads age, sex, ethnicity and phenotypes as text, or a clinical note. What only the teacher may read (a
     face, the causal gene) travels as the sample's image and privileged fields. Sources: `simulated` (nothing to
     download), `phenopackets` (GA4GH, version 2), `gmdb` (GestaltMatcher Database), `csv` and `jsonl` (clinical notes);
-    `docs/data.md` tells what they read.
+    `docs/how-to/data.md` tells what they read.
 
     Source of the task: MINT, arXiv 2505.05736, section on rare diseases.
 

@@ -20,7 +20,7 @@ class TissueType(Task):
     """One H&E patch in, the N most likely tissues out.
 
     The student reads an image of any size. Sources: `simulated` (drawn, nothing to download), `pannuke` (19 tissues,
-    256 x 256 pixels) and `folder` (your own images and labels); `docs/data.md` tells how they must be laid out.
+    256 x 256 pixels) and `folder` (your own images and labels); `docs/how-to/data.md` tells how they must be laid out.
 
     Source of the task: MINT, arXiv 2505.05736, section on PanNuke.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,9 @@ def numbered(known: Knowledge, names: Iterable[tuple[str, int]]) -> list[tuple[s
     return [(name, position[number]) for name, number in names if number in position]
 
 
+@cache
 def _findings() -> _Terms:
+    """They are the same in one process: hpo3 holds one release."""
     inside, replaced = {}, []
     for term in hpo():
         if term.is_obsolete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mint_core.plugin import LabelSpace, identity_of, normalise_name
 
@@ -21,6 +22,9 @@ _NUMBER = re.compile(r",?(?: type)? (?:\d+[a-z]?|[ivx]+[a-z]?)$", re.IGNORECASE)
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9, "x": 10}
 _EMPTY = frozenset({"type", "the", "syndrome"})
 """Words that one writer puts in and another leaves out."""
+
+_KEPT = 100_000
+"""Names whose forms are kept: every retriever of a process compares the diseases of OMIM anew."""
 
 
 class DiseaseNames:
@@ -63,8 +67,9 @@ class DiseaseNames:
     def _equal(self, name: str) -> str | None:
         """The label of that name; one whose names all differ from it in a sign (HER2+, HER2-) is another disease."""
         label = self._labels.find(name)
-        signs = _signs(name)
-        return label if label and any(_signs(other) == signs for other in self._labels.all_names(label)) else None
+        if label is None:
+            return None
+        return label if _signs(name) in map(_signs, self._labels.all_names(label)) else None
 
     def _by_spelling(self, name: str) -> str | None:
         """The one label that is written another way; a label that the knowledge base itself names stays with that."""
@@ -88,6 +93,7 @@ class DiseaseNames:
         )
 
 
+@lru_cache(maxsize=_KEPT)
 def _key(name: str) -> str:
     """Equal for two names that are one disease written two ways: the words in any order, numbers in Arabic."""
     renamed = _OLD.sub(lambda match: _RENAMED[match[0]], name.lower().replace("'s", "").replace("\u2019s", ""))
@@ -95,6 +101,7 @@ def _key(name: str) -> str:
     return " ".join(sorted(str(_ROMAN.get(word, word)) for word in words if word not in _EMPTY))
 
 
-def _signs(name: str) -> list[str]:
+@lru_cache(maxsize=_KEPT)
+def _signs(name: str) -> tuple[str, ...]:
     """What tells names apart beside their words, in order."""
-    return [word for word in identity_of(name).split() if not normalise_name(word)]
+    return tuple(word for word in identity_of(name).split() if not normalise_name(word))

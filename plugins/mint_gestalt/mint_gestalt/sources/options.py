@@ -109,7 +109,7 @@ class RareDiseaseOptions(SampleOptions):
     columns: dict[str, str] = Field(
         {},
         description="csv, jsonl, gmdb: your column for a field of mint, for example `{text: clinical_note}`; the "
-        "fields stand in docs/data.md.",
+        "fields stand in docs/how-to/data.md.",
     )
     gmdb_splits: Literal["mint", "published"] = Field(
         "mint", description="gmdb: split by mint, or by the gallery and test tables beside the metadata."
