@@ -1,12 +1,13 @@
-# demo: set up and run the embedded default. test: set up and pass the tests. check: lint, types, layers. robust: try
-# kills, full disks, damaged files, bad input, and print the table of docs/reliability.md. wheels: build all.
+# demo: set up and run the embedded default. test: set up and pass the tests. check: lint, types, layers. docs: the site in
+# build/site. robust: try kills, full disks, damaged files, bad input, and print the table of
+# docs/explanation/reliability.md. wheels: build all.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := -e . -e plugins/mint_metrics -e plugins/mint_plip -e plugins/mint_gestalt -e plugins/mint_rag -e plugins/mint_trl
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
-.PHONY: demo test check robust wheels clean
+.PHONY: demo test check docs robust wheels clean
 
 demo: $(VENV)/ready
 	$(BIN)/mint run --teacher plip --aligner orpo
@@ -19,6 +20,9 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 robust: $(VENV)/ready-dev
 	$(BIN)/python -m tests.robustness --out build/robust

@@ -8,13 +8,20 @@ from mint_core.aligners.orpo import Orpo
 from mint_core.aligners.sft import Sft
 from mint_core.aligners.simpo import Simpo
 from mint_core.hookspecs import hookimpl
-from mint_core.interfaces import Aligner, PreferenceStrategy, Teacher
+from mint_core.interfaces import Aligner, PreferenceStrategy, Task, Teacher
 from mint_core.preferences.near_miss import NearMiss
 from mint_core.preferences.topk import Listwise, Pairwise
+from mint_core.tasks.table import TableTask
 from mint_core.teachers.ensemble import Ensemble
 from mint_core.teachers.features import Features
 from mint_core.teachers.file import RankingsFile
 from mint_core.teachers.vlm import Vlm
+
+
+@hookimpl
+def mint_tasks() -> list[type[Task]]:
+    """The built-in tasks."""
+    return [TableTask]
 
 
 @hookimpl

@@ -7,18 +7,21 @@ Pillow would hand others (EPS, for example) to outside programs.
 from __future__ import annotations
 
 import hashlib
+import io
 import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mint_core.dicom import SUFFIXES as DICOM_SUFFIXES
+from mint_core.dicom import is_dicom, read_dicom, size_of
 from mint_core.errors import DataError
 from mint_core.types import ImageRef
 
@@ -30,13 +33,13 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 SUFFIXES = frozenset(
     {
         ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
-        ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm",
+        ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm", *DICOM_SUFFIXES,
     }
 )  # fmt: skip
 """How the names of image files end, in lower case."""
 UNREAD_SUFFIXES = frozenset(
     {
-        ".avif", ".heic", ".heif", ".jxl", ".jxr", ".svg", ".psd", ".tga", ".pcx", ".dib", ".dcm", ".dicom", ".qoi",
+        ".avif", ".heic", ".heif", ".jxl", ".jxr", ".svg", ".psd", ".tga", ".pcx", ".dib", ".qoi",
         ".raw", ".dng", ".cr2", ".nef", ".arw", ".exr", ".hdr", ".pfm", ".svs", ".ndpi", ".mrxs", ".scn", ".bif",
         ".vms", ".vmu", ".czi", ".lif", ".vsi", ".qptiff", ".ico", ".fits", ".sgi", ".xbm", ".xpm", ".eps",
     }
@@ -221,15 +224,59 @@ class ArrayImage(ImageRef):
         return f"ArrayImage({str(self._file.path)!r}, row={self._row})"
 
 
-def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+class CellImage(ImageRef):
+    """An image whose bytes stand in a cell of a table that is memory-mapped.
+
+    Args:
+        cells: The bytes by row, read when they are asked for.
+        row: Which row.
+        where: The row in words, for messages.
+        max_pixels: Larger images are refused.
+    """
+
+    def __init__(self, cells: Cells, row: int, where: str, max_pixels: int = MAX_PIXELS) -> None:
+        self._cells, self._row, self._where, self._max_pixels = cells, row, where, max_pixels
+
+    @property
+    def key(self) -> str:
+        """A blake2b hash of the bytes."""
+        return hashlib.blake2b(self._cells[self._row], digest_size=16).hexdigest()
+
+    @property
+    def quick_key(self) -> str:
+        """How many bytes there are."""
+        return str(len(self._cells[self._row]))
+
+    def open(self) -> Image.Image:
+        """See `open_image`."""
+        return open_image(self._where, self._max_pixels, self._cells[self._row])
+
+    def check(self) -> None:
+        """See `check_image_header`."""
+        check_image_header(self._where, self._max_pixels, self._cells[self._row])
+
+    def __repr__(self) -> str:
+        return f"CellImage({self._where!r})"
+
+
+class Cells(Protocol):
+    """Images of a column, as bytes."""
+
+    def __getitem__(self, row: int) -> bytes:
+        """The bytes of one row."""
+
+
+def open_image(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> Image.Image:
     """Decodes an image file to RGB.
 
     Values of 16 bits are scaled to 8 by the bits that they use (8, 10, 12, 14 or 16; where not all, with a warning),
     transparency is laid over white, the EXIF orientation is applied, and of several frames or pages the first counts.
+    DICOM files are read as `mint_core.dicom.read_dicom` says.
 
     Args:
         path: The file.
         max_pixels: Width x height that is still accepted; checked on the header, before anything is decoded.
+        content: The bytes, where they lie in no file of their own; `path` then only names them.
 
     Returns:
         An RGB image of its own, not tied to the file.
@@ -238,12 +285,14 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
         DataError: The file is missing, empty, not an image, too large, truncated or damaged.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as image:
+    if _is_dicom(path, max_pixels, content):
+        return read_dicom(path, content).convert("RGB")
+    with _opened(path, max_pixels, content) as image:
         try:
             deep = _is_deep_colour(image)
             image.load()
             dark = deep and int(np.asarray(image)[..., :3].max(initial=0)) < _FEW_HIGH_BITS
-            decoded = _deep_colours(image, path) if dark else image
+            decoded = _deep_colours(image, path, content) if dark else image
             return _to_rgb(ImageOps.exif_transpose(decoded), image.format, path)
         except (DataError, MemoryError):
             raise
@@ -251,28 +300,45 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise _damaged(path, error) from error
 
 
-def check_image_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
-    """Makes sure, without decoding, that a file is an image of acceptable size.
+def check_image_header(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> None:
+    """Makes sure, without decoding, that a file is an image of acceptable size; arguments as for `open_image`.
 
     A file that passes may still be truncated: only decoding shows that.
 
     Raises:
         DataError: The file is missing, empty, not an image or too large.
     """
-    with _opened(Path(path), max_pixels):
-        pass
+    if not _is_dicom(Path(path), max_pixels, content):
+        with _opened(Path(path), max_pixels, content):
+            pass
+
+
+def _is_dicom(path: Path, max_pixels: int, content: bytes | None) -> bool:
+    """Whether it is a DICOM file, whose header is then accepted."""
+    if content is None:
+        _check_file(path, "Image")
+        if path.suffix.lower() in SUFFIXES - DICOM_SUFFIXES:
+            return False
+    try:
+        found = is_dicom(path, content)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if found:
+        size = size_of(path, content)
+        if size.width * size.height > max_pixels:
+            raise _too_large(path, f"{size.width} x {size.height}", max_pixels)
+    return found
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(path: Path, max_pixels: int, content: bytes | None = None) -> Iterator[Image.Image]:
     """The image with its header read and its size accepted."""
-    _check_file(path, "Image")
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(_source(path, content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, f"more than {PIXEL_CEILING:,}", max_pixels) from error
     except UnidentifiedImageError as error:
-        raise _not_an_image(path) from error
+        raise _not_an_image(path, content) from error
     except OSError as error:
         raise _unreadable(path, error) from error
     except MemoryError:
@@ -283,6 +349,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         if image.width * image.height > max_pixels:
             raise _too_large(path, f"{image.width} x {image.height}", max_pixels)
         yield image
+
+
+def _source(path: Path, content: bytes | None) -> Path | io.BytesIO:
+    return path if content is None else io.BytesIO(content)
 
 
 def _check_file(path: Path, what: str) -> None:
@@ -341,10 +411,10 @@ def _raw_mode(tile: Any) -> str:
     return str(first)
 
 
-def _deep_colours(upper: Image.Image, path: Path) -> Image.Image:
+def _deep_colours(upper: Image.Image, path: Path, content: bytes | None) -> Image.Image:
     """The same image by the bits that it uses: the lower byte of each value is read by the other byte order."""
     lower: Any
-    with Image.open(path, formats=FORMATS) as lower:
+    with Image.open(_source(path, content), formats=FORMATS) as lower:
         raw = _raw_mode(lower.tile[0])
         swapped = raw[:-1] + ("B" if raw.endswith(("L", "N")) else "L")
         lower.tile = [
@@ -361,9 +431,11 @@ def _deep_colours(upper: Image.Image, path: Path) -> Image.Image:
         return scaled
 
 
-def _not_an_image(path: Path) -> DataError:
-    with path.open("rb") as file:
-        head = file.read(64).lstrip().lower()
+def _not_an_image(path: Path, content: bytes | None) -> DataError:
+    if content is None:
+        with path.open("rb") as file:
+            content = file.read(64)
+    head = content[:64].lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         return DataError(f"Image {path} is a web page, not an image: a download failed; fetch it again.")
     if head.startswith(b"version https://git-lfs"):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Split = Literal["train", "val", "test"]
-Modality = Literal["text", "image"]
+Modality = Literal["text", "image", "image+text"]
+"""What a student reads: `"image" in modality` and `"text" in modality` tell the parts."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Channel = Literal["text", "image"]
 """What a model may read of a sample."""
@@ -110,6 +111,11 @@ def squeezed(text: str) -> str:
     return " ".join("".join(" " if unicodedata.category(mark) in _BREAKS else mark for mark in _composed(text)).split())
 
 
+def in_plural(modality: Modality) -> str:
+    """`texts`, `images`, or `images and texts`."""
+    return " and ".join(f"{part}s" for part in modality.split("+"))
+
+
 class ImageRef(ABC):
     """An image that is opened when it is needed.
 
@@ -174,7 +180,8 @@ class Sample:
 
     def for_student(self, modality: Modality) -> Sample:
         """What a prompt may be made of: the student's own modality, without label, privileged fields and subgroups."""
-        image, text = (None, self.text) if modality == "text" else (self.image, None)
+        image = self.image if "image" in modality else None
+        text = self.text if "text" in modality else None
         return replace(self, label=None, privileged={}, subgroups={}, image=image, text=text)
 
     def for_teacher(self) -> Sample:

@@ -1,6 +1,7 @@
 """Small stand-ins of the files that the documentation names, under these names in one folder."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def build(root: Path, repository: Path) -> None:
     (root / "passages").mkdir()
     (root / "passages" / "marfan.md").write_text("# Marfan syndrome\n\nTall people with long fingers.\n")
     (root / "experiments").symlink_to(repository / "experiments")
-    (root / "rankings.csv").write_text("id,Colon,Lung,Skin\n")
+    for name in ("rankings.csv", "readers.csv"):
+        (root / name).write_text("id,Colon,Lung,Skin\n")
+    _table(root, repository)
     _run(root / "runs" / "NAME")
     (root / "mint.yaml").write_text(yaml.safe_dump({"teacher": "plip", "aligner": "orpo"}))
 
@@ -73,6 +76,22 @@ def _notes(root: Path) -> None:
     (root / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     table = ["id,text,label,gene", *(",".join(f'"{cell}"' for cell in row.values()) for row in rows)]
     (root / "train.csv").write_text("\n".join(table))
+
+
+def _table(root: Path, repository: Path) -> None:
+    """The configs of docs/how-to/table.md as they stand there, and the X-rays with notes that one of them reads."""
+    (page,) = repository.glob("docs/**/table.md")
+    for name, text in re.findall(r"```yaml\n# (\w+\.yaml)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        (root / name).write_text(text.replace("ID_OR_FOLDER", "some-lab/a-student"), encoding="utf-8")
+    (root / "xrays" / "images").mkdir(parents=True)
+    rows, readers = ["file,finding,patient,age,sex,note"], ["id,Effusion,Normal,Pneumonia"]
+    for number, label in enumerate(("Effusion", "Normal", "Pneumonia") * 8):
+        grey = np.random.default_rng(number).integers(0, 65536, (8, 8), np.uint16)
+        Image.fromarray(grey).save(root / "xrays" / "images" / f"{number}.png")
+        rows.append(f"images/{number}.png,{label},p{number // 2},{40 + number},female,Cough.")
+        readers.append(f'"xrays.csv, row {number + 2}",.4,.3,.3')
+    (root / "xrays" / "xrays.csv").write_text("\n".join(rows))
+    (root / "readers.csv").write_text("\n".join(readers))
 
 
 def _gmdb(folder: Path) -> None:

@@ -1,4 +1,8 @@
-"""Every command of the documentation is given: up to the first stage, or the first answer; the quick ones wholly."""
+"""Every sample of the documentation is tried.
+
+Commands and Python are given up to the first stage, or the first answer, the quick ones wholly; configs are resolved.
+Plugins are installed by test_plugins.py; what needs a finished run, and examples/, are run by test_examples.py.
+"""
 
 import io
 import re
@@ -8,21 +12,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 
+import mint_core
 from mint_core.cli import cli
 from mint_core.comparison.schedule import Schedule
-from mint_core.config import Resolved
+from mint_core.config import Resolved, resolve
 from mint_core.observer import Observer
+from mint_core.plugins import registry
 from mint_core.runs import checks
 from mint_core.runs.pipeline import stages_of
 from mint_core.stages.run import Run
-from mint_core.types import TaskData
+from mint_core.testing import TEACHER_CHECKS
+from mint_core.types import LabelSpace, Sample, TaskData
 from tests import stand_ins
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [
     REPOSITORY / "README.md",
-    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
     *sorted((REPOSITORY / "plugins").glob("*/README.md")),
 ]
 MINT = r"(?:\.venv/bin/)?mint|python -m mint_core|torchrun [^|]*? -m mint_core"
@@ -39,11 +47,21 @@ REAL_DATA = re.compile(r"experiments/")
 
 
 class Command(NamedTuple):
-    """A line of the documentation, its continuation lines joined."""
+    """A line of the documentation, its continuation lines joined; or a whole fenced block."""
 
     page: str
     line: int
     text: str
+
+
+def fenced(language: str) -> list[Command]:
+    """The fenced blocks of one language, with the line behind the fence."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.M | re.S):
+            found.append(Command(str(page.relative_to(REPOSITORY)), text.count("\n", 0, block.start()) + 2, block[1]))
+    return found
 
 
 def code_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -75,6 +93,15 @@ def written() -> list[Command]:
 
 
 COMMANDS = [command for command in written() if re.match(MINT, command.text)]
+CONFIGS = fenced("yaml")
+OF_A_RUN = {
+    "README.md", "docs/explanation/aligners.md", "docs/how-to/compare.md", "docs/how-to/inference.md",
+    "docs/how-to/report.md", "docs/reference/run-folder.md",
+}  # fmt: skip
+"""Pages whose Python needs a finished run, or makes one: test_examples.py runs it."""
+MODULES = re.compile(r"# my_\w+\.py\n")
+"""Python that is a plugin: test_plugins.py installs it."""
+PYTHON = [block for block in fenced("python") if block.page not in OF_A_RUN and not MODULES.match(block.text)]
 
 
 def arguments(text: str) -> list[list[str]]:
@@ -94,7 +121,8 @@ def filled(given: list[str]) -> list[str]:
     words = {
         "FOLDER": "runs/NAME",
         "PATH": source, "~/pannuke": "pannuke", "~/patches": "patches", "~/gmdb": "gmdb", "patches/": "patches",
-        "ID_OR_FOLDER": "some-lab/a-student", "https://HOST/v1": "https://example.org/v1",
+        "ID_OR_FOLDER": "some-lab/a-student",
+        "student.model=ID_OR_FOLDER": "student.model=some-lab/a-student", "https://HOST/v1": "https://example.org/v1",
         "task.min_patients=60": "task.min_patients=2",  # the stand-ins are few
         "retriever.path=FOLDER": "retriever.path=passages", "runs/<name>/run.json": "runs/NAME/run.json",
         "aligner.sft_adapter=runs/my-sft-run/adapter": "aligner.sft_adapter=runs/NAME/adapter",
@@ -104,7 +132,7 @@ def filled(given: list[str]) -> list[str]:
     given = [words.get(word, word) for word in given]
     alone = given[0] in ("run", "label", "prefer", "align", "evaluate", "report", "plan")
     alone = alone and given[:2] != ["report", "runs/NAME"]
-    named = {"--teacher", "--config", "-c"}.intersection(given)
+    named = {"--teacher", "--config", "-c", "--task"}.intersection(given)
     return [*given, "--teacher", "plip"] if alone and not named else given
 
 
@@ -186,10 +214,56 @@ def test_a_documented_command_comes_to_its_work(command: Command, stopped, place
             assert quick, words
 
 
+@pytest.mark.parametrize("block", CONFIGS, ids=identity)
+def test_a_documented_config_is_one(block: Command, stopped) -> None:
+    given = {"teacher": "plip", **yaml.safe_load(block.text)}
+    if "compare" in given:
+        with pytest.raises(Reached):
+            mint_core.compare(given)
+    else:
+        assert resolve(given, registry())
+
+
+@pytest.fixture(scope="module")
+def my_teacher() -> dict[str, object]:
+    """The teacher of the page about plugins, and what its contract test is given."""
+    (code,) = (block.text for block in fenced("python") if block.text.startswith("# my_teacher.py"))
+    names: dict[str, object] = {"__name__": "my_teacher"}
+    exec(code, names)  # noqa: S102
+    labels = LabelSpace(("Colon", "Liver", "Skin"))
+    samples = [Sample(f"p{number}", "train", label, text=label) for number, label in enumerate(labels.names)]
+    return {**names, "LABELS": labels, "SAMPLES": samples}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=identity)
+def test_documented_python_works(block: Command, stopped, place: Path, my_teacher, tmp_path: Path) -> None:
+    names = {**my_teacher, "adapter": place / "runs" / "NAME" / "adapter"}
+    try:
+        exec(block.text, names)  # noqa: S102
+    except Reached:
+        return
+    for name, value in names.items():
+        if name.startswith("test_"):
+            for check in TEACHER_CHECKS:
+                value(check, tmp_path)
+
+
+def test_every_fenced_block_is_of_a_kind_that_is_tried() -> None:
+    assert (len(CONFIGS), len(PYTHON)) >= (5, 4)
+    for page in PAGES:
+        opened = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.M)[::2]
+        assert set(opened) <= {"bash", "python", "yaml", "toml"}, page  # toml: test_plugins.py builds it
+        for number, line in code_lines(page.read_text(encoding="utf-8")):
+            assert not re.match(r"(import \w+|from [\w.]+ import )", line), (
+                f"{page}:{number}: fence it, so that it is run"
+            )
+
+
 def test_every_line_that_looks_like_a_command_is_known() -> None:
     """A floor, so that the list cannot become empty, and a reason for everything that is left out."""
     assert len(COMMANDS) >= 60
-    assert {command.page for command in COMMANDS} >= {"README.md", "docs/data.md", "plugins/mint_gestalt/README.md"}
+    pages = {"README.md", "docs/how-to/data.md", "plugins/mint_gestalt/README.md"}
+    assert {command.page for command in COMMANDS} >= pages
     others = {command.text.split()[0] for command in written()} - {command.text.split()[0] for command in COMMANDS}
     assert others == set(NOT_CHECKED), others
 

@@ -68,11 +68,10 @@ def _promptly(call: Callable[[], object], expected: type[BaseException]) -> str:
 
 @posix
 def test_every_reader_refuses_what_is_no_file(special) -> None:
-    from mint_gestalt.sources.labels import read_names
+    from mint_core.tasks.labels import labels_given, read_labels
+    from mint_core.tasks.rows import read_table as read_rows
     from mint_gestalt.vilt import read_dictionary, read_state
     from mint_plip.clip import _read_json
-    from mint_plip.sources.manifest import _read_parquet
-    from mint_plip.sources.names import labels_given
     from mint_rag.annotations import read_annotations
     from mint_rag.reading import read
     from mint_rag.synonyms import read_synonyms
@@ -83,11 +82,11 @@ def test_every_reader_refuses_what_is_no_file(special) -> None:
         ("b.json", read_json, UnreadableFile),
         ("c", read_bytes, UnreadableFile),
         ("d.csv", lambda path: read_text(path, "Table"), DataError),
-        ("e.csv", read_names, DataError),
+        ("e.csv", read_labels, DataError),
         ("f.json", read_dictionary, ModelError),
         ("g.bin", read_state, ModelError),
         ("h.json", _read_json, UnreadableFile),
-        ("i.parquet", lambda path: _read_parquet(path, {}, whole=True), DataError),
+        ("i.parquet", lambda path: read_rows(path, {}, {}), DataError),
         ("j.txt", labels_given, DataError),
         ("k.hpoa", read_annotations, DataError),
         ("l.obo", read_synonyms, DataError),

@@ -22,13 +22,14 @@ def test_every_error_has_a_code_and_a_meaning_of_its_own() -> None:
 def test_help_and_docs_say_the_same(mint) -> None:
     said = mint("--help").out.partition("Exit codes:")[2]
     assert {int(code): meaning.strip() for code, meaning in re.findall(r"^ +(\d+) +(.+)$", said, re.M)} == EXIT_CODES
-    config = (ROOT / "docs" / "config.md").read_text(encoding="utf-8").partition("| exit code | meaning |")[2]
+    page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
+    config = page.partition("| exit code | meaning |")[2]
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", config.partition("\n\n")[0], re.M)
     assert {int(code): meaning for code, meaning in rows} == EXIT_CODES
 
 
 def test_no_page_names_a_code_that_there_is_not(mint) -> None:
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     for command in ("run", "plan", "compare", "predict", "export", "plugins", "doctor"):
         text += mint(command, "--help").out

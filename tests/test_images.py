@@ -337,3 +337,79 @@ def test_no_suffix_is_read_and_not_read():
     Image.init()
     read = {suffix for suffix, known in Image.EXTENSION.items() if known in images.FORMATS}
     assert read - images.SUFFIXES == {".pfm"}  # values without a known range
+
+
+# --- DICOM
+
+
+def dicom(path: Path, values: np.ndarray, **header: object) -> Path:
+    """A small radiograph as a scanner writes it."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = "1.2.3"
+    made.PatientName = "SECRET^NAME"
+    made.Rows, made.Columns = values.shape[:2]
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 12, 11, 0
+    made.PixelData = values.astype("<u2").tobytes()
+    for name, value in header.items():
+        setattr(made, name, value)
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+GREY = np.array([[0, 1000, 2000], [3000, 4000, 4095]])
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({}, [0, 62, 125, 187, 249, 255]),  # x / 4095 * 255
+        ({"WindowCenter": 2000.5, "WindowWidth": 2001}, [0, 0, 128, 255, 255, 255]),  # from 1000 to 3000
+        ({"WindowCenter": ["2000.5", "40"], "WindowWidth": ["2001", "80"]}, [0, 0, 128, 255, 255, 255]),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, [255, 193, 130, 68, 6, 0]),
+        (
+            {"RescaleSlope": 1, "RescaleIntercept": -1000, "WindowCenter": 1000.5, "WindowWidth": 2001},
+            [0, 0, 128, 255, 255, 255],
+        ),
+    ],
+)
+def test_dicom_is_windowed_as_its_header_says(tmp_path, header, expected):
+    """The window's formula of DICOM PS3.3, C.11.2.1.2; without a window the range of the values."""
+    path = dicom(tmp_path / "a.dcm", GREY, **header)
+    check_image_header(path)
+    found = np.asarray(FileImage(path).open())
+    assert found[..., 0].ravel().tolist() == expected
+    assert (found[..., 0] == found[..., 1]).all()
+
+
+def test_dicom_without_an_ending_is_known_by_its_content(tmp_path):
+    assert open_image(dicom(tmp_path / "IM0001", GREY)).size == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is damaged"),
+        (lambda path: path.write_bytes(b"nothing of the kind"), "without an image"),
+        (lambda path: dicom(path, GREY, Rows=30_000, Columns=30_000), "declares 30000 x 30000 pixels"),
+        (lambda path: dicom(path, GREY, Rows=0), "without an image"),
+    ],
+)
+def test_a_dicom_that_is_no_image_is_refused_without_its_header(tmp_path, spoil, sentence):
+    path = dicom(tmp_path / "a.dcm", GREY)
+    spoil(path)
+    with pytest.raises(DataError, match=sentence) as caught:
+        open_image(path)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_dicom_without_pydicom_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("mint_core.dicom.find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"mint-core\[dicom\]"):
+        check_image_header(dicom(tmp_path / "a.dcm", GREY))

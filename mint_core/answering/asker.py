@@ -101,7 +101,7 @@ def _one_by_one(
 
 
 def _combined(setting: Setting, predictions: Sequence[Prediction], theirs: fusion.Scores) -> Iterator[Prediction]:
-    """The best labels of both rankings in place of the student's; docs/retrieval.md has the formulas.
+    """The best labels of both rankings in place of the student's; docs/how-to/retrieval.md has the formulas.
 
     With a weight the log-probabilities are those of the combined scores, softmax over the label space; reciprocal
     ranks have none. Of a written list the text stays.
@@ -148,7 +148,7 @@ def open_engine(
         ConfigError: The engine cannot do what is asked for.
         ModelError: The student cannot be loaded.
     """
-    name, images = asking.config.engine, modality == "image"
+    name, images = asking.config.engine, "image" in modality
     if name == "endpoint":
         check_consent(asking.config.endpoint, modality)
         return Endpoint(asking)

@@ -24,7 +24,7 @@ NAME = BESIDE[0]
 LEAST = 10
 """Val samples that must be answered: with fewer, a share says little."""
 _SEAL = "digest"
-_MAKE = "make the run with --set predict.decode=score and a labelled val split (docs/data.md)"
+_MAKE = "make the run with --set predict.decode=score and a labelled val split (docs/how-to/data.md)"
 
 
 class Confidences(BaseModel):

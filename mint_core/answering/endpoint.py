@@ -25,7 +25,7 @@ from mint_core.errors import ConfigError, DataError, ModelError
 from mint_core.interfaces import Unreadable
 from mint_core.students.control import defuse
 from mint_core.students.prompts import chat_turns
-from mint_core.types import ImageRef, Modality, Prompt
+from mint_core.types import ImageRef, Modality, Prompt, in_plural
 
 if TYPE_CHECKING:
     import httpx2
@@ -108,7 +108,7 @@ def check_consent(config: EndpointConfig, modality: Modality, allow: str = ALLOW
     where = shown(checked_url(config.url))
     if is_local(config.url):
         return ""
-    what = "texts" if modality == "text" else "images"
+    what = in_plural(modality)
     if not config.send_text:
         raise ConfigError(
             f"{where} is another machine: patients' {what} would be sent there; if you may do that, allow it "

@@ -14,7 +14,7 @@ from mint_core.answering.output import Output, Stdout
 from mint_core.errors import DataError
 from mint_core.interfaces import Task, Unreadable
 from mint_core.observer import Observer
-from mint_core.types import LabelSpace, Sample
+from mint_core.types import LabelSpace, Modality, Sample
 
 Input = Sample | Unreadable
 Ask = Callable[[Sequence[Sample]], Iterator[Answered]]
@@ -101,14 +101,16 @@ def _inputs(job: Job, key: Callable[[str], str], facts: Counter[str]) -> Iterato
             # An id of its own, so that a later attempt does not take the first sample's line for this one's.
             name = f"{one.id} ({seen[key(one.id)]})"
             yield Unreadable(name, f"Two samples have the id '{one.id}'; give every sample an id of its own.")
-        elif isinstance(one, Sample) and not _has_content(one, job):
-            yield Unreadable(one.id, f"Sample {one.id} has no {job.task.modality}; fill it, or leave the sample out.")
+        elif isinstance(one, Sample) and (lacking := _lacking(one, job.task.modality)):
+            yield Unreadable(one.id, f"Sample {one.id} has no {lacking}; fill it, or leave the sample out.")
         else:
             yield one
 
 
-def _has_content(sample: Sample, job: Job) -> bool:
-    return sample.image is not None if job.task.modality == "image" else bool((sample.text or "").strip())
+def _lacking(sample: Sample, modality: Modality) -> str:
+    """What the student reads and the sample has not; empty where it has everything."""
+    there = {"image": sample.image is not None, "text": bool((sample.text or "").strip())}
+    return next((part for part, has in there.items() if part in modality and not has), "")
 
 
 def _outcomes(job: Job, inputs: Sequence[Input], ask: Ask) -> Iterator[Outcome]:

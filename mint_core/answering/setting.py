@@ -27,7 +27,7 @@ from mint_core.config import (
     validated,
 )
 from mint_core.errors import ConfigError, ModelError
-from mint_core.interfaces import Task
+from mint_core.interfaces import Context, Task
 from mint_core.plugins import registry
 from mint_core.students.adapter_files import RECORD
 from mint_core.students.load import resolve_device
@@ -206,7 +206,8 @@ def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: 
     except ConfigError as error:
         raise ModelError(f"The adapter's task is not here; install {record.task.distribution}. {error}") from None
     choice = {**record.task.config, "data": str(place), **user, "name": record.task.name}
-    task = cast(Task, configured("task", choice, registry(), _made_by(adapter)).make())
+    known = Context(labels=LabelSpace(record.labels, record.aliases))  # so that new texts are worded as in training
+    task = cast(Task, configured("task", choice, registry(), _made_by(adapter)).make(known))
     if (task.header, task.modality) != (record.header, record.modality):
         raise ModelError(
             f"The task '{task.name}' has changed since the adapter in {adapter} was trained (version "

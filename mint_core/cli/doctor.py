@@ -167,7 +167,7 @@ def _plugins() -> Finding:
     if trouble:
         return Finding("problem", "; ".join(trouble), "run `mint plugins`; upgrade or uninstall what is named")
     if not found.names("task"):
-        return Finding("warning", "no task is installed", "install a plugin that brings one (docs/plugins.md)")
+        return Finding("warning", "no task is installed", "install a plugin that brings one (docs/how-to/plugins.md)")
     return Finding(
         "ok",
         f"{len(found.all())} components from {len({r.distribution for r in found.all()})} distributions",

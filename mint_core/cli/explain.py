@@ -54,8 +54,8 @@ def explain(*, quiet: bool, **given: Any) -> None:
     mint explain runs/NAME --samples 8
 
     Each part is taken away once, and the fall of the label's log-probability is its effect. RUN: some of its reported
-    samples, into explain.json and its report. No file shows a text or an image unless asked to. docs/explain.md tells
-    formulas and limits.
+    samples, into explain.json and its report. No file shows a text or an image unless asked to.
+    docs/how-to/explain.md tells formulas and limits.
     """  # noqa: D301 - click wants the backspace
     from mint_core.cli.progress import Terminal
     from mint_core.runs.explain import explain as make

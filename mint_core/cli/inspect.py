@@ -18,6 +18,7 @@ from mint_core.cli.say import say, say_json, say_lines
 from mint_core.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
     from mint_core.plugins import Registered, Registry
@@ -48,7 +49,7 @@ def plugins(name: str | None, as_json: bool) -> None:
             "distribution": r.distribution,
             "version": r.distribution_version,
             "status": "claimed twice" if claims[r.component.kind, r.component.name] > 1 else "ok",
-            "fields": _fields(r),
+            "fields": options_of(r),
         }
         for r in named
     ]
@@ -79,17 +80,23 @@ def _named(found: Registry, name: str) -> list[Registered]:
     return named
 
 
-def _fields(registered: Registered) -> list[dict[str, Any]]:
+def options_of(registered: Registered) -> list[dict[str, Any]]:
+    """Name, type, default and description of every option of a component."""
     with registered.guarded("Config"):
-        return [
-            {
-                "name": name,
-                "type": type_in_words(field),
-                "default": _plain_default(field),
-                "description": field.description,
-            }
-            for name, field in registered.component.Config.model_fields.items()
-        ]
+        return described(registered.component.Config)
+
+
+def described(config: type[BaseModel]) -> list[dict[str, Any]]:
+    """Name, type, default and description of every field of a config."""
+    return [
+        {
+            "name": name,
+            "type": type_in_words(field),
+            "default": _plain_default(field),
+            "description": field.description,
+        }
+        for name, field in config.model_fields.items()
+    ]
 
 
 _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", type(None): "null"}
@@ -147,14 +154,15 @@ def _print_options(registered: Registered, record: dict[str, Any]) -> None:
     table = Table("option", "type", "default", "meaning", show_lines=True)
     table.columns[0].no_wrap = True  # a name that is cut in two cannot be copied
     for field in record["fields"]:
-        told = (field["name"], field["type"], _in_words(field["default"]), field["description"])
+        told = (field["name"], field["type"], default_in_words(field["default"]), field["description"])
         table.add_row(*(escape(visible(text)) for text in told))
     Screen(highlight=False, emoji=False, width=None if Screen().is_terminal else 120).print(table)
     if any(field["default"] is None for field in record["fields"]):
         say("null: not set; the component decides by itself, an aligner by its preset.")
 
 
-def _in_words(default: Any) -> str:
+def default_in_words(default: Any) -> str:
+    """A default as people read it: text without quotes, the rest as JSON."""
     return default if isinstance(default, str) and default else json.dumps(default)
 
 

@@ -111,7 +111,7 @@ def predict(**given: Any) -> None:
     mint predict --adapter runs/NAME/adapter --input notes.jsonl --engine vllm --output answers.html
     mint predict --endpoint http://localhost:8000/v1 --model NAME --adapter runs/NAME/adapter --input notes.csv
 
-    The stage of a run is `mint run --until predict`. docs/predict.md tells formats and fields.
+    The stage of a run is `mint run --until predict`. docs/how-to/predict.md tells formats and fields.
     """  # noqa: D301 - click wants the backspace itself
     from mint_core.cli.progress import Terminal
 
@@ -257,7 +257,7 @@ def _predict(given: dict[str, Any], stdout: TextIO, terminal: Terminal) -> Summa
     from mint_core.observer import Observer
 
     setting = _setting(given)
-    if given["standard_input"] and setting.task.modality == "image":
+    if given["standard_input"] and "image" in setting.task.modality:
         raise ConfigError("--input - takes texts, and this task reads images; name a folder, or a table beside them.")
     _check_scored(given, setting)
     given["chosen"] = chosen = _threshold(given, setting)

@@ -49,7 +49,7 @@ def preserve(*, quiet: bool, **options: Any) -> None:
     mint preserve runs/NAME --suite h6
     mint preserve --student FOLDER --suite local --data FOLDER --limit 100
 
-    Each task is kept when it is done; the same command again goes on. docs/preserve.md tells tasks and files.
+    Each task is kept when it is done; the same command again goes on. docs/how-to/preserve.md tells tasks and files.
     """  # noqa: D301 - click wants the backspace
     from mint_core.cli.progress import Terminal
     from mint_core.runs.preserve import preserve as make

@@ -158,7 +158,9 @@ def _stage_command(stage: str) -> click.Command:
     return command
 
 
-@click.command(help=f"{STAGE_HELP['prefer']} Says how good they are before any training; docs/metrics.md explains it.")
+@click.command(
+    help=f"{STAGE_HELP['prefer']} Says how good they are before any training; docs/explanation/metrics.md explains it."
+)
 @click.option(
     "--student-groups",
     type=click.IntRange(1),

@@ -91,7 +91,7 @@ def check_read(retriever: Registered, task: Task) -> None:
         ConfigError: It does.
     """
     reads: Sequence[Modality] = getattr(retriever.component, "reads", ())
-    missing = [one for one in reads if one != task.modality]
+    missing = [one for one in reads if one not in task.modality]
     if missing:
         raise ConfigError(
             f"The retriever '{retriever.component.name}' searches by {missing[0]}, and the student of the task "
@@ -137,7 +137,13 @@ def _task(user: Mapping[str, Any], named: Sequence[Registered], components: Regi
 def _might_serve(one: Registered, task: Registered) -> bool:
     """What a component reads is at least likely to be what the task's student reads."""
     reads: Sequence[Modality] = getattr(one.component, "reads", ())
-    return fits(one.component, task.component) and (not reads or _task_class(task).modality in reads)
+    return fits(one.component, task.component) and (not reads or bool(set(reads) & set(_parts_read(task))))
+
+
+def _parts_read(task: Registered) -> tuple[str, ...]:
+    """What the class says that its students read; everything where only the made task can tell."""
+    modality = _task_class(task).modality
+    return tuple(modality.split("+")) if isinstance(modality, str) else ("text", "image")
 
 
 def _might_read(task: Registered, options: Mapping[str, Any]) -> bool:
@@ -217,13 +223,15 @@ def _source(task: Registered, options: Mapping[str, Any], components: Registry) 
             f"{task.component.name}; choose task and teacher that fit, or say what it is with {name}."
         )
     raise ConfigError(
-        f"No source of {task.component.name} recognises what lies at {data}; say what it is with {name}. docs/data.md "
-        "tells the layouts."
+        f"No source of {task.component.name} recognises what lies at {data}; say what it is with {name}. "
+        "docs/how-to/data.md tells the layouts."
     )
 
 
 def _tasks(components: Registry) -> list[Registered]:
-    return [components.get("task", name) for name in components.names("task")]
+    """The tasks among which mint chooses; those that are chosen by name alone where there is no other."""
+    tasks = [components.get("task", name) for name in components.names("task")]
+    return [task for task in tasks if not _task_class(task).by_name_only] or tasks
 
 
 def _recognised(task: Registered, options: Mapping[str, Any]) -> tuple[str, ...] | None:

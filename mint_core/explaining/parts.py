@@ -81,7 +81,7 @@ class Regions(Parts):
 
 
 def parts_of(task: Task, sample: Sample, grid: int) -> Parts:
-    """The parts of a sample.
+    """The parts of a sample: regions of the image where the student reads one, with its text as it is; else phrases.
 
     Args:
         task: Says what a text's phrases are.
@@ -92,7 +92,7 @@ def parts_of(task: Task, sample: Sample, grid: int) -> Parts:
         DataError: It has nothing that could be taken away and leave something.
         ContractError: The task's phrases are not in order, or overlap.
     """
-    if task.modality == "image":
+    if "image" in task.modality:
         if sample.image is None:
             raise DataError(f"Sample {sample.id} has no image; leave it out.")
         return Regions(sample, sample.image, grid)

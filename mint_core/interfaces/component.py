@@ -46,7 +46,7 @@ class Context:
     """One for all six seams; a task is made before its labels are known."""
 
     labels: LabelSpace | None = None
-    """The label space; None for a task."""
+    """The label space; None for a task that loads its data, known to one that reads new samples."""
     n: int = 1
     """How many labels the student lists at inference (N)."""
     seed: int = 0

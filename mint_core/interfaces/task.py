@@ -81,6 +81,9 @@ class Task(Component[TaskConfig]):
     sources: ClassVar[tuple[str, ...]]
     """The readers that `config.source` can name; all but `simulated` read what `config.data` names."""
 
+    by_name_only: ClassVar[bool] = False
+    """It could read nearly everything, and is chosen by its name alone, never because of what lies at `--data`."""
+
     def __init__(self, config: Any = None, context: Context | None = None) -> None:
         super().__init__(config, context)
         source = self.config.source

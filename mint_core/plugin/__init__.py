@@ -78,6 +78,18 @@ from mint_core.tables import (
     usual_subgroups,
     warn_of_words,
 )
+from mint_core.tasks.entries import Entry, checked, label_space, split_of, task_data, with_labels
+from mint_core.tasks.folding import HEADS as NAME_HEADS
+from mint_core.tasks.folding import fold, squashed
+from mint_core.tasks.inputs import read_new
+from mint_core.tasks.labels import GivenLabel, given_label, names_of, read_labels
+from mint_core.tasks.load import holds_images, read_images
+from mint_core.tasks.manifest import Layout
+from mint_core.tasks.masking import LabelMask, Masked, mask_privileged, masked
+from mint_core.tasks.options import ManifestOptions, SampleOptions
+from mint_core.tasks.rows import Row, Table, head_of, read_table
+from mint_core.tasks.task import ManifestTask
+from mint_core.tasks.wording import ListPrompt
 from mint_core.teachers.fitted import FittedConfig, FittedTeacher
 from mint_core.types import (
     SPLITS,
@@ -102,6 +114,7 @@ __all__ = [
     "KNOWN",
     "MAX_PIXELS",
     "MAX_SEED",
+    "NAME_HEADS",
     "PIXEL_CEILING",
     "RECOGNISED",
     "SPLITS",
@@ -120,13 +133,21 @@ __all__ = [
     "DataError",
     "Dpo",
     "EmbeddedStudent",
+    "Entry",
     "EvaluationSample",
     "FileImage",
     "FittedConfig",
     "FittedTeacher",
+    "GivenLabel",
     "ImageRef",
+    "LabelMask",
     "LabelSpace",
+    "Layout",
+    "ListPrompt",
     "LoraAligner",
+    "ManifestOptions",
+    "ManifestTask",
+    "Masked",
     "Message",
     "Metric",
     "MintError",
@@ -141,12 +162,15 @@ __all__ = [
     "Prompt",
     "Ranking",
     "Retriever",
+    "Row",
     "Sample",
+    "SampleOptions",
     "Sft",
     "Span",
     "Split",
     "StorageError",
     "Student",
+    "Table",
     "Task",
     "TaskConfig",
     "TaskData",
@@ -164,6 +188,7 @@ __all__ = [
     "check_image_header",
     "check_regular",
     "check_samples",
+    "checked",
     "classifier_log_probs",
     "decoding_pool",
     "did_you_mean",
@@ -175,15 +200,23 @@ __all__ = [
     "find_copies",
     "fingerprint",
     "first_row",
+    "fold",
+    "given_label",
     "group_folds",
+    "head_of",
+    "holds_images",
     "hookimpl",
     "hpo",
     "hpo_ids",
     "hpo_in_force",
     "hub_commit",
     "identity_of",
+    "label_space",
     "log_softmax",
+    "mask_privileged",
+    "masked",
     "merge",
+    "names_of",
     "normalise_name",
     "parse_json",
     "parse_override",
@@ -191,6 +224,10 @@ __all__ = [
     "ragged",
     "ratio",
     "read_head",
+    "read_images",
+    "read_labels",
+    "read_new",
+    "read_table",
     "read_text",
     "read_utf8",
     "recognise",
@@ -200,10 +237,14 @@ __all__ = [
     "seal_file",
     "sealed",
     "sealed_file",
+    "split_of",
     "split_rows",
+    "squashed",
     "squeezed",
     "storage_errors",
+    "task_data",
     "usual_subgroups",
     "warn_of_words",
+    "with_labels",
     "write_response",
 ]

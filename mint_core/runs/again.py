@@ -136,7 +136,7 @@ def _check_images(run: Run, recorded: Mapping[str, Any]) -> None:
         ConfigError: It reads text.
         DataError: The data are others than those of the run, or not there.
     """
-    if run.task.modality != "image":
+    if "image" not in run.task.modality:
         raise ConfigError(f"The student of {run.path} reads text, so that there are no images to show.")
     try:
         same = run.data_fingerprint == recorded["data"]["fingerprint"]

@@ -165,10 +165,10 @@ def _explain(subject: Subject, wanted: Wanted, observer: Observer) -> Explained:
     Raises:
         DataError: None can be explained.
     """
-    images = subject.task.modality == "image"
+    images = "image" in subject.task.modality
     if (wanted.with_text and images) or (wanted.with_images and not images):
         flag, other = ("--with-images", "--with-text") if images else ("--with-text", "--with-images")
-        reads = f"The task '{subject.task.name}' reads {subject.task.modality}s"
+        reads = f"The task '{subject.task.name}' reads {'images' if images else 'texts'}"
         raise ConfigError(f"{reads}; {flag} shows them, not {other}.")
     label = None if wanted.label is None else label_named(subject.labels, wanted.label)
     samples = chosen(subject.samples, wanted.ids, wanted.samples, wanted.seed)
@@ -203,7 +203,7 @@ def _content(
     subject: Subject, wanted: Wanted, records: Sequence[dict[str, Any]], left_out: Sequence[Unreadable]
 ) -> dict[str, Any]:
     """Content of explain.json."""
-    images = subject.task.modality == "image"
+    images = "image" in subject.task.modality
     groups = [subject.groups.get(one["id"]) for one in records]
     return {
         "format": FORMAT,

@@ -69,7 +69,7 @@ def export_to_trl(folder: Path, out: Path, observer: Observer | None = None) -> 
     groups = run.preferences()
     student = load_outline(run.resolved.config.student, run.student_path)
     prompts = training_prompts(run, student, groups).prompts
-    images = run.task.modality == "image"
+    images = "image" in run.task.modality
     rows = _rows(student, groups, prompts, run.task.header)
     with storage_errors(out):
         with replaced(file) as temporary:

@@ -197,7 +197,7 @@ def _vllm(run: Run, place: Path, out: Path) -> str:
         begin,
         "",
         *(merged if run.gguf else adapter),
-        *(images if run.task.modality == "image" else []),
+        *(images if "image" in run.task.modality else []),
         *([] if run.gguf else ["", "The same from merged weights, which need no support for LoRA:", "", *merged]),
         "",
         "mint asks it with the prompts of the training:",
@@ -211,7 +211,7 @@ def _vllm(run: Run, place: Path, out: Path) -> str:
 
 
 def _ollama(run: Run, place: Path, out: Path) -> str:
-    if run.task.modality == "image":
+    if "image" in run.task.modality:
         raise ConfigError(
             "There is no recipe for image students in Ollama; use `mint export --to vllm`, or --to merged and follow "
             "llama.cpp's instructions for multimodal models."

@@ -89,7 +89,7 @@ class ByEpochJudge:
     def _engine(self) -> TransformersEngine:
         from mint_core.answering.transformers import TransformersEngine
 
-        images = self.run.task.modality == "image"
+        images = "image" in self.run.task.modality
         return TransformersEngine(self.student, asking_of(self.run), shows_images=images, isolate=True)
 
     @cached_property

@@ -18,6 +18,7 @@ from mint_core.stages.outputs import HISTORY
 from mint_core.stages.run import Run
 from mint_core.students.adapter_files import describe_files, put_in_order
 from mint_core.students.load import fingerprint, hub_commit
+from mint_core.types import in_plural
 
 CARD = "README.md"
 
@@ -78,8 +79,11 @@ def _rewrite(adapter: Path, change: Callable[[str], str]) -> None:
             temporary.write_text(after, encoding="utf-8")
 
 
-_PIPELINES = {"text": "text-generation", "image": "image-text-to-text"}
-_MODELS = {"text": "AutoModelForCausalLM", "image": "AutoModelForImageTextToText"}
+_PIPELINES = {"text": "text-generation", **dict.fromkeys(("image", "image+text"), "image-text-to-text")}
+_MODELS = {
+    "text": "AutoModelForCausalLM",
+    **dict.fromkeys(("image", "image+text"), "AutoModelForImageTextToText"),
+}
 
 
 def _name(run: Run) -> str:
@@ -130,7 +134,8 @@ def _lines(run: Run, history: Path) -> Iterator[str]:
     for caution in of_adapter(simulated=data.simulated, quick=resolved.config.quick):
         yield from (f"**{caution[0].upper()}{caution[1:]}.**", "")
     yield f"A LoRA adapter for {card.without_folders(_student(run))}."
-    yield f"It was aligned on preferences of the teacher {resolved.teacher.name}, and reads {run.task.modality}s alone."
+    read = in_plural(run.task.modality)
+    yield f"It was aligned on preferences of the teacher {resolved.teacher.name}, and reads {read} alone."
     yield from ("", "## Intended use, and its limits", "")
     yield f"- For research on ranking {len(data.labels):,} labels; it lists the {run.n} that it finds most likely."
     yield "- Not a medical device: no output of it may decide about a patient."

@@ -40,7 +40,8 @@ def check_fusion(run: Run) -> None:
     remedy = "use --fuse rrf, which has nothing to fit, or set the weight with --set retrieval.weight=1"
     if not run.validation:
         raise ConfigError(
-            f"The data have no labelled val split to fit the retriever's weight on; make one (docs/data.md), {remedy}."
+            f"The data have no labelled val split to fit the retriever's weight on; make one "
+            f"(docs/how-to/data.md), {remedy}."
         )
     reported = {sample.id for sample in run.reported}
     if any(sample.id in reported for sample in run.validation):

@@ -139,7 +139,7 @@ def variants_of(run: Run, prompts: Mapping[str, Prompt]) -> dict[Variant, Mappin
     variants: dict[Variant, Mapping[str, Prompt]] = {
         replace(s, free=free): prompts if s.who == "aligned" else fitted for s in students for free in ways
     }
-    if aligned and config.shuffled and run.task.modality == "image" and len(reported) > 1:
+    if aligned and config.shuffled and "image" in run.task.modality and len(reported) > 1:
         variants[Variant("aligned", shuffled=True)] = _shuffle_images(reported, run.resolved.config.seed)
     return variants
 

@@ -63,7 +63,7 @@ def check_example(run: Run) -> None:
     """
     if run.resolved.config.predict.shots == 0:
         return
-    if run.task.modality == "image":
+    if "image" in run.task.modality:
         raise ConfigError("predict.shots=1 needs a task of texts: a prompt holds one image, that of the sample itself.")
     if not _solved(run):
         raise ConfigError("predict.shots=1 needs a training sample with a label, and there is none.")

@@ -24,6 +24,7 @@ from mint_core.stages.outputs import ADAPTER, HISTORY, METRICS, RECORD_NAME, REP
 from mint_core.stages.quality import read_quality
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
+from mint_core.types import in_plural
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,7 +134,7 @@ def _sent(run: Run) -> list[str]:
     server, aligner = run.resolved.config.predict.endpoint, run.resolved.aligner
     sent = []
     if run.resolved.config.predict.engine == "endpoint" and not is_local(server.url):
-        sent.append(f"the samples' {run.task.modality}s, to {shown(server.url)}")
+        sent.append(f"the samples' {in_plural(run.task.modality)}, to {shown(server.url)}")
     if aligner and (trackers := cast(Aligner, aligner.make()).trackers()):
         sent.append(f"figures and settings, as far as these trackers send them: {', '.join(trackers)}")
     return sent

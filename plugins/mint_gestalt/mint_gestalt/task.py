@@ -35,7 +35,7 @@ class RareDisease(Task):
     The student reads age, sex, ethnicity and phenotypes as text, or a clinical note. What only the teacher may read (a
     face, the causal gene) travels as the sample's image and privileged fields. Sources: `simulated` (nothing to
     download), `phenopackets` (GA4GH, version 2), `gmdb` (GestaltMatcher Database), `csv` and `jsonl` (clinical notes);
-    `docs/data.md` tells what they read.
+    `docs/how-to/data.md` tells what they read.
 
     Source of the task: MINT, arXiv 2505.05736, section on rare diseases.
 
@@ -76,12 +76,12 @@ class RareDisease(Task):
 
     def training_prompt(self, sample: Sample, n: int) -> Prompt:
         """The short prompt, or the inference prompt where `train_prompt` is `full`."""
-        ask = wording.training_prompt if self.config.train_prompt == "short" else wording.inference_prompt
-        return ask(n, sample.text or "")
+        ask = wording.PROMPT.short if self.config.train_prompt == "short" else wording.PROMPT.full
+        return ask(n, text=sample.text or "")
 
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
-        """See `mint_gestalt.wording.inference_prompt`."""
-        return wording.inference_prompt(n, sample.text or "")
+        """The whole demand on the format."""
+        return wording.PROMPT.full(n, text=sample.text or "")
 
     def read_inputs(self, place: Path, facts: Counter[str]) -> Iterator[Sample | Unreadable]:
         """Reads new patients: a table of notes (.jsonl, .csv, .tsv), or phenopackets (folder, .zip, .json)."""

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from mint_core.plugin import Message, Prompt
+from mint_core.plugin import ListPrompt
 
 HEADER = "POTENTIAL_DISEASES:"
-_SYSTEM = Message("system", "You are a genetic counsellor. Keep to the format.")
-
-
-def training_prompt(n: int, text: str) -> Prompt:
-    """The short prompt of the training phase."""
-    return Prompt((_SYSTEM, Message("user", f"{text}\nName the {n} most likely rare diseases of this patient.")))
-
-
-def inference_prompt(n: int, text: str) -> Prompt:
-    """The prompt of the inference phase, with the whole demand on the format."""
-    lines = "\n".join(f"{number}. <disease>" for number in range(1, n + 1))
-    demand = (
-        f"Name the {n} most likely rare diseases of this patient. Give EXACTLY {n} numbered entries, the most likely "
-        f"first, all different, and nothing else. Format:\n{HEADER}\n{lines}"
-    )
-    return Prompt((_SYSTEM, Message("user", f"{text}\n{demand}")))
+PROMPT = ListPrompt(
+    "a genetic counsellor", "Name the {n} most likely rare diseases of this patient.", HEADER, "disease"
+)

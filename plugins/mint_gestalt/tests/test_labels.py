@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mint_core.errors import DataError
+from mint_core.plugin import GivenLabel as Disease
+from mint_core.plugin import read_labels
 from mint_gestalt import ontology
 from mint_gestalt.sources import labels
 from mint_gestalt.sources.cases import Case
-from mint_gestalt.sources.labels import Disease
 from mint_gestalt.sources.options import RareDiseaseOptions
 from mint_gestalt.task import RareDisease
 
@@ -138,7 +139,7 @@ def written(tmp_path, name: str, text: str) -> Path:
 
 def test_a_json_index_is_read_in_the_order_of_its_numbers(tmp_path):
     path = written(tmp_path, "n.json", '{"1": "BETA SYNDROME; BS; BSY", "0": "Alpha", "2": "x"}')
-    read = labels.read_names(path)
+    read = read_labels(path)
     assert [disease.name for disease in read] == ["Alpha", "BETA SYNDROME", "x"]
     assert read[1].aliases == ("BS", "BSY")
 
@@ -152,7 +153,7 @@ def test_a_json_index_is_read_in_the_order_of_its_numbers(tmp_path):
     ],
 )
 def test_other_files_of_names(tmp_path, name, text):
-    read = labels.read_names(written(tmp_path, name, text))
+    read = read_labels(written(tmp_path, name, text))
     assert [(disease.name, disease.aliases) for disease in read] == [("Alpha", ("A",)), ("Beta", ())]
     assert [disease.ids for disease in read] == ([("OMIM:1",), ("OMIM:2",)] if name == "n.csv" else [(), ()])
 
@@ -171,18 +172,18 @@ def test_other_files_of_names(tmp_path, name, text):
 )
 def test_bad_files_of_names(tmp_path, name, text, sentence):
     with pytest.raises(DataError, match=sentence):
-        labels.read_names(written(tmp_path, name, text))
+        read_labels(written(tmp_path, name, text))
 
 
 def test_a_missing_file_of_names(tmp_path):
     with pytest.raises(DataError, match="cannot be read as UTF-8 text"):
-        labels.read_names(tmp_path / "absent.txt")
+        read_labels(tmp_path / "absent.txt")
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the names of GestaltMML do not lie in ../shared/data")
 def test_the_528_names_of_gestaltmml_load_whole_and_in_order():
     facts: Counter[str] = Counter()
-    space = labels.settle(labels.read_names(PUBLISHED), REFUSE, facts).labels
+    space = labels.settle(read_labels(PUBLISHED), REFUSE, facts).labels
     index = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     assert len(space) == 528
     assert not facts

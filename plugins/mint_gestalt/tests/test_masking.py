@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mint_core.errors import DataError
-from mint_gestalt.sources.folding import nearest
-from mint_gestalt.sources.masking import mask_disease, mask_privileged, resembles
+from mint_core.plugin import mask_privileged
+from mint_gestalt.sources.masking import mask_disease, nearest, resembles
 from mint_gestalt.task import RareDisease
 
 SPELLINGS = [

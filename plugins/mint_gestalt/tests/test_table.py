@@ -382,7 +382,7 @@ def test_bad_lines(write, line, sentence):
         ("id,note,label\na,x,A\n", "has no column 'text'"),
         ("id,text,text,label\na,x,y,A\n", "has two columns 'text'"),
         ('id,text,label\na,"x,A\n', "mend the quotes there"),
-        ("id,text,label,split\na,x,A,dev\n", "row 2: the split is not known"),
+        ("id,text,label,split\na,x,A,dev\n", "row 2: split 'dev' is not known"),
         ("id,text,label,split\na,x,,test\n", "row 2: the label is empty in split 'test'"),
     ],
 )

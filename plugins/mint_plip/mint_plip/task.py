@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mint_core.plugin import EmbeddedStudent, Prompt, Sample, Task, TaskData, Unreadable
+from mint_core.plugin import EmbeddedStudent, Prompt, Sample, Task, TaskData, Unreadable, read_new
 from mint_plip import wording
-from mint_plip.sources import folder, inputs, pannuke, simulated
+from mint_plip.sources import folder, pannuke, simulated
 from mint_plip.sources.options import TissueOptions
 
 _READERS = {"simulated": simulated.load, "pannuke": pannuke.load, "folder": folder.load}
@@ -20,7 +20,7 @@ class TissueType(Task):
     """One H&E patch in, the N most likely tissues out.
 
     The student reads an image of any size. Sources: `simulated` (drawn, nothing to download), `pannuke` (19 tissues,
-    256 x 256 pixels) and `folder` (your own images and labels); `docs/data.md` tells how they must be laid out.
+    256 x 256 pixels) and `folder` (your own images and labels); `docs/how-to/data.md` tells how they must be laid out.
 
     Source of the task: MINT, arXiv 2505.05736, section on PanNuke.
 
@@ -51,16 +51,16 @@ class TissueType(Task):
 
     def training_prompt(self, sample: Sample, n: int) -> Prompt:
         """The short prompt, or the inference prompt where `train_prompt` is `full`."""
-        ask = wording.training_prompt if self.config.train_prompt == "short" else wording.inference_prompt
-        return ask(n, sample.image)
+        ask = wording.PROMPT.short if self.config.train_prompt == "short" else wording.PROMPT.full
+        return ask(n, image=sample.image)
 
     def inference_prompt(self, sample: Sample, n: int) -> Prompt:
-        """See `mint_plip.wording.inference_prompt`."""
-        return wording.inference_prompt(n, sample.image)
+        """The whole demand on the format."""
+        return wording.PROMPT.full(n, image=sample.image)
 
     def read_inputs(self, place: Path, facts: Counter[str]) -> Iterator[Sample | Unreadable]:
         """Reads new patches: a folder of images, a table with the column `image`, or one image."""
-        return inputs.read(place, self.config, facts)
+        return read_new(place, folder.layout_of(self.config), facts)
 
     def embedded_student(self) -> EmbeddedStudent:
         """A small image-text student that can write lists and knows no tissue."""

@@ -215,7 +215,7 @@ def test_parquet(root):
         ("image,label,split\n0.png,Colon,train\n1.png,Lung,train\n", "'val' and 'test' have 0 samples"),
         ("image,label,split\n0.png,Colon,test\n1.png,Lung,test\n", "'train' has 0 samples"),
         ("image,label,split\n0.png,Colon,train\n1.png,Colon,test\n", "one label only, 'Colon'"),
-        ("image,label,split\n0.png,,train\n", "No image has a label"),
+        ("image,label,split\n0.png,,train\n", "No sample has a label"),
         (
             "image,label,group,split\n0.png,a,g,train\n1.png,b,g,test\n",
             "Group 'g' has samples in 'train' and in 'test'",
@@ -501,7 +501,7 @@ def leftover(path: Path, kind: str) -> None:
         path.with_suffix(kind).write_bytes(b"x")
 
 
-@pytest.mark.parametrize("kind", ["dangling", "fifo", ".svs", ".heic", ".avif", ".dcm"])
+@pytest.mark.parametrize("kind", ["dangling", "fifo", ".svs", ".heic", ".avif", ".fits"])
 def test_what_cannot_be_read_is_counted_and_named_and_refused_where_it_is_most(tmp_path, kind):
     for label in ("Colon", "Lung"):
         for i in range(4):

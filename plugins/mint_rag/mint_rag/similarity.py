@@ -24,7 +24,7 @@ def phenotype_scores(knowledge: Knowledge, phenotypes: Sequence[int], pivot: flo
 
     With the power 0 and without frequencies it is the score of Phrank without its correction for parents (Jagadeesh et
     al., Genetics in Medicine 2019); with the union below the line it would be simGIC (Pesquita et al., BMC
-    Bioinformatics 2008), which asks the patient to have the whole disease. docs/retrieval.md compares them.
+    Bioinformatics 2008), which asks the patient to have the whole disease. docs/how-to/retrieval.md compares them.
 
     Args:
         knowledge: The diseases.

@@ -127,7 +127,7 @@ def test_a_group_is_the_mean_of_its_expanded_pairs(job) -> None:
     assert distance(weights(ours), weights(theirs)) < 1e-4
 
 
-# Where they do not: docs/aligners.md, "What differs from TRL".
+# Where they do not: docs/explanation/aligners.md, "What differs from TRL".
 
 
 def test_trl_averages_over_the_tokens_of_a_batch(job) -> None:

@@ -52,11 +52,11 @@ READING = 0.15
 
 def fixed_phrases() -> list[str]:
     """What the task's prompts and responses repeat word by word; one token each keeps the rows short."""
-    phrases = [wording.training_prompt(1, "").messages[0].content, wording.HEADER]
+    phrases = [wording.PROMPT.short(1, "").messages[0].content, wording.HEADER]
     for n in range(1, LONGEST + 1):
-        user = wording.inference_prompt(n, "").messages[1]
+        user = wording.PROMPT.full(n, "").messages[1]
         demand = user.content.partition(wording.HEADER)[0]
-        phrases += [wording.training_prompt(n, "").messages[1].content, demand, f"\n{n}. <disease>", f"\n{n}. "]
+        phrases += [wording.PROMPT.short(n, "").messages[1].content, demand, f"\n{n}. <disease>", f"\n{n}. "]
     return phrases
 
 

@@ -24,7 +24,7 @@ FEATURES = 96
 """Length of the vector that stands for what phenotypes mean."""
 _SHARPNESS = 3.0
 """Spread of the votes, in nats: how sure the rule is of its order."""
-_SYSTEM = wording.training_prompt(1, "").messages[0]
+_SYSTEM = wording.PROMPT.short(1, "").messages[0]
 _ETHNICITIES = ("European", "African", "East Asian", "South Asian", "Latin American", "Middle Eastern", "mixed")
 
 
@@ -134,21 +134,21 @@ def first_name(rng: random.Random, words: Lexicon) -> Exercise:
     """One name for few phenotypes: rows so short that reading is learnt from many."""
     terms = words.draw_terms(rng, rng.randint(1, 3))
     text = describe(Patient(phenotypes=[ontology.name(term) for term in terms]))
-    return _list(rng, words, terms, wording.training_prompt(1, text), 1)
+    return _list(rng, words, terms, wording.PROMPT.short(1, text), 1)
 
 
 def whole_list(rng: random.Random, words: Lexicon) -> Exercise:
     """The task's own prompts; the list is fluent, and says nothing of the patient."""
     terms = words.draw_terms(rng, rng.choice((0, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 8, 12)))
     n = min(rng.choice((10, 10, 10, rng.randint(1, LONGEST))), len(words.pool))
-    ask = rng.choice((wording.inference_prompt, wording.inference_prompt, wording.training_prompt))
+    ask = rng.choice((wording.PROMPT.full, wording.PROMPT.full, wording.PROMPT.short))
     return _list(rng, words, terms, ask(n, describe(draw_patient(rng, terms))), n)
 
 
 def any_names(rng: random.Random, words: Lexicon) -> Exercise:
     """A few names of OMIM, so that the student can spell what lies outside of the pool."""
     listed = tuple(rng.sample(words.names, rng.randint(4, 10)))
-    return Exercise(wording.training_prompt(len(listed), describe(Patient())), write_response(wording.HEADER, listed))
+    return Exercise(wording.PROMPT.short(len(listed), describe(Patient())), write_response(wording.HEADER, listed))
 
 
 Drawer = Callable[[random.Random, Lexicon], Exercise]
@@ -201,5 +201,5 @@ class Knowledge:
             return Exercise(_asked(disease.name, "List phenotypes of this disease."), text)
         said = [rng.choice(ontology.parents(term)) if rng.random() < 0.15 else term for term in some]
         listed = self.nearest(some, row, 10)
-        ask = rng.choice((wording.inference_prompt, wording.training_prompt))
+        ask = rng.choice((wording.PROMPT.full, wording.PROMPT.short))
         return Exercise(ask(len(listed), describe(draw_patient(rng, said))), write_response(wording.HEADER, listed))

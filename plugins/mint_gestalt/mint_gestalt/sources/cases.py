@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from mint_core.plugin import DataError, ImageRef, Split, hpo_ids, squeezed
+from mint_core.plugin import DataError, ImageRef, Split, hpo_ids, names_of, squeezed
 from mint_gestalt import ontology
 from mint_gestalt.clinical import Patient, describe
 from mint_gestalt.sources.options import PATIENT_FIELDS, RareDiseaseOptions
@@ -243,11 +243,6 @@ def told(known: Patient, options: RareDiseaseOptions, facts: Counter[str]) -> tu
 def subgroups_of(**known: str | None) -> dict[str, str]:
     """The fields of a patient that are known."""
     return {field: value for field, value in known.items() if value}
-
-
-def names_of(label: str) -> tuple[str, ...]:
-    """`WILLIAMS-BEUREN SYNDROME; WBS` -> the name, then its aliases."""
-    return tuple(name for part in label.split(";") if (name := squeezed(part)))
 
 
 def publication_of(reference: str) -> str | None:

@@ -21,12 +21,14 @@ from mint_core.plugin import (
     TaskData,
     assign_splits,
     drop_copies,
+    mask_privileged,
+    names_of,
 )
 from mint_gestalt import ontology
 from mint_gestalt.sources import gmdb, notes, phenopackets
-from mint_gestalt.sources.cases import Case, Reading, names_of
+from mint_gestalt.sources.cases import Case, Reading
 from mint_gestalt.sources.labels import Diseases, choose, extend, found, nearest, quoted
-from mint_gestalt.sources.masking import Contained, mask_disease, mask_privileged, resembles
+from mint_gestalt.sources.masking import Contained, mask_disease, resembles
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 READERS = {"phenopackets": phenopackets.read, "gmdb": gmdb.read, "csv": notes.read, "jsonl": notes.read}

@@ -11,7 +11,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from mint_core.plugin import ConfigError, DataError, ImageRef, Split, check_columns
+from mint_core.plugin import ConfigError, DataError, ImageRef, Row, Split, check_columns, head_of
 from mint_gestalt.clinical import Patient
 from mint_gestalt.sources.ages import in_words
 from mint_gestalt.sources.cases import (
@@ -27,7 +27,7 @@ from mint_gestalt.sources.cases import (
     told,
 )
 from mint_gestalt.sources.options import RareDiseaseOptions
-from mint_gestalt.sources.tables import Row, face_at, head_of, read_table
+from mint_gestalt.sources.tables import face_at, read_table
 
 FIELDS = {
     "id": "image_id",

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mint_core.plugin import (
     DataError,
+    GivenLabel,
     LabelSpace,
-    check_columns,
+    given_label,
     identity_of,
+    names_of,
     normalise_name,
-    parse_json,
-    present,
-    read_utf8,
-    split_rows,
-    warn_of_words,
+    read_labels,
 )
 from mint_gestalt import ontology
-from mint_gestalt.sources.cases import Case, names_of
+from mint_gestalt.sources.cases import Case
 from mint_gestalt.sources.options import RareDiseaseOptions
 
 DROPPED_ALIASES = "aliases dropped, two diseases share them"
 MERGED = "diseases merged with one of the same name"
 _LONGEST_NAME = 150
 _LONG = " (a long name)"
-
-
-@dataclass(frozen=True, slots=True)
-class Disease:
-    """One disease as a file, an ontology or the patients name it."""
-
-    name: str
-    aliases: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +69,15 @@ def choose(cases: Sequence[Case], options: RareDiseaseOptions, facts: Counter[st
     if options.labels is None:
         return settle(found(cases), options, facts)
     if options.labels == "omim":
-        given = [Disease(disease.name, (), (disease.id,)) for disease in ontology.diseases()]
+        given = [GivenLabel(disease.name, (), (disease.id,)) for disease in ontology.diseases()]
     elif isinstance(options.labels, Path):
-        given = read_names(options.labels, options.missing)
+        given = read_labels(options.labels, options.missing)
     else:
-        given = [_named(label) for label in options.labels if names_of(label)]
+        given = [given_label(label) for label in options.labels if names_of(label)]
     return _with_ids_of(cases, settle(given, options, facts))
 
 
-def found(cases: Iterable[Case]) -> list[Disease]:
+def found(cases: Iterable[Case]) -> list[GivenLabel]:
     """The diseases of the patients, sorted by name.
 
     The name of a disease is what its patients are most often said to have; other spellings become aliases. An id is a
@@ -122,7 +111,7 @@ def found(cases: Iterable[Case]) -> list[Disease]:
         for other in (*others, *sorted(aliases[key])):
             if normalise_name(other) == normalise_name(name) and identity_of(other) != identity_of(name):
                 raise DataError(_alike(name, other))
-        diseases.append(Disease(name, (*others, *sorted(aliases[key])), tuple(ids[key])))
+        diseases.append(GivenLabel(name, (*others, *sorted(aliases[key])), tuple(ids[key])))
     return sorted(diseases, key=lambda disease: (disease.name.casefold(), disease.ids))
 
 
@@ -144,7 +133,7 @@ def _by_catalogue(disease_id: str) -> tuple[int, str]:
     return next(place for place, front in enumerate(_CATALOGUES) if disease_id.startswith(front)), disease_id
 
 
-def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:
+def settle(diseases: Sequence[GivenLabel], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:
     """Makes names unambiguous: equal names are one disease; an alias of two diseases is refused, or dropped from both.
 
     Args:
@@ -155,7 +144,7 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
     Raises:
         DataError: Two labels share a name, and `shared_aliases` is `refuse`; or they differ in signs alone.
     """
-    merged: dict[str, Disease] = {}
+    merged: dict[str, GivenLabel] = {}
     for disease in diseases:
         form = normalise_name(disease.name)
         same = merged.get(form)
@@ -165,7 +154,7 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
         if identity_of(same.name) != identity_of(disease.name):
             raise DataError(_alike(same.name, disease.name))
         facts[MERGED] += 1
-        merged[form] = Disease(
+        merged[form] = GivenLabel(
             same.name,
             (*same.aliases, disease.name, *disease.aliases),
             tuple(dict.fromkeys((*same.ids, *disease.ids))),
@@ -176,7 +165,7 @@ def settle(diseases: Sequence[Disease], options: RareDiseaseOptions, facts: Coun
 
 
 def _without_shared_aliases(
-    diseases: Mapping[str, Disease], options: RareDiseaseOptions, facts: Counter[str]
+    diseases: Mapping[str, GivenLabel], options: RareDiseaseOptions, facts: Counter[str]
 ) -> list[tuple[str, ...]]:
     """Aliases per disease, each form once; `diseases` by the form of their name."""
     holders: dict[str, list[str]] = defaultdict(list)
@@ -199,7 +188,7 @@ def _without_shared_aliases(
     return [tuple(alias for form, alias in mine.items() if form not in shared) for mine in forms]
 
 
-def _ids(diseases: Iterable[Disease]) -> dict[str, str]:
+def _ids(diseases: Iterable[GivenLabel]) -> dict[str, str]:
     names: dict[str, set[str]] = defaultdict(set)
     for disease in diseases:
         for disease_id in disease.ids:
@@ -218,7 +207,9 @@ def _with_ids_of(cases: Iterable[Case], diseases: Diseases) -> Diseases:
     return Diseases(diseases.labels, {**clear, **diseases.by_id})
 
 
-def extend(diseases: Diseases, more: Sequence[Disease], options: RareDiseaseOptions, facts: Counter[str]) -> Diseases:
+def extend(
+    diseases: Diseases, more: Sequence[GivenLabel], options: RareDiseaseOptions, facts: Counter[str]
+) -> Diseases:
     """The label space with further diseases behind the known ones, whose place does not change.
 
     Args:
@@ -233,7 +224,7 @@ def extend(diseases: Diseases, more: Sequence[Disease], options: RareDiseaseOpti
     ids: dict[str, list[str]] = defaultdict(list)
     for disease_id, name in diseases.by_id.items():
         ids[name].append(disease_id)
-    known = [Disease(name, diseases.labels.all_names(name)[1:], tuple(ids[name])) for name in diseases.labels.names]
+    known = [GivenLabel(name, diseases.labels.all_names(name)[1:], tuple(ids[name])) for name in diseases.labels.names]
     return settle([*known, *more], options, facts)
 
 
@@ -254,65 +245,3 @@ def _alike(one: str, other: str) -> str:
         f"The diseases{quoted(one, _LONG)} and{quoted(other, _LONG)} differ in punctuation only, which mint does not "
         "compare; put the difference into words."
     )
-
-
-# --- files of names
-
-
-def read_names(path: Path, missing: Collection[str] = ()) -> list[Disease]:
-    """Reads a file of names in the order of the label space; `;` parts a name from its aliases.
-
-    `.json` holds an index (`{"0": "NAME; ALIAS"}`, as GestaltMML publishes it) or a list. `.csv` has a column `name`
-    and perhaps `aliases` and `id`. Any other file holds one label per line.
-
-    Args:
-        path: UTF-8.
-        missing: Words that mean that a cell is empty.
-
-    Raises:
-        DataError: It cannot be read, or holds no names.
-    """
-    try:
-        text = read_utf8(path)
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise DataError(
-            f"The label file {path} cannot be read as UTF-8 text ({why}); check the path after task.labels."
-        ) from error
-    readers = {".json": _from_json, ".csv": _from_csv}
-    reader = readers.get(path.suffix.lower())
-    diseases = reader(path, text, missing) if reader else [_named(line) for line in text.split("\n") if names_of(line)]
-    if not diseases:
-        raise DataError(f"The label file {path} holds no names; write one label per line.")
-    return diseases
-
-
-def _named(label: str, ids: str = "") -> Disease:
-    name, *aliases = names_of(label)
-    return Disease(name, tuple(aliases), names_of(ids))
-
-
-def _from_json(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        raise DataError(f"The label file {path} is not valid JSON; fetch it again.") from error
-    if isinstance(content, dict):
-        if sorted(content) != sorted(map(str, range(len(content)))):
-            raise DataError(f"The label file {path} must count its labels from 0 without a gap; mend the keys.")
-        content = [content[str(index)] for index in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(label, str) and names_of(label) for label in content):
-        raise DataError(f"The label file {path} must map numbers to names, or list names; an entry is no name.")
-    return [_named(label) for label in content]
-
-
-def _from_csv(path: Path, text: str, missing: Collection[str]) -> list[Disease]:
-    found = split_rows(path, text, "The label file", ",")
-    check_columns(f"The label file {path}", found.columns, {("name",): ""}, "the others are 'aliases' and 'id'")
-    cells = (dict(zip(found.columns, row, strict=False)) for _, row in found.rows)
-    read = ({column: present(row.get(column), missing) for column in ("name", "aliases", "id")} for row in cells)
-    rows = [row for row in read if names_of(row["name"])]
-    warn_of_words(
-        path.name, {column: [row[column] for row in rows] for column in ("name", "aliases", "id")}, "--set task.missing"
-    )
-    return [_named(f"{row['name']};{row['aliases']}", row["id"]) for row in rows]

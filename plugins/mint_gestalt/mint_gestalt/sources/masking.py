@@ -1,15 +1,13 @@
-"""Takes out of a text what the student may not read: names of the disease, and privileged values."""
+"""Takes the names of the disease out of a text, in every spelling and in parts."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
 
+from mint_core.plugin import NAME_HEADS, Masked, fold, masked, squashed
 from mint_gestalt import ontology
-from mint_gestalt.sources.folding import HEADS, fold, nearest, pattern_of, squashed
 
 _NUMBER = re.compile(r",?(?:\s+(?i:type|subtype|complementation group))?,?\s+(?:\d+[A-Za-z\d]*|[IVX]+[A-Za-z]?|[A-Z])$")
 """What tells the diseases of a series apart: `1`, `, type 2A`, `IV`."""
@@ -50,13 +48,6 @@ _ALIKE = 5
 """One edit in so many letters is still a name in another spelling."""
 
 
-class Masked(NamedTuple):
-    """A text, and how often something was masked in it."""
-
-    text: str
-    times: int
-
-
 def mask_disease(text: str, names: Iterable[str]) -> Masked:
     """The text with `[disease]` for every name of three or more letters, in every spelling, and for parent names.
 
@@ -67,7 +58,7 @@ def mask_disease(text: str, names: Iterable[str]) -> Masked:
         names: All names of the patient's disease.
     """
     every = {form for name in names for form in (name, *parent_names(name)) if len(form) >= _ANY_CASE_FROM}
-    text, count = _masked_all(text, every, "[disease]", in_words=True)
+    text, count = masked(text, every, "[disease]", in_words=True)
     for short in sorted(
         {short for form in every for short in short_forms(form)}, key=lambda short: (-len(short), short)
     ):
@@ -84,7 +75,7 @@ def short_forms(name: str) -> tuple[str, ...]:
     """
     found = []
     words = re.findall(r"[^\W\d_]+", name)
-    own = words[:-1] if words and words[-1].lower() in HEADS else []
+    own = words[:-1] if words and words[-1].lower() in NAME_HEADS else []
     if sum(map(len, own)) >= _EPONYM_FROM and not any(ontology.is_word(word) for word in own if len(word) > _PARTICLE):
         spelt = (
             f"(?:{re.escape(word.capitalize())}|{re.escape(word.upper())})" for word in own if len(word) > _PARTICLE
@@ -95,20 +86,6 @@ def short_forms(name: str) -> tuple[str, ...]:
     if len(initials) >= _ANY_CASE_FROM and not re.search(r"\d", name):
         found.append("".join(initials))
     return tuple(form for form in found if form)
-
-
-def mask_privileged(text: str, privileged: Mapping[str, str]) -> Masked:
-    """The text with `[gene]` for every gene of the field `gene`, and likewise for other fields.
-
-    Args:
-        text: What the student would read.
-        privileged: Value by field; a value may be a list such as `KMT2D; KDM6A`.
-    """
-    count = 0
-    for field, value in privileged.items():
-        text, more = _masked_all(text, _parts(value), f"[{field}]", in_words=False)
-        count += more
-    return Masked(text, count)
 
 
 @lru_cache(maxsize=65536)
@@ -181,52 +158,29 @@ def _is_near(form: str, looked: str) -> bool:
     if series != form and not tells(series):
         return False
     pattern = squashed(form)
-    own = len(pattern) - sum(len(word) for word in _words(form) if word in HEADS)
+    own = len(pattern) - sum(len(word) for word in _words(form) if word in NAME_HEADS)
     edits = min((own + 2) // _OWN, len(pattern) // _ALIKE)
     return len(pattern) >= _ALIKE_FROM and nearest(pattern, looked) <= edits
 
 
-def _parts(value: str) -> Iterator[str]:
-    """The values of a list, and the ids and symbols among their words."""
-    for part in re.split(r"[,;/|]", value):
-        yield part.strip()
-        for word in part.split():
-            if len(word) >= _ANY_CASE_FROM and (word.isupper() or re.search(r"\d", word)):
-                yield word
+def nearest(pattern: str, text: str) -> int:
+    """The least edit distance of a pattern to any part of a text, both `squashed`.
 
-
-def _masked_all(text: str, names: Iterable[str], by: str, *, in_words: bool) -> Masked:
-    """The text without names, the longest first."""
-    count = 0
-    folded = fold(text)
-    for name in sorted(set(names), key=lambda name: (-len(name), name)):
-        if len(name) < _ANY_CASE_FROM:
-            text, more = _masked_exactly(text, name, by)
-            folded = fold(text) if more else folded
-            count += more
-            continue
-        pattern = pattern_of(name, in_words=in_words)
-        spans = [found.span() for found in pattern.finditer(folded.text)] if pattern else []
-        for start, end in reversed(spans):
-            stop = folded.places[end - 1] + 1
-            after = folded.places[end] if end < len(folded.places) else len(text)
-            # What was folded away behind the last letter, such as its accent, goes with it.
-            stop = after if all(map(_invisible, text[stop:after])) else stop
-            text = text[: folded.places[start]] + by + text[stop:]
-        if spans:
-            folded = fold(text)
-            count += len(spans)
-    return Masked(text, count)
-
-
-def _invisible(mark: str) -> bool:
-    return unicodedata.category(mark) in ("Mn", "Cf")
-
-
-def _masked_exactly(text: str, name: str, by: str) -> Masked:
-    """The text without a short name: whole words only, in the case in which it is written."""
-    words = [word for word in re.split(r"[\W_]+", name) if word]
-    if not words:
-        return Masked(text, 0)
-    pattern = r"[\W_]+".join(map(re.escape, words))
-    return Masked(*re.subn(rf"(?<![^\W_]){pattern}(?![^\W_])", by, text))
+    Source: Myers 1999, "A fast bit-vector algorithm for approximate string matching".
+    """
+    masks: dict[str, int] = {}
+    for place, mark in enumerate(pattern):
+        masks[mark] = masks.get(mark, 0) | 1 << place
+    last, every = 1 << len(pattern) - 1, (1 << len(pattern)) - 1
+    plus, minus, distance = every, 0, len(pattern)
+    least = distance
+    for mark in text:
+        equal = masks.get(mark, 0)
+        vertical = equal | minus
+        horizontal = (((equal & plus) + plus) ^ plus) | equal
+        up, down = minus | ~(horizontal | plus), plus & horizontal
+        distance += bool(up & last) - bool(down & last)
+        least = min(least, distance)
+        up, down = up << 1, down << 1
+        plus, minus = (down | ~(vertical | up)) & every, up & vertical & every
+    return least

@@ -9,16 +9,25 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from mint_core.plugin import ConfigError, DataError, Sample, Split, Unreadable, usual_subgroups
-from mint_gestalt.sources.cases import Case, Reading, disease_of, names_of, publication_of, read_each
+from mint_core.plugin import (
+    ConfigError,
+    DataError,
+    Row,
+    Sample,
+    Table,
+    Unreadable,
+    head_of,
+    names_of,
+    split_of,
+    usual_subgroups,
+)
+from mint_gestalt.sources.cases import Case, Reading, disease_of, publication_of, read_each
 from mint_gestalt.sources.options import RareDiseaseOptions
-from mint_gestalt.sources.tables import Row, Table, face_at, head_of, read_table
+from mint_gestalt.sources.tables import face_at, read_table
 
 FIELDS = {
     name: name for name in ("id", "text", "label", "disease_id", "patient", "publication", "group", "split", "image")
 }
-_SPLITS: dict[str, Split] = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-_SPLITS |= {"test": "test", "testing": "test"}
 
 
 def recognises(place: Path, options: RareDiseaseOptions, *, lines: bool) -> bool:
@@ -117,7 +126,7 @@ def _own_id(table: Table, row: Row) -> str:
 
 def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[str]) -> Case:
     text, own_id, cells = _written(row), _own_id(table, row), row.cells
-    split = _split(table, row)
+    split = split_of(cells.get("split", ""), row.where) if "split" in table.columns else None
     disease = disease_of(cells.get("label", ""), names_of(cells.get("disease_id", ""))[:1], facts)
     if not disease.names:
         if split in ("val", "test"):
@@ -144,15 +153,6 @@ def _case(table: Table, options: RareDiseaseOptions, row: Row, facts: Counter[st
         split=split,
         subgroups=row.others,
     )
-
-
-def _split(table: Table, row: Row) -> Split | None:
-    if "split" not in table.columns:
-        return None
-    split = _SPLITS.get(row.cells.get("split", "").lower())
-    if split is None:
-        raise DataError(f"{row.where}: the split is not known; write train, val or test.")
-    return split
 
 
 def _group(given: str | None, publication: str | None, patient: str, options: RareDiseaseOptions) -> str:

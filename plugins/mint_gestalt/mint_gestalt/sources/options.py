@@ -7,27 +7,19 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mint_core.plugin import MAX_PIXELS, MAX_SEED, PIXEL_CEILING, TaskConfig
+from mint_core.plugin import SampleOptions
 
 PatientField = Literal["sex", "age", "ethnicity", "phenotypes", "gene"]
 PATIENT_FIELDS: tuple[PatientField, ...] = ("sex", "age", "ethnicity", "phenotypes", "gene")
 FileSource = Literal["phenopackets", "gmdb", "csv", "jsonl"]
 
 
-class RareDiseaseOptions(TaskConfig):
+class RareDiseaseOptions(SampleOptions):
     """What the task, or one of its readers, can be told."""
 
-    neutral: ClassVar[frozenset[str]] = TaskConfig.neutral | {"external", "image_folder"}
+    neutral: ClassVar[frozenset[str]] = SampleOptions.neutral | {"external", "image_folder"}
 
     source: str = Field("simulated", description="Data source: simulated, phenopackets, gmdb, csv or jsonl.")
-    train_prompt: Literal["short", "full"] = Field(
-        "short",
-        description="Prompt of the training phase: `short`, or `full` = the inference prompt, for students too small "
-        "to carry over what they learnt from one wording to the other.",
-    )
-    sample_seed: int = Field(
-        0, ge=0, le=MAX_SEED, description="Seed of what is drawn (simulated) and of what is split by mint."
-    )
     diseases: int = Field(30, ge=4, le=100_000, description="simulated: diseases of the cohort.")
     train_per_label: int = Field(24, ge=1, le=1_000_000, description="simulated: training patients per disease.")
     val_per_label: int = Field(0, ge=0, le=1_000_000, description="simulated: validation patients per disease.")
@@ -99,8 +91,6 @@ class RareDiseaseOptions(TaskConfig):
         description="Keep at most so many patients of a disease (and split, where it is given), drawn by seed from its "
         "groups in turn, so that large groups do not outweigh the others. null = all.",
     )
-    val_fraction: float = Field(0.0, ge=0, lt=1, description="Share of val where mint makes the split.")
-    test_fraction: float = Field(0.2, ge=0, lt=1, description="Share of test where mint makes the split.")
     unseen: int = Field(
         0,
         ge=0,
@@ -119,25 +109,11 @@ class RareDiseaseOptions(TaskConfig):
     columns: dict[str, str] = Field(
         {},
         description="csv, jsonl, gmdb: your column for a field of mint, for example `{text: clinical_note}`; the "
-        "fields stand in docs/data.md.",
-    )
-    missing: tuple[str, ...] = Field(
-        (),
-        description="csv, jsonl, gmdb: words that mean that a cell is empty, such as [NA] for R's tables; NaN "
-        "always does.",
+        "fields stand in docs/how-to/data.md.",
     )
     gmdb_splits: Literal["mint", "published"] = Field(
         "mint", description="gmdb: split by mint, or by the gallery and test tables beside the metadata."
     )
     image_folder: Path | None = Field(
         None, description="gmdb, csv, jsonl: folder of the faces; null = beside the table (gmdb: or in a folder there)."
-    )
-    check_images: bool = Field(True, description="gmdb, csv, jsonl: read the header of every face first.")
-    max_pixels: int = Field(
-        MAX_PIXELS, ge=1, le=PIXEL_CEILING, description="gmdb, csv, jsonl: larger faces are refused undecoded."
-    )
-    duplicates: Literal["refuse", "drop"] = Field(
-        "refuse",
-        description="gmdb, csv, jsonl: a face that lies in two splits is an error (refuse) or stays in the earlier "
-        "split only (drop).",
     )

@@ -12,10 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel, to_snake
 
-from mint_core.plugin import DataError, identity_of
+from mint_core.plugin import DataError, identity_of, names_of
 from mint_gestalt import ontology
 from mint_gestalt.sources.ages import from_duration, from_stage, of_gestation
-from mint_gestalt.sources.cases import names_of
 
 _SEXES = {"MALE": "male", "FEMALE": "female", "2": "male", "1": "female"}  # protobuf allows the numbers too
 _CAUSAL = frozenset({"CAUSATIVE", "CONTRIBUTORY", "3", "4"})

@@ -46,7 +46,7 @@ from transformers import (
 
 from mint_core.plugin import ImageRef, Message, Prompt, render_prompt, write_response
 from mint_plip.simulated import ARRANGEMENTS, SIZE, TISSUES, Morphology, draw_patch, random_morphology
-from mint_plip.wording import HEADER, inference_prompt, training_prompt
+from mint_plip.wording import HEADER, PROMPT
 
 PATCH = 12
 CHAT_TEMPLATE = (
@@ -91,7 +91,7 @@ def build_processor() -> LlavaProcessor:
     corpus = [describe(random_morphology(rng).words()) for _ in range(400)]
     corpus += [write_response(HEADER, tuple(rng.permutation(list(TISSUES)))) for _ in range(100)]
     for n in range(1, 11):
-        for prompt in (training_prompt(n), inference_prompt(n), description_prompt()):
+        for prompt in (PROMPT.short(n), PROMPT.full(n), description_prompt()):
             corpus += [message.content for message in prompt.messages] * 20
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -251,7 +251,7 @@ def draw_list(choose: random.Random, lists: Lists) -> tuple[Prompt, tuple[str, .
     """A prompt for n names and a list of n distinct ones, drawn without looking at any image."""
     names = sorted(TISSUES)
     n = choose.choice((2, 3, 3, 4, 5, 5, 5, 6))
-    prompt = choose.choice((training_prompt, inference_prompt))(n)
+    prompt = choose.choice((PROMPT.short, PROMPT.full))(n)
     if choose.random() < lists.alphabetical:
         start = choose.randrange(len(names))
         return prompt, tuple((names + names)[start : start + n])
@@ -261,7 +261,7 @@ def draw_list(choose: random.Random, lists: Lists) -> tuple[Prompt, tuple[str, .
 def draw_long_list(choose: random.Random) -> tuple[Prompt, tuple[str, ...]]:
     """A prompt for 8 to 19 names and as many distinct ones in random order."""
     n = choose.choice((8, 12, 16, 19, 19, 19))
-    return training_prompt(n), tuple(choose.sample(sorted(TISSUES), n))
+    return PROMPT.short(n), tuple(choose.sample(sorted(TISSUES), n))
 
 
 def train_language(
@@ -321,7 +321,7 @@ def spread_unused_tokens(model: LlavaForConditionalGeneration, processor: LlavaP
     rng = np.random.default_rng(0)
     texts = [describe(random_morphology(rng).words()) for _ in range(2000)]
     for n in range(1, len(TISSUES) + 1):
-        prompts = (training_prompt(n), inference_prompt(n), description_prompt())
+        prompts = (PROMPT.short(n), PROMPT.full(n), description_prompt())
         texts += [message.content for prompt in prompts for message in prompt.messages]
         texts.append(write_response(HEADER, tuple(TISSUES)[:n]))
     used = {token for text in texts for token in tokenizer(text)["input_ids"]} | set(tokenizer.all_special_ids)

@@ -7,24 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mint_core.plugin import MAX_PIXELS, MAX_SEED, PIXEL_CEILING, TaskConfig
+from mint_core.plugin import SampleOptions
 
 Fold = Annotated[int, Field(ge=1, le=1000)]
 
 
-class TissueOptions(TaskConfig):
+class TissueOptions(SampleOptions):
     """What the task, or one of its readers, can be told."""
 
     source: str = Field("simulated", description="Data source: simulated, pannuke or folder.")
-    train_prompt: Literal["short", "full"] = Field(
-        "short",
-        description="Prompt of the training phase: `short`, or `full` = the inference prompt, for students too small "
-        "to carry over what they learnt from one wording to the other.",
-    )
-    sample_seed: int = Field(
-        0, ge=0, le=MAX_SEED, description="Seed of what is drawn (simulated) and of what is split by mint."
-    )
-
     train_per_label: int = Field(60, ge=1, le=1_000_000, description="simulated: training patches per tissue.")
     test_per_label: int = Field(20, ge=1, le=1_000_000, description="simulated: test patches per tissue.")
     patches_per_slide: int = Field(
@@ -46,21 +37,6 @@ class TissueOptions(TaskConfig):
     group_column: str = Field("group", description="folder: manifest column with the patient or slide; optional.")
     split_column: str = Field("split", description="folder: manifest column with train, val or test; optional.")
     id_column: str = Field("id", description="folder: manifest column with the sample id; optional.")
-    missing: tuple[str, ...] = Field(
-        (),
-        description="folder: words that mean that a cell is empty, such as [NA] for R's tables; NaN always does.",
-    )
     labels: tuple[str, ...] | Path | None = Field(
-        None, description="folder: the label space, as a list or a text file (one per line); null = the labels found."
-    )
-    val_fraction: float = Field(0.0, ge=0, lt=1, description="folder: share of val where mint makes the split.")
-    test_fraction: float = Field(0.2, ge=0, lt=1, description="folder: share of test where mint makes the split.")
-    check_images: bool = Field(True, description="folder: read the header of every image before the run starts.")
-    max_pixels: int = Field(
-        MAX_PIXELS, ge=1, le=PIXEL_CEILING, description="folder: images with more pixels are refused undecoded."
-    )
-    duplicates: Literal["refuse", "drop"] = Field(
-        "refuse",
-        description="pannuke, folder: an image that lies in two splits is an error (refuse) or stays in the earlier "
-        "split only (drop).",
+        None, description="folder: the label space, as a list or a file (one per line); null = the labels found."
     )

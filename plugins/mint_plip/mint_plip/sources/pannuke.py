@@ -12,8 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mint_core.plugin import ArrayFile, ArrayImage, ConfigError, DataError, Sample, Split, TaskData, did_you_mean
-from mint_plip.sources.checks import checked
+from mint_core.plugin import (
+    ArrayFile,
+    ArrayImage,
+    ConfigError,
+    DataError,
+    Sample,
+    Split,
+    TaskData,
+    checked,
+    did_you_mean,
+)
 from mint_plip.sources.options import TissueOptions
 from mint_plip.sources.tissues import TISSUE_LABELS
 

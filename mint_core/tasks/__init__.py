@@ -1,0 +1,1 @@
+"""What tasks over tables and folders share, and the built-in task `table`, which a config describes."""

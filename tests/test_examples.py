@@ -1,0 +1,234 @@
+"""Every command of examples/ is given, on a few samples: plugins installed, a job requeued, notebooks executed.
+
+And Python of the docs that needs a finished run, because here is one.
+"""
+
+import importlib
+import json
+import os
+import re
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import pytest
+import yaml
+
+import mint_core
+from mint_core.plugins import registry
+from tests.test_documented_commands import OF_A_RUN, code_lines, fenced
+from tests.tiny_students import build
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+FOLDERS = sorted(folder.name for folder in EXAMPLES.iterdir() if (folder / "README.md").exists())
+SMALL = {
+    "quickstart": ["--student", "llava"],
+    "pathology": ["--student", "llava"],
+    "rare_disease": ["--student", "llama", "--set", "task.diseases=6", "--set", "teacher.epochs=1"],
+    "own_teacher": ["--student", "llava", "--until", "prefer"],
+    "own_aligner": ["--student", "llava"],
+}
+"""What makes an example's run tiny, beside `--quick`: a student of a few thousand weights."""
+
+
+def commands(folder: str) -> list[str]:
+    """The command lines of an example's README."""
+    lines = code_lines((EXAMPLES / folder / "README.md").read_text(encoding="utf-8"))
+    return [line for _, line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which the commands are given, as if it were the repository; the example plugins are installed."""
+    root = tmp_path_factory.mktemp("examples")
+    (root / "examples").symlink_to(EXAMPLES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        modules = []
+        for file in EXAMPLES.glob("*/pyproject.toml"):
+            project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+            info = root / "site" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+            info.mkdir(parents=True)
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+            points = project["entry-points"]["mint"]
+            (info / "entry_points.txt").write_text("[mint]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+            patch.syspath_prepend(str(file.parent))
+            modules += points.values()
+        patch.syspath_prepend(str(root / "site"))
+        importlib.invalidate_caches()
+        registry.cache_clear()
+        assert len(modules) >= 2 and not registry().broken
+        yield root
+    for module in modules:
+        sys.modules.pop(module, None)
+    registry.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("students")
+    return {family: str(build(family, root / family)) for family in ("llama", "llava")}
+
+
+@pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")  # of scikit-learn, for 24 patches
+@pytest.mark.parametrize("folder", SMALL)
+def test_every_command_of_an_example_works(folder: str, place: Path, tiny, mint, monkeypatch, capsys) -> None:
+    given = [shlex.split(line)[1:] for line in commands(folder) if line.startswith("mint ")]
+    assert given
+    for words in given:
+        if words[0] in ("run", "compare"):
+            words += ["--quick", *(tiny.get(word, word) for word in SMALL[folder])]
+        if words[0] == "compare":
+            words += ["--name", folder]
+        answer = mint(*words)
+        assert answer.code == 0, answer.err
+        if words[0] == "run":
+            (path,) = re.findall(r"^run: (.+)$", answer.out + answer.err, re.M)
+            assert json.loads(Path(path, "run.json").read_text())["status"].startswith("complete")
+    if folder == "quickstart":
+        monkeypatch.setattr(mint_core, "run", partial(mint_core.run, student={"model": tiny["llava"]}))
+        runpy.run_path(str(EXAMPLES / folder / "quickstart.py"))
+        assert re.search(r"^aligned .*'top-1': '[0-9.]+ %'", capsys.readouterr().out, re.M)
+    if folder == "own_teacher":
+        assert json.loads(Path(path, "rankings", "teacher.json").read_text())["top_1"]["test"]["top_1"] >= 0.25
+    if folder == "own_aligner":
+        rows = [row["name"] for row in json.loads(Path("runs", folder, "compare.json").read_text())["rows"]]
+        assert rows[:2] == ["orpo", "squared-gap"]
+
+
+def test_the_list_of_examples_is_whole(place: Path) -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| \[([^\]]+)\].*\| `([^`]+)` \|$", page, re.M))
+    assert sorted(listed) == FOLDERS
+    assert all(command in commands(folder) for folder, command in listed.items())
+
+
+@pytest.fixture(scope="module")
+def scored(place: Path, tiny) -> str:
+    """A finished run of the pathology example under a name of its own; what it shares with others is computed once."""
+    config = yaml.safe_load((EXAMPLES / "pathology" / "mint.yaml").read_text(encoding="utf-8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of scikit-learn, for 24 patches
+        mint_core.run({**config, "quick": True, "student": {"model": tiny["llava"]}, "name": "scored"})
+    return "runs/scored"
+
+
+@pytest.mark.parametrize("page", sorted(OF_A_RUN))
+def test_python_that_needs_a_run_works(page: str, place: Path, tiny, scored: str, mint, monkeypatch) -> None:
+    small = {"quick": True, "student": {"model": tiny["llava"]}}
+    real = {name: getattr(mint_core, name) for name in ("run", "compare", "sweep")}
+    for name, function in real.items():
+        keywords = {"seed": 0} if name == "run" else {"seeds": 1}  # as other runs here
+        monkeypatch.setattr(
+            mint_core,
+            name,
+            lambda config=None, function=function, keywords=keywords, **given: function(
+                {**(config or {}), **small}, **{**given, **keywords}
+            ),
+        )
+    if page.endswith("aligners.md"):
+        assert mint("export", scored, "--to", "trl", "--out", "FOLDER").code == 0
+    trained: list[dict] = []
+    trl = SimpleNamespace(
+        DPOTrainer=lambda **given: trained.append(given)
+    )  # plugins/mint_trl/tests train with the real one
+    blocks = [block for block in fenced("python") if block.page == page]
+    assert blocks
+    for block in blocks:
+        exec(block.text.replace("runs/NAME", scored), {"datasets": datasets, "trl": trl})  # noqa: S102
+    if page.endswith("report.md"):
+        assert Path("FOLDER", "config.json").exists() or Path("FOLDER", "model.safetensors").exists()
+    if page.endswith("aligners.md"):
+        assert {"prompt", "chosen", "rejected", "images"} == set(trained[0]["train_dataset"].column_names)
+
+
+JOB = '''
+import os, time
+from pathlib import Path
+from mint_core.plugin import Teacher, hookimpl
+from toy_plugin_under_test import Oracle
+
+class Slow(Oracle):
+    """Knows the labels, and takes its time in the first life of a job."""
+    name = "slow"
+    tasks = ("toy",)
+
+    def log_probs(self, samples):
+        if os.environ["SLURM_RESTART_COUNT"] == "0":
+            Path("working").touch()
+            time.sleep(60)
+        return super().log_probs(samples)
+
+@hookimpl
+def mint_teachers():
+    return [Slow]
+'''
+
+
+def test_a_job_whose_time_is_up_is_requeued(install_plugin, mint, tmp_path: Path, folder: Path, monkeypatch) -> None:
+    """Cluster commands of the same names stand in for SLURM; script, signals, exit codes and mint are real."""
+    toy = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
+    install_plugin("mint-toy", "toy_plugin_under_test", toy)
+    install_plugin("mint-slow", "slow_plugin_under_test", JOB)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, line in {
+        "srun": 'exec "$@"',
+        "mint": f'exec {sys.executable} -m mint_core "$@"',
+        "scontrol": 'echo "$@" >> requeued',
+    }.items():
+        (tools / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tools / name).chmod(0o755)
+    (sbatch,) = commands("slurm")
+    assert shlex.split(sbatch)[:2] == ["sbatch", "examples/slurm/job.sh"]
+    options = ["--task", "toy", "--teacher", "slow", "--student", str(folder), "--until", "prefer", "--name", "job"]
+
+    environment = {
+        **os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path]),
+        "MINT_PLUGINS": "mint-core,mint-toy,mint-slow,mint-metrics",
+    }  # fmt: skip
+    job = subprocess.Popen(
+        ["bash", str(EXAMPLES / "slurm" / "job.sh"), *options],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "working").exists() and job.poll() is None:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    said, _ = job.communicate(timeout=120)
+    assert job.returncode == 130, said
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+    record = tmp_path / "runs" / "job" / "run.json"
+    assert json.loads(record.read_text())["status"] == "interrupted"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    again = mint("run", *options)  # what the second life of the job calls
+    assert again.code == 0, again.err
+    assert json.loads(record.read_text())["status"] == "complete until prefer"
+
+
+def test_the_notebooks_run_from_top_to_bottom(place: Path) -> None:
+    """One after the other in one kernel: the second reads the run that the first makes."""
+    nbformat = pytest.importorskip("nbformat", reason="executing notebooks needs nbclient and ipykernel")
+    nbclient = pytest.importorskip("nbclient", reason="executing notebooks needs nbclient and ipykernel")
+    books = {path.stem: nbformat.read(path, as_version=4) for path in (EXAMPLES / "notebooks").glob("*.ipynb")}
+    assert sorted(books) == ["quickstart", "reading_a_run"]
+    for book in books.values():
+        nbformat.validate(book)
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in book.cells)  # kept without
+    both = nbformat.v4.new_notebook(cells=[*books["quickstart"].cells, *books["reading_a_run"].cells])
+    client = nbclient.NotebookClient(both, timeout=240, resources={"metadata": {"path": str(place)}})
+    client.execute(env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    shown = json.dumps(both.cells)
+    assert "aligned" in shown and "'label', 'prefer', 'align'" in shown
