@@ -139,7 +139,7 @@ def test_python_that_needs_a_run_works(page: str, place: Path, tiny, scored: str
         return made["compare"]({**config, **small}, **{**given, "seeds": 1})
 
     def sweep(config: dict, *, aor: list[str], **given: object) -> object:
-        assert parse_ratios(aor) == [(5, 5), (5, 8)]
+        assert [row.name for row in parse_ratios(aor)] == ["5/5", "5/8"]
         return made["sweep"]({**config, **small}, aor=aor[:1], **given)
 
     for function in (run, compare, sweep):
