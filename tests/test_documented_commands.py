@@ -23,7 +23,7 @@ from mint_core.plugins import registry
 from mint_core.runs import checks
 from mint_core.runs.pipeline import stages_of
 from mint_core.stages.run import Run
-from mint_core.testing import TEACHER_CHECKS
+from mint_core.testing import TEACHER_CHECKS, teacher_context
 from mint_core.types import LabelSpace, Sample, TaskData
 from tests import stand_ins
 
@@ -227,12 +227,13 @@ def test_a_documented_config_is_one(block: Command, stopped) -> None:
 @pytest.fixture(scope="module")
 def my_teacher() -> dict[str, object]:
     """The teacher of the page about plugins, and what its contract test is given."""
-    (code,) = (block.text for block in fenced("python") if block.text.startswith("# my_teacher.py"))
-    names: dict[str, object] = {"__name__": "my_teacher"}
+    (code,) = (block.text for block in fenced("python") if "class MyWords(" in block.text)
+    names: dict[str, object] = {"__name__": "my_words"}
     exec(code, names)  # noqa: S102
     labels = LabelSpace(("Colon", "Liver", "Skin"))
     samples = [Sample(f"p{number}", "train", label, text=label) for number, label in enumerate(labels.names)]
-    return {**names, "LABELS": labels, "SAMPLES": samples}
+    kit = {"pytest": pytest, "TEACHER_CHECKS": TEACHER_CHECKS, "teacher_context": teacher_context}
+    return {**names, **kit, "LABELS": labels, "SAMPLES": samples}
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=identity)
