@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -88,6 +88,16 @@ def digest_of(data: Any) -> str:
     """Digest of plain data, independent of the order of keys."""
     text = json.dumps(data, sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest_of_each(items: Iterable[Any]) -> str:
+    """What `digest_of` says of a list of these, of which only one at a time is held."""
+    digest = hashlib.blake2b(b"[", digest_size=16)
+    for number, item in enumerate(items):
+        text = json.dumps(item, sort_keys=True, default=str, ensure_ascii=False)
+        digest.update(f"{', ' if number else ''}{text}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def digest_of_path(path: Path) -> str:

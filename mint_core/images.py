@@ -78,6 +78,11 @@ class FileImage(ImageRef):
         return Path(self._path)
 
     @property
+    def max_pixels(self) -> int:
+        """Larger images are refused."""
+        return self._max_pixels
+
+    @property
     def key(self) -> str:
         """A blake2b hash of the file.
 
@@ -235,25 +240,26 @@ class CellImage(ImageRef):
     """
 
     def __init__(self, cells: Cells, row: int, where: str, max_pixels: int = MAX_PIXELS) -> None:
-        self._cells, self._row, self._where, self._max_pixels = cells, row, where, max_pixels
+        self.cells, self.row, self.max_pixels = cells, row, max_pixels
+        self._where = where
 
     @property
     def key(self) -> str:
         """A blake2b hash of the bytes."""
-        return hashlib.blake2b(self._cells[self._row], digest_size=16).hexdigest()
+        return hashlib.blake2b(self.cells[self.row], digest_size=16).hexdigest()
 
     @property
     def quick_key(self) -> str:
         """How many bytes there are."""
-        return str(len(self._cells[self._row]))
+        return str(len(self.cells[self.row]))
 
     def open(self) -> Image.Image:
         """See `open_image`."""
-        return open_image(self._where, self._max_pixels, self._cells[self._row])
+        return open_image(self._where, self.max_pixels, self.cells[self.row])
 
     def check(self) -> None:
         """See `check_image_header`."""
-        check_image_header(self._where, self._max_pixels, self._cells[self._row])
+        check_image_header(self._where, self.max_pixels, self.cells[self.row])
 
     def __repr__(self) -> str:
         return f"CellImage({self._where!r})"

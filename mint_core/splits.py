@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from mint_core.errors import ConfigError, DataError, did_you_mean
 from mint_core.types import SPLITS, ImageRef, LabelSpace, Sample, Split
@@ -122,15 +123,15 @@ def find_copies(images: Sequence[ImageRef | None], sides: Sequence[str] | None =
     Returns:
         Sets of two or more positions that hold the same content, each in ascending order.
     """
-    there = {i: image for i, image in enumerate(images) if image is not None}
     near: dict[str, list[int]] = defaultdict(list)
-    for i, image in there.items():
-        near[image.quick_key].append(i)
+    for i, image in enumerate(images):
+        if image is not None:
+            near[image.quick_key].append(i)
     same: dict[str, list[int]] = defaultdict(list)
     for places in near.values():
         if _may_be_copies(places, sides):
             for i in places:
-                same[there[i].content_key].append(i)
+                same[cast(ImageRef, images[i]).content_key].append(i)
     return [places for places in same.values() if _may_be_copies(places, sides)]
 
 
@@ -138,12 +139,19 @@ def _may_be_copies(places: Sequence[int], sides: Sequence[str] | None) -> bool:
     return len(places) > 1 and (sides is None or len({sides[i] for i in places}) > 1)
 
 
+def _images(samples: Sequence[Sample]) -> Sequence[ImageRef | None]:
+    """The images of samples; where these lie in a table, taken from it one by one."""
+    stored: Sequence[ImageRef | None] | None = getattr(samples, "images", None)
+    return [sample.image for sample in samples] if stored is None else stored
+
+
 def drop_copies(samples: Sequence[Sample]) -> list[Sample]:
     """Leaves out every image that also lies in an earlier split (train before val before test)."""
     out: set[int] = set()
-    for places in find_copies([s.image for s in samples], [s.split for s in samples]):
-        first = min((samples[i].split for i in places), key=SPLITS.index)
-        out.update(i for i in places if samples[i].split != first)
+    splits = _columns(samples)["split"].to_pylist()
+    for places in find_copies(_images(samples), splits):
+        first = min((splits[i] for i in places), key=SPLITS.index)
+        out.update(i for i in places if splits[i] != first)
     return [sample for i, sample in enumerate(samples) if i not in out]
 
 
@@ -161,13 +169,39 @@ def check_samples(samples: Sequence[Sample], labels: LabelSpace, copies_hint: st
     """
     if len(labels) < 2:
         raise DataError(f"The data know one label only, '{labels.names[0]}'; ranking needs at least two.")
-    _check_sizes(Counter(sample.split for sample in samples))
-    for name, count in Counter(sample.id for sample in samples).items():
-        if count > 1:
-            raise DataError(f"Sample id '{name}' occurs twice; give every sample an id of its own.")
-    _check_labels(samples, labels)
-    _check_groups(samples)
-    _check_copies(samples, copies_hint)
+    columns = _columns(samples)
+    _check_sizes(_counted(columns["split"]))
+    twice = next((name for name, count in _counted(columns["id"], 2).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"Sample id '{twice}' occurs twice; give every sample an id of its own.")
+    _check_labels(columns, labels)
+    _check_groups(columns)
+    _check_copies(samples, columns["split"].to_pylist(), copies_hint)
+
+
+def _columns(samples: Sequence[Sample]) -> Any:
+    """Id, split, label and group as a `pyarrow.Table`: a million of them are compared without Python objects."""
+    import pyarrow as pa
+
+    stored = getattr(samples, "columns", None)
+    if stored is not None:
+        return stored()
+    text = pa.large_string()
+    return pa.table(
+        {
+            name: pa.array((getattr(sample, name) for sample in samples), text)
+            for name in ("id", "split", "label", "group")
+        }
+    )
+
+
+def _counted(column: Any, least: int = 1) -> dict[Any, int]:
+    """How often each text occurs that occurs so often, in the order of the first of each."""
+    import pyarrow.compute as pc
+
+    counts = pc.value_counts(column.drop_null())
+    often = counts.filter(pc.greater_equal(pc.struct_field(counts, "counts"), least))
+    return {one["values"]: one["counts"] for one in often.to_pylist()}
 
 
 def _check_sizes(sizes: Mapping[Split, int]) -> None:
@@ -182,33 +216,41 @@ def _check_sizes(sizes: Mapping[Split, int]) -> None:
         )
 
 
-def _check_labels(samples: Sequence[Sample], labels: LabelSpace) -> None:
-    known = set(labels.names)
-    for sample in samples:
-        if sample.label is None:
-            if sample.split != "train":
-                raise DataError(
-                    f"Sample '{sample.id}' in split '{sample.split}' has no label; give it one, or move it to train."
-                )
-        elif sample.label not in known:
-            raise DataError(
-                f"Sample '{sample.id}' has label '{sample.label}', which is not in the label space"
-                f"{did_you_mean(sample.label, known)}."
-            )
+def _check_labels(columns: Any, labels: LabelSpace) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    judged = columns.filter(pc.and_(pc.is_null(columns["label"]), pc.not_equal(columns["split"], "train")))
+    for sample in judged.slice(0, 1).to_pylist():
+        raise DataError(
+            f"Sample '{sample['id']}' in split '{sample['split']}' has no label; give it one, or move it to train."
+        )
+    known = pc.is_in(columns["label"], pa.array([*labels.names, None], columns["label"].type))
+    for sample in columns.filter(pc.invert(known)).slice(0, 1).to_pylist():
+        raise DataError(
+            f"Sample '{sample['id']}' has label '{sample['label']}', which is not in the label space"
+            f"{did_you_mean(sample['label'], labels.names)}."
+        )
 
 
-def _check_groups(samples: Sequence[Sample]) -> None:
+def _check_groups(columns: Any) -> None:
+    import pyarrow.compute as pc
+
+    whole = columns.select(["group", "split"]).filter(pc.is_valid(columns["group"]))
+    spread = whole.group_by("group").aggregate([("split", "count_distinct")])
+    torn = spread.filter(pc.greater(spread["split_count_distinct"], 1))["group"]
     home: dict[str, Split] = {}
-    for sample in samples:
-        if sample.group is not None and home.setdefault(sample.group, sample.split) != sample.split:
+    for sample in whole.filter(pc.is_in(whole["group"], torn)).to_pylist():
+        group, split = sample["group"], sample["split"]
+        if home.setdefault(group, split) != split:
             raise DataError(
-                f"Group '{sample.group}' has samples in '{home[sample.group]}' and in '{sample.split}'; put the whole "
-                "group into one split, or leave the split column out and let mint split by group."
+                f"Group '{group}' has samples in '{home[group]}' and in '{split}'; put the whole group into one split, "
+                "or leave the split column out and let mint split by group."
             )
 
 
-def _check_copies(samples: Sequence[Sample], hint: str) -> None:
-    for places in find_copies([s.image for s in samples], [s.split for s in samples]):
+def _check_copies(samples: Sequence[Sample], splits: Sequence[str], hint: str) -> None:
+    for places in find_copies(_images(samples), splits):
         first = samples[places[0]]
         other = next(samples[i] for i in places if samples[i].split != first.split)
         raise DataError(

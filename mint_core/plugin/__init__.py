@@ -78,7 +78,7 @@ from mint_core.tables import (
     usual_subgroups,
     warn_of_words,
 )
-from mint_core.tasks.entries import Entry, checked, label_space, split_of, task_data, with_labels
+from mint_core.tasks.entries import Entries, Entry, split_of
 from mint_core.tasks.folding import HEADS as NAME_HEADS
 from mint_core.tasks.folding import fold, squashed
 from mint_core.tasks.inputs import read_new
@@ -88,6 +88,7 @@ from mint_core.tasks.manifest import Layout
 from mint_core.tasks.masking import LabelMask, Masked, mask_privileged, masked
 from mint_core.tasks.options import ManifestOptions, SampleOptions
 from mint_core.tasks.rows import Row, Table, head_of, read_table
+from mint_core.tasks.settle import checked, label_space, labels_of, task_data, with_labels
 from mint_core.tasks.task import ManifestTask
 from mint_core.tasks.wording import ListPrompt
 from mint_core.teachers.fitted import FittedConfig, FittedTeacher
@@ -133,6 +134,7 @@ __all__ = [
     "DataError",
     "Dpo",
     "EmbeddedStudent",
+    "Entries",
     "Entry",
     "EvaluationSample",
     "FileImage",
@@ -212,6 +214,7 @@ __all__ = [
     "hub_commit",
     "identity_of",
     "label_space",
+    "labels_of",
     "log_softmax",
     "mask_privileged",
     "masked",

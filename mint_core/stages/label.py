@@ -35,7 +35,8 @@ class Label(Stage):
         """Data, teacher and seed, and the task where the teacher asks its question."""
         teacher, seed = run.resolved.teacher, run.resolved.config.seed
         with teacher.registered.guarded("asks"):
-            asked = {"task": _wording(run)} if teacher.registered.component.asks(teacher.config) else {}
+            asks = cast(type[Teacher], teacher.registered.component).asks(teacher.config)
+        asked = {"task": _wording(run)} if asks else {}
         return {"data": run.data_fingerprint, "teacher": teacher.identity(), "seed": seed, **asked}
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:

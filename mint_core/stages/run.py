@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from mint_core.errors import ContractError
 from mint_core.evaluation.confusions import Pair, named_pairs
 from mint_core.evaluation.fields import Fields, choose_fields
 from mint_core.evaluation.subsets import Member, members, reported
-from mint_core.files import digest_of, storage_errors
+from mint_core.files import digest_of, digest_of_each, storage_errors
 from mint_core.interfaces import (
     AlignmentJob,
     Context,
@@ -65,7 +66,7 @@ class Run:
     @cached_property
     def task(self) -> Task:
         """The task."""
-        return cast(Task, self.resolved.task.make())
+        return cast(Task, self.resolved.task.make(Context(cache=self.cache)))
 
     @cached_property
     def data(self) -> TaskData:
@@ -222,13 +223,12 @@ class Run:
     @cached_property
     def data_fingerprint(self) -> str:
         """Digest of all samples: ids, labels, splits, groups, texts, privileged fields, image keys."""
-        return digest_of(
-            [
-                [s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text, s.privileged, s.cohort]
-                for s in self.data.samples
-            ]
-            + [[*self.data.labels.names], [list(a) for a in self.data.labels.aliases]]
+        samples = (
+            [s.id, s.label, s.split, s.group, s.image.key if s.image else None, s.text, s.privileged, s.cohort]
+            for s in self.data.samples
         )
+        labels = [[*self.data.labels.names], [list(aliases) for aliases in self.data.labels.aliases]]
+        return digest_of_each(chain(samples, labels))
 
     def task_identity(self) -> dict[str, Any]:
         """What decides the prompts: the task, its data, and N."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from mint_core.errors import DataError
-from mint_core.tasks.entries import Entry
 from mint_core.tasks.options import ManifestOptions
 
 _LONGEST_NAME = 150
@@ -20,18 +18,17 @@ _EACH = 2
 _SHOWN = 3
 
 
-def check_label_column(entries: Sequence[Entry], column: str, options: ManifestOptions) -> None:
+def check_label_column(counts: Counter[str], column: str, options: ManifestOptions) -> None:
     """Refuses a label column that holds numbers, ids or texts, unless the user says what they mean.
 
     Args:
-        entries: With their labels as the column holds them.
+        counts: How often each label occurs, by the name that the user gives it.
         column: Its name, for messages.
         options: `labels` and `numbers_are_names` count.
 
     Raises:
         DataError: It holds no names of labels.
     """
-    counts = Counter(entry.label for entry in entries if entry.label is not None)
     if options.labels is not None or not counts:
         return
     longest = max(map(len, counts))

@@ -13,9 +13,9 @@ from typing import Any
 from mint_core.errors import DataError
 from mint_core.images import CellImage, FileImage
 from mint_core.tables import check_columns
-from mint_core.tasks.entries import Entry, split_of
+from mint_core.tasks.entries import Entries, Entry, split_of
 from mint_core.tasks.load import Read, check_headers
-from mint_core.tasks.manifest import Layout, Seen, entry_of, file_of, unique
+from mint_core.tasks.manifest import Layout, Seen, check_unique, entry_of, file_of
 from mint_core.tasks.options import ManifestOptions
 from mint_core.tasks.rows import Row, row_of
 
@@ -43,8 +43,19 @@ def read_dataset(place: Path, layout: Layout, options: ManifestOptions, cache: P
     Raises:
         DataError: It is not there, cannot be fetched, or a row is not as it must be.
     """
+    entries = Entries(_all_entries(place, layout, options, cache, facts), cache)
+    if not entries:
+        raise DataError(f"The dataset {place} holds no rows.")
+    check_unique(entries, layout)
+    check_headers(entries, options)
+    revision = f" at {options.revision}" if options.revision else ""
+    return Read(entries, place, f"dataset {place.name if place.exists() else place.as_posix()}{revision}")
+
+
+def _all_entries(
+    place: Path, layout: Layout, options: ManifestOptions, cache: Path, facts: Counter[str]
+) -> Iterator[Entry]:
     parts = _parts(place, options, cache)
-    entries: list[Entry] = []
     for name, part in parts.items():
         given = split_of(name, f"Dataset {place.name}") if len(parts) > 1 else None
         shown = f"{place.name} {name}" if given else place.name
@@ -53,13 +64,7 @@ def read_dataset(place: Path, layout: Layout, options: ManifestOptions, cache: P
             split = entry.split or given
             if entry.label is None and split not in (None, "train"):
                 raise DataError(f"{entry.where}: the label is empty in split '{split}'; leave such rows out.")
-            entries.append(replace(entry, split=split))
-    if not entries:
-        raise DataError(f"The dataset {place} holds no rows.")
-    unique(entries, layout)
-    check_headers(entries, options)
-    revision = f" at {options.revision}" if options.revision else ""
-    return Read(entries, place, f"dataset {place.name if place.exists() else place.as_posix()}{revision}")
+            yield replace(entry, split=split)
 
 
 def _parts(place: Path, options: ManifestOptions, cache: Path) -> dict[str, Any]:

@@ -1,19 +1,28 @@
-"""From entries, as a table or a folder holds them, to samples: labels settled, splits made, copies and leaks found."""
+"""Entries as a table or a folder holds them, before labels are settled and splits are made; a million take little room.
+
+They lie in Arrow tables: in memory where they are few, and in a file that is memory-mapped where they are many. Python
+objects are made of them one by one, when they are asked for.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import repeat
+from pathlib import Path
+from typing import Any, overload
 
-from mint_core.errors import ConfigError, DataError, did_you_mean
-from mint_core.splits import Candidate, assign_splits, check_samples, drop_copies, find_copies
-from mint_core.tables import usual_subgroups
-from mint_core.tasks.labels import find_label, labels_found, labels_given
-from mint_core.tasks.masking import LabelMask, mask_privileged
-from mint_core.tasks.options import SampleOptions
-from mint_core.types import ImageRef, LabelSpace, Sample, Split, TaskData
+import numpy as np
+from numpy.typing import NDArray
+
+from mint_core.errors import DataError
+from mint_core.files import storage_errors
+from mint_core.images import CellImage, FileImage
+from mint_core.types import ImageRef, Sample, Split
 
 SPLIT_WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -21,13 +30,15 @@ SPLIT_WORDS: dict[str, Split] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """What splits are called, in lower case."""
-TAKEN = "folders below the class folders, taken for patients or slides"
-_TOO_FEW = "folders below the class folders, too few to be kept apart by the split"
-_LONGEST_LABEL = 150
-"""A longer one may be a text about a patient that stands in the wrong column, and is not quoted."""
-
 _LONGEST_SPLIT = 20
-"""Likewise."""
+"""A longer word may be a text about a patient that stands in the wrong column, and is not quoted."""
+_BATCH = 1_000
+"""Entries that are Python objects at once."""
+_IN_MEMORY = 20_000
+"""More entries are written into a file."""
+_KEY = 16
+"""Bytes of an image's key."""
+_COLUMNS = ("where", "id", "label", "group", "split", "image", "text", "privileged", "subgroups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,170 +70,246 @@ def split_of(word: str, where: str) -> Split:
     return split
 
 
-def label_space(entries: Sequence[Entry], given: Sequence[str] | None) -> LabelSpace:
-    """The labels that the user names, or else those that are found.
-
-    Raises:
-        DataError: No entry has a label, or two labels are told apart by signs alone.
-    """
-    if given is not None:
-        return labels_given(given)
-    counts = Counter(entry.label for entry in entries if entry.label is not None)
-    if not counts:
-        raise DataError("No sample has a label, so there is nothing to rank; fill the label column.")
-    return labels_found(counts)
-
-
-def with_labels(entries: Sequence[Entry], labels: LabelSpace) -> list[Entry]:
-    """The entries with their labels written as in the label space.
-
-    Raises:
-        DataError: A label is not in it.
-    """
-    canonical = {entry.label: find_label(entry.label, labels) for entry in entries if entry.label is not None}
-    for entry in entries:
-        if entry.label is not None and canonical[entry.label] is None:
-            shown = f" '{entry.label}'" if len(entry.label) <= _LONGEST_LABEL else ", a long name,"
-            raise DataError(
-                f"{entry.where}: label{shown} is not in the label space{did_you_mean(entry.label, labels.names)}."
-            )
-    return [replace(entry, label=canonical[entry.label] if entry.label else None) for entry in entries]
-
-
-def with_blind_texts(
-    entries: Sequence[Entry], labels: LabelSpace, named_in_text: str, facts: Counter[str]
-) -> list[Entry]:
-    """The entries whose texts hold neither the name of a label nor a privileged value of their row.
+class Entries(Sequence[Entry]):
+    """Entries that are Python objects only while they are looked at.
 
     Args:
-        entries: What a table holds.
-        labels: Whose names are looked for.
-        named_in_text: `mask`, `keep`, `drop` or `refuse`.
-        facts: Gets the counts.
+        entries: Read once, in order.
+        cache: A folder; where they are many, a file without a name lies there as long as they are in use.
 
     Raises:
-        DataError: A text holds one, and `named_in_text` is `refuse`.
+        StorageError: The file cannot be written.
     """
-    if named_in_text == "keep":
-        return list(entries)
-    mask, kept = LabelMask(labels), []
-    for entry in entries:
-        without_names = mask.mask(entry.text or "")
-        blind = mask_privileged(without_names.text, entry.privileged)
-        if not (without_names.times or blind.times):
-            kept.append(entry)
-            continue
-        if named_in_text == "refuse":
-            what = "a privileged value" if blind.times else "the name of a label"
-            raise DataError(
-                f"{entry.where}: the text holds {what}, which the student may not read; mend the text, or use "
-                "--set task.named_in_text=mask."
-            )
-        facts["texts that named a label"] += without_names.times > 0
-        facts["texts that held a privileged value"] += blind.times > 0
-        if named_in_text == "mask":
-            kept.append(replace(entry, text=blind.text))
-    return kept
+
+    def __init__(self, entries: Iterable[Entry], cache: Path) -> None:
+        self._images = _Images()
+        self.table = _kept((self._images.cells_of(entry) for entry in entries), cache)
+        """Texts, one column per field; image, privileged values and subgroups are written as `_Images` and JSON do."""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[Entry]:
+        rows = (row for batch in self.table.to_batches(max_chunksize=_BATCH) for row in batch.to_pylist())
+        return (self._images.entry_of(place, row) for place, row in enumerate(rows))
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, place: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        place %= len(self)
+        (row,) = self.table.slice(place, 1).to_pylist()
+        return self._images.entry_of(place, row)
+
+    @property
+    def subgroups(self) -> Sequence[str]:
+        """The columns by which results can be reported, in the order in which they were met."""
+        return list(self._images.subgroups)
+
+    @property
+    def images(self) -> Sequence[ImageRef | None]:
+        """The images alone."""
+        return _ImagesAlone(self.table.select(["image", "where"]), self._images)
+
+    def column(self, name: str) -> Any:
+        """One field of all entries, a `pyarrow.ChunkedArray` of texts."""
+        return self.table.column(name)
 
 
-def task_data(
-    entries: Sequence[Entry],
-    labels: LabelSpace,
-    place: str,
-    options: SampleOptions,
-    facts: Counter[str],
-    *,
-    subgroups: Sequence[str] | None = None,
-) -> TaskData:
-    """Samples with splits, as given or made by mint, that nothing leaks between.
+class StoredSamples(Sequence[Sample]):
+    """The samples of settled entries.
 
     Args:
-        entries: At least one; their labels are those of the label space.
-        labels: The label space.
-        place: What the report calls the data.
-        options: `val_fraction`, `test_fraction`, `sample_seed` and `duplicates` count.
-        facts: Counts for the report.
-        subgroups: Columns by which results are reported; None = the usual ones.
-
-    Raises:
-        DataError: See `mint_core.splits.check_samples`.
+        entries: With their labels as in the label space.
+        splits: One per entry; None = as the entries say.
+        groups: Likewise.
     """
-    samples = _samples(entries, options)
-    if facts[TAKEN] and not _all_filled(samples, options):  # nobody said that these folders are patients
-        facts[_TOO_FEW] = facts.pop(TAKEN)
-        entries = [replace(entry, group=None) for entry in entries]
-        samples = _samples(entries, options)
-    result = checked(samples, labels, options)
-    splits = "splits as given" if entries[0].split else f"splits by mint, seed {options.sample_seed}"
-    groups = "" if any(entry.group for entry in entries) else "; no groups given, so patients are not kept apart"
-    if subgroups is None:
-        subgroups = usual_subgroups({column for entry in entries for column in entry.subgroups})
-    line = f"{place}, {splits}{groups}{result.note}"
-    return TaskData(result.samples, labels, line, facts=dict(+facts), subgroups=tuple(subgroups))
 
+    def __init__(
+        self, entries: Entries, splits: Sequence[Split] | None = None, groups: Sequence[str | None] | None = None
+    ) -> None:
+        self._entries, self._splits, self._groups = entries, splits, groups
 
-class Checked(NamedTuple):
-    """Samples that passed, and what was done to them."""
+    def __len__(self) -> int:
+        return len(self._entries)
 
-    samples: Sequence[Sample]
-    note: str
-    """Empty, or what the source's line should add."""
+    def __iter__(self) -> Iterator[Sample]:
+        return (self._sample(place, entry) for place, entry in enumerate(self._entries))
 
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        return self._sample(place, self._entries[place])
 
-def checked(samples: Sequence[Sample], labels: LabelSpace, options: SampleOptions) -> Checked:
-    """Leaves out copies where the user wants it, then checks the samples; the last step of every reader.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == one for mine, one in zip(self, other, strict=True))
 
-    Raises:
-        DataError: See `mint_core.splits.check_samples`.
-    """
-    kept = drop_copies(samples) if options.duplicates == "drop" else samples
-    check_samples(kept, labels, ", or leave out later copies with --set task.duplicates=drop")
-    copies = len(samples) - len(kept)
-    return Checked(kept, f", {copies} copies of images in an earlier split left out" if copies else "")
+    __hash__ = None  # type: ignore[assignment]
 
+    def columns(self) -> Any:
+        """Id, split, label and group of all samples, a `pyarrow.Table`, for checks that look at all of them."""
+        import pyarrow as pa
 
-def _samples(entries: Sequence[Entry], options: SampleOptions) -> list[Sample]:
-    groups, splits = [entry.group for entry in entries], [entry.split or "train" for entry in entries]
-    if entries[0].split is None:
-        groups = _groups(entries)
-        candidates = [
-            Candidate(entry.id, entry.label, group, entry.image) for entry, group in zip(entries, groups, strict=True)
-        ]
-        splits = assign_splits(candidates, _fractions(options), options.sample_seed)
-    return [
-        Sample(
+        names = ("id", "split", "label", "group")
+        found = {name: self._entries.column(name) for name in names}
+        if self._splits is not None:
+            found["split"] = pa.array(self._splits, pa.string())
+        if self._groups is not None:
+            found["group"] = pa.array(self._groups, pa.string())
+        return pa.table(found)
+
+    @property
+    def images(self) -> Sequence[ImageRef | None]:
+        """The images alone."""
+        return self._entries.images
+
+    def _sample(self, place: int, entry: Entry) -> Sample:
+        return Sample(
             id=entry.id,
-            split=split,
+            split=self._splits[place] if self._splits is not None else entry.split or "train",
             label=entry.label,
-            group=group,
+            group=self._groups[place] if self._groups is not None else entry.group,
             image=entry.image,
             text=entry.text,
             privileged=entry.privileged,
             subgroups=entry.subgroups,
         )
-        for entry, split, group in zip(entries, splits, groups, strict=True)
-    ]
 
 
-def _all_filled(samples: Sequence[Sample], options: SampleOptions) -> bool:
-    """Whether every split that the options ask for holds a sample."""
-    return {split for split, share in _fractions(options).items() if share > 0} <= {one.split for one in samples}
+class _StoredFile(FileImage):
+    """An image file whose key is kept beside its row, since the object itself does not live long."""
+
+    def __init__(self, path: str, max_pixels: int, keys: NDArray[np.uint8], place: int) -> None:
+        super().__init__(path, max_pixels=max_pixels)
+        self._keys, self._place = keys, place
+
+    @property
+    def key(self) -> str:
+        """See `FileImage.key`."""
+        kept = self._keys[self._place]
+        if not kept.any():
+            kept[:] = np.frombuffer(bytes.fromhex(super().key), np.uint8)
+        return kept.tobytes().hex()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileImage, (self._path, None, self._max_pixels)
 
 
-def _groups(entries: Sequence[Entry]) -> list[str | None]:
-    """The groups as given; identical images without a group become one."""
-    groups = [entry.group for entry in entries]
-    taken = defaultdict(list)
-    for places in find_copies([entry.image for entry in entries]):
-        taken[min(entries[i].id for i in places)] = [i for i in places if groups[i] is None]
-    for name, places in taken.items():
-        for i in places:
-            groups[i] = f"copies of {name}"
-    return groups
+class _Images:
+    """How images are written into a cell: paths as they are, others as places in a list of what holds them."""
+
+    def __init__(self) -> None:
+        self.max_pixels = self.rows = 0
+        self.holders: list[Any] = []
+        self.place_of: dict[int, int] = {}
+        self.subgroups: dict[str, None] = {}
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint8]:
+        """The keys of files as far as somebody has asked for them, shape (n, 16); zeros where nobody has."""
+        return np.zeros((self.rows, _KEY), np.uint8)
+
+    def cells_of(self, entry: Entry) -> dict[str, str | None]:
+        self.rows += 1
+        self.subgroups.update(dict.fromkeys(entry.subgroups))
+        return {
+            "where": entry.where,
+            "id": entry.id,
+            "label": entry.label,
+            "group": entry.group,
+            "split": entry.split,
+            "image": None if entry.image is None else self._cell(entry.image),
+            "text": entry.text,
+            "privileged": json.dumps(dict(entry.privileged)) if entry.privileged else None,
+            "subgroups": json.dumps(dict(entry.subgroups)) if entry.subgroups else None,
+        }
+
+    def entry_of(self, place: int, row: Mapping[str, Any]) -> Entry:
+        read = {name: json.loads(row[name]) if row[name] else {} for name in ("privileged", "subgroups")}
+        return Entry(**{**row, **read, "image": self.image_of(place, row)})
+
+    def image_of(self, place: int, row: Mapping[str, Any]) -> ImageRef | None:
+        return None if row["image"] is None else self._image(place, row["image"], row["where"])
+
+    def _cell(self, image: ImageRef) -> str:
+        if isinstance(image, FileImage):
+            self.max_pixels = image.max_pixels
+            return str(image.path)
+        held, row = (image.cells, image.row) if isinstance(image, CellImage) else (image, "")
+        place = self.place_of.setdefault(id(held), len(self.holders))
+        if place == len(self.holders):
+            self.holders.append(held)
+        if isinstance(image, CellImage):
+            self.max_pixels = image.max_pixels
+        return f"\0{place}\0{row}"
+
+    def _image(self, place: int, cell: str, where: str) -> ImageRef:
+        if not cell.startswith("\0"):
+            return _StoredFile(cell, self.max_pixels, self.keys, place)
+        _, number, row = cell.split("\0")
+        held = self.holders[int(number)]
+        return CellImage(held, int(row), where, self.max_pixels) if row else held
 
 
-def _fractions(options: SampleOptions) -> dict[Split, float]:
-    train = 1 - options.val_fraction - options.test_fraction
-    if train <= 0:
-        raise ConfigError("val_fraction and test_fraction together must be below 1, so that train keeps a share.")
-    return {"train": train, "val": options.val_fraction, "test": options.test_fraction}
+class _ImagesAlone(Sequence[ImageRef | None]):
+    """One column, without what stands beside it."""
+
+    def __init__(self, table: Any, images: _Images) -> None:
+        self._table, self._images = table, images
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __iter__(self) -> Iterator[ImageRef | None]:
+        if self._table.column("image").null_count == len(self):
+            return repeat(None, len(self))
+        rows = (row for batch in self._table.to_batches(max_chunksize=_BATCH) for row in batch.to_pylist())
+        return (self._images.image_of(place, row) for place, row in enumerate(rows))
+
+    def __getitem__(self, place: Any) -> Any:
+        (row,) = self._table.slice(place, 1).to_pylist()
+        return self._images.image_of(place, row)
+
+
+def _kept(rows: Iterable[Mapping[str, str | None]], cache: Path) -> Any:
+    """The rows as a `pyarrow.Table`."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.large_string()) for name in _COLUMNS])
+    batches, waiting, count = [], [], 0
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+        for row in rows:
+            waiting.append(row)
+            if len(waiting) < _BATCH:
+                continue
+            batches.append(pa.RecordBatch.from_pylist(waiting, schema))
+            waiting, count = [], count + _BATCH
+            if count > _IN_MEMORY:
+                if writer is None:
+                    stack.enter_context(storage_errors(cache))
+                    cache.mkdir(parents=True, exist_ok=True)
+                    file = stack.enter_context(tempfile.NamedTemporaryFile(dir=cache, prefix="samples-"))
+                    writer = stack.enter_context(pa.ipc.new_file(file, schema))
+                for batch in batches:
+                    writer.write_batch(batch)
+                batches = []
+        batches.append(pa.RecordBatch.from_pylist(waiting, schema))
+        if writer is None:
+            return pa.Table.from_batches(batches, schema)
+        writer.write_batch(batches[-1])
+        writer.close()
+        file.flush()
+        # Where the system allows it, the file has no name from now on, and goes when nobody looks at it any more.
+        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mint_core.errors import DataError
 from mint_core.images import SUFFIXES, FileImage
-from mint_core.tasks.entries import SPLIT_WORDS, TAKEN, Entry
+from mint_core.tasks.entries import SPLIT_WORDS, Entry
+from mint_core.tasks.settle import TAKEN
 from mint_core.tasks.walk import Found, images_in
 from mint_core.types import Split, squeezed
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from mint_core.errors import DataError
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
 from mint_core.images import CellImage, FileImage, check_image_header
-from mint_core.tasks.entries import Entry
+from mint_core.tasks.entries import Entries
 from mint_core.tasks.folders import MANIFESTS, class_folders
-from mint_core.tasks.manifest import Layout, entries_of
+from mint_core.tasks.manifest import Layout, check_unique, entries_of
 from mint_core.tasks.options import SampleOptions
 from mint_core.tasks.rows import SUFFIXES, head_of
 
@@ -25,7 +25,7 @@ _LOOKED = 100_000
 class Read:
     """What a place holds."""
 
-    entries: Sequence[Entry]
+    entries: Entries
     place: Path
     """The manifest, the folder of classes, or the dataset."""
     dataset: str = ""
@@ -55,13 +55,14 @@ def has_class_folders(place: Path) -> bool:
     return any(not any(part.startswith(".") for part in path.relative_to(place).parts) for path in below)
 
 
-def read_images(data: Path, layout: Layout, options: SampleOptions, facts: Counter[str]) -> Read:
+def read_images(data: Path, layout: Layout, options: SampleOptions, cache: Path, facts: Counter[str]) -> Read:
     """Lists images; headers are read, pixels are not.
 
     Args:
         data: A manifest, a folder that holds one, or a folder of classes.
         layout: Which columns of a manifest mean what.
         options: `check_images` and `max_pixels` count.
+        cache: A folder for many rows; see `Entries`.
         facts: Gets the counts.
 
     Raises:
@@ -73,27 +74,28 @@ def read_images(data: Path, layout: Layout, options: SampleOptions, facts: Count
         raise DataError(f"{data} is a pipe or a device; name a folder, or a manifest, after --data.")
     manifest = _manifest_of(data)
     if manifest is None:
-        entries = class_folders(data, facts, options.max_pixels)
+        entries = Entries(class_folders(data, facts, options.max_pixels), cache)
     else:
-        entries = entries_of(layout.read(manifest, "Manifest", "Manifest "), layout, facts)
+        entries = Entries(entries_of(layout.read(manifest, "Manifest", "Manifest "), layout, facts), cache)
+        check_unique(entries, layout)
     if not entries:
         raise DataError(f"{manifest or data} lists no image; add one row per image, or one folder of images per class.")
     check_headers(entries, options)
     return Read(entries, manifest or data)
 
 
-def check_headers(entries: Sequence[Entry], options: SampleOptions) -> None:
+def check_headers(entries: Entries, options: SampleOptions) -> None:
     """Makes sure that every image file is an image, unless the user wants to begin sooner.
 
     Raises:
         DataError: One is none, or is too large.
     """
     if options.check_images:
-        for entry in entries:
-            if isinstance(entry.image, FileImage):
-                check_image_header(entry.image.path, options.max_pixels)
-            elif isinstance(entry.image, CellImage):
-                entry.image.check()
+        for image in entries.images:
+            if isinstance(image, FileImage):
+                check_image_header(image.path, options.max_pixels)
+            elif isinstance(image, CellImage):
+                image.check()
 
 
 def _manifest_of(data: Path) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mint_core.errors import ConfigError, DataError
 from mint_core.images import FileImage
 from mint_core.tables import file_below
-from mint_core.tasks.entries import Entry, split_of
+from mint_core.tasks.entries import Entries, Entry, split_of
 from mint_core.tasks.rows import Row, Table, read_table
 from mint_core.types import ImageRef, Split, squeezed
 
@@ -68,7 +68,9 @@ class Layout:
             fields: What is read of `FIELDS`.
         """
         column_of = self.column_of(fields)
-        needed = {field: remedy for field, remedy in self._remedies().items() if field in column_of}
+        needed: dict[str | tuple[str, ...], str] = {
+            field: remedy for field, remedy in self._remedies().items() if field in column_of
+        }
         return read_table(path, column_of, needed, missing=self.missing, what=what, front=front)
 
     def needed_columns(self) -> dict[tuple[str, ...], str]:
@@ -124,10 +126,10 @@ def columns_in(template: str) -> tuple[str, ...]:
                 f"task.template: '{{{column}}}' must be a column's name and nothing else, as in '{{age}} years: "
                 "{note}'."
             )
-    return tuple(dict.fromkeys(column for column, *_ in parts))
+    return tuple(dict.fromkeys(str(column) for column, *_ in parts))
 
 
-def entries_of(table: Table, layout: Layout, facts: Counter[str]) -> list[Entry]:
+def entries_of(table: Table, layout: Layout, facts: Counter[str]) -> Iterator[Entry]:
     """The samples of a table.
 
     Args:
@@ -136,33 +138,35 @@ def entries_of(table: Table, layout: Layout, facts: Counter[str]) -> list[Entry]
         facts: Gets the counts of what is missing.
 
     Raises:
-        DataError: A row is malformed, has no text or image where it must, or has the id of an earlier one.
+        DataError: A row is malformed, or has no text or image where it must.
     """
     look = partial(file_of, (layout.images or table.path.parent).resolve(), layout)
-    return unique([entry_of(row, table.columns, layout, look, facts) for row in table.rows], layout)
+    return (entry_of(row, table.columns, layout, look, facts) for row in table.rows)
 
 
-def unique(entries: list[Entry], layout: Layout) -> list[Entry]:
-    """The entries, no two of which have one id, or one image where that is all that the student reads.
+def check_unique(entries: Entries, layout: Layout) -> None:
+    """Refuses entries two of which have one id, or one image where that is all that the student reads.
 
     Raises:
         DataError: Two have.
     """
-    row_of: dict[Path, str] = {}
-    row_of_id: dict[str, str] = {}
-    for entry in entries:
-        number = entry.where.rpartition(", ")[2]
-        if layout.images_once and isinstance(entry.image, FileImage):
-            first = row_of.setdefault(entry.image.path, number)
-            if first != number:
-                raise DataError(
-                    f"{entry.where}: image '{entry.image.path.name}' stands in {first} already; delete one of the rows."
-                )
-        if row_of_id.setdefault(entry.id, number) != number:
-            raise DataError(
-                f"{entry.where}: id '{entry.id}' stands in {row_of_id[entry.id]} already; give each row its own id."
-            )
-    return entries
+    import pyarrow.compute as pc
+
+    told = {"image": "image '{}' stands in {} already; delete one of the rows"} if layout.images_once else {}
+    told["id"] = "id '{}' stands in {} already; give each row its own id"
+    for name, sentence in told.items():
+        column = entries.column(name)
+        counts = pc.value_counts(column.drop_null())
+        twice = counts.filter(pc.greater(pc.struct_field(counts, "counts"), 1))
+        if not len(twice):
+            continue
+        first: dict[str, str] = {}
+        for row in entries.table.filter(pc.is_in(column, pc.struct_field(twice, "values"))).to_pylist():
+            value, where = row[name], row["where"]
+            if value in first:
+                shown = Path(value).name if name == "image" else value
+                raise DataError(f"{where}: {sentence.format(shown, first[value].rpartition(', ')[2])}.")
+            first[value] = where
 
 
 class Seen(NamedTuple):

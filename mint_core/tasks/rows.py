@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,10 @@ SUFFIXES = PARQUET | {".csv", ".tsv", ".txt"}
 """How the names of manifests end."""
 TABLES = SUFFIXES | LINES
 _DELIMITERS = (",", ";", "\t")
+_BATCH = 1_000
+"""Rows of a Parquet file that are Python objects at once."""
+_LOOKED = 10_000
+"""Rows of it in which words are looked for that may mean that there is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,8 @@ class Table:
     path: Path
     columns: frozenset[str]
     """Fields that there are; in JSON lines those that are filled somewhere."""
-    rows: Sequence[Row]
+    rows: Collection[Row]
+    """Those of a Parquet file are read anew whenever they are gone through."""
     named: frozenset[str] = frozenset()
     """Columns that the file names, filled or not, in its own words."""
 
@@ -91,11 +97,17 @@ def read_table(
     if twice:
         raise DataError(f"{path.name} has two columns '{twice[0]}'; rename one of them.")
     place = f"{front}{path.name}, "
-    rows = [row_of(place + row.number, row.values, column_of, missing, row.problem) for row in found.rows]
+
+    def named(row: _Raw) -> Row:
+        return row_of(place + row.number, row.values, column_of, missing, row.problem)
+
+    stored = isinstance(found.rows, _Stored)
+    rows: Collection[Row] = _Renamed(found.rows, named) if stored else [*map(named, found.rows)]
     there = {name for row in found.rows for name in row.values} if surely and found.sparse else set(found.columns)
     if not known_words:
+        looked = list(islice(rows, _LOOKED)) if stored else rows
         cells = {
-            column: [row.cells[name] for row in rows if name in row.cells]
+            column: [row.cells[name] for row in looked if name in row.cells]
             for name, column in column_of.items()
             if column in there
         }
@@ -114,7 +126,7 @@ class _Raw(NamedTuple):
 
 class _Found(NamedTuple):
     columns: Sequence[str]
-    rows: Sequence[_Raw]
+    rows: Collection[_Raw]
     sparse: bool = False
     """A row names only what it has."""
 
@@ -236,16 +248,54 @@ def _parquet(path: Path, used: Collection[str], what: str) -> _Found:
             nested = {one.name for one in schema if pa.types.is_nested(one.type)}
             unread = nested | {one.name for one in schema if "binary" in str(one.type)}
             names = list(schema.names)
-            read = [one for one in names if names.count(one) == 1 and (one in used or one not in unread)]
-            table = file.read(columns=[one for one in read if one not in nested])
+            count = file.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{what} {path} is not a readable Parquet file; write it again.") from error
     wrong = next((one for one in names if one in nested and one in used), None)
     if wrong is not None:
         raise DataError(f"{what} {path}: column '{wrong}' holds nested values; mint reads paths and names only.")
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    rows = [
-        _Raw(f"row {number}", dict(zip(columns, values, strict=True)))
-        for number, values in enumerate(zip(*columns.values(), strict=True), 1)
-    ]
-    return _Found(names, rows)
+    read = [one for one in names if names.count(one) == 1 and (one in used or one not in unread)]
+    return _Found(names, _Stored(path, read, count))
+
+
+class _Stored(Collection[_Raw]):
+    """The rows of a Parquet file, read piece by piece."""
+
+    def __init__(self, path: Path, columns: Sequence[str], count: int) -> None:
+        self._path, self._columns, self._count = path, columns, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[_Raw]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        number = 0
+        try:
+            with pq.ParquetFile(self._path) as file:
+                for batch in file.iter_batches(_BATCH, columns=list(self._columns)):
+                    for values in batch.to_pylist():
+                        number += 1
+                        yield _Raw(f"row {number}", values)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self._path} is not a readable Parquet file; write it again.") from error
+
+    def __contains__(self, row: object) -> bool:
+        return any(one == row for one in self)
+
+
+class _Renamed(Collection[Row]):
+    """The same with the columns called as mint calls them."""
+
+    def __init__(self, rows: Collection[_Raw], named: Callable[[_Raw], Row]) -> None:
+        self._rows, self._named = rows, named
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self._named, self._rows)
+
+    def __contains__(self, row: object) -> bool:
+        return any(one == row for one in self)

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 from mint_core.errors import ConfigError, DataError, did_you_mean
 from mint_core.interfaces import Context, Task, Unreadable
 from mint_core.tasks.checks import check_label_column
-from mint_core.tasks.entries import label_space, task_data, with_blind_texts, with_labels
+from mint_core.tasks.entries import Entries
 from mint_core.tasks.inputs import read_new
 from mint_core.tasks.load import Read, check_headers, has_class_folders, read_images
-from mint_core.tasks.manifest import FIELDS, Layout, columns_in, entries_of
+from mint_core.tasks.manifest import FIELDS, Layout, check_unique, columns_in, entries_of
 from mint_core.tasks.masking import LabelMask
 from mint_core.tasks.options import ManifestOptions
 from mint_core.tasks.rows import LINES, PARQUET
+from mint_core.tasks.settle import label_space, labels_of, task_data, with_blind_texts, with_labels
 from mint_core.tasks.wording import ListPrompt
 from mint_core.types import Modality, Prompt, Sample, TaskData
 
@@ -81,13 +82,14 @@ class ManifestTask(Task):
         """Reads the chosen source; see `mint_core.interfaces.task.Task.load`."""
         options, facts = self.config, Counter[str]()
         found = self._read(facts)
-        mapped = [self._mapped(entry) for entry in found.entries]
-        given = options.labels
-        check_label_column(mapped, self._layout.columns["label"], options)
-        labels = label_space(mapped, given)
-        entries = with_labels(mapped, labels)
-        if self._layout.text:
-            entries = with_blind_texts(entries, labels, options.named_in_text, facts)
+        counts: Counter[str] = Counter()
+        for name, count in labels_of(found.entries).items():
+            counts[options.label_map.get(name, name)] += count
+        check_label_column(counts, self._layout.columns["label"], options)
+        labels = label_space(counts, options.labels)
+        named = with_labels(found.entries, labels, options.label_map)
+        blind = with_blind_texts(named, labels, options.named_in_text, facts)
+        entries = Entries(blind, self.context.cache)
         if not entries:
             raise DataError("Every row was left out for what its text held; use --set task.named_in_text=mask.")
         return task_data(entries, labels, f"{self.name}: {found.shown}", options, facts, subgroups=options.subgroups)
@@ -99,23 +101,18 @@ class ManifestTask(Task):
 
             return read_dataset(place, self._layout, options, self.context.cache, facts)
         if options.source == "folder":
-            return read_images(place, self._layout, options, facts)
+            return read_images(place, self._layout, options, self.context.cache, facts)
         if not place.exists():
             raise DataError(f"There is nothing at {place}; check the path after --data.")
         if place.is_dir():
             raise DataError(f"{place} is a folder; name the file with the table after --data.")
-        entries = entries_of(self._layout.read(place, "Table", ""), self._layout, facts)
+        table = self._layout.read(place, "Table", "")
+        entries = Entries(entries_of(table, self._layout, facts), self.context.cache)
         if not entries:
             raise DataError(f"{place} holds no rows; write one row per sample.")
+        check_unique(entries, self._layout)
         check_headers(entries, options)
         return Read(entries, place)
-
-    def _mapped(self, entry: Any) -> Any:
-        """An entry whose label goes by the name that the user gives it."""
-        from dataclasses import replace
-
-        name = self.config.label_map.get(entry.label or "")
-        return entry if name is None else replace(entry, label=name)
 
     def list_length(self, n_labels: int) -> int:
         """At most `longest`, and never more than half of the label space (rounded up)."""

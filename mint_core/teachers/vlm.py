@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts that say nothing; their prior is the mean. Source: Zhao et al. 2021, section 4."""
+_TOLD = 20
+"""Labels of the prior that the record names, the likeliest first."""
 _AT_ONCE = 1024
 """Samples whose prompts are made at a time."""
 ALLOW = "--set teacher.send_text=true"
@@ -166,7 +168,7 @@ class Vlm(Teacher):
             student = load_student(about)
         except ModelError as error:
             raise ModelError(f"Teacher 'vlm', whose model is loaded as a student is: {error}") from error
-        if self._task.modality == "image" and not student.reads_images:
+        if "image" in self._task.modality and not student.reads_images:
             raise ModelError(
                 f"The task shows images, but the model {student.source} of the teacher 'vlm' reads text only; name an "
                 "image-text model."
@@ -186,7 +188,7 @@ class Vlm(Teacher):
         """
         if self.config.shots == 0:
             return
-        if self._task.modality == "image":
+        if "image" in self._task.modality:
             raise ConfigError("teacher.shots needs a task of texts: a prompt holds one image, the sample's own.")
         known = [sample for sample in samples if sample.label is not None and sample.cohort is None]
         if len(known) <= self.config.shots:
@@ -217,8 +219,9 @@ class Vlm(Teacher):
         who = {"endpoint": shown(config.base_url)} if config.base_url else {"reads_images": self._reads_images}
         told |= who
         for seen, prior in self._priors.items():
+            best = np.argsort(-prior, kind="stable")[:_TOLD]
             told["prior with a grey image" if seen else "prior"] = {
-                name: round(float(p), 4) for name, p in zip(self.labels.names, np.exp(prior), strict=True)
+                self.labels.names[column]: round(float(np.exp(prior[column])), 4) for column in best
             }
         return told
 
@@ -231,7 +234,7 @@ class Vlm(Teacher):
             return lambda prompts: score(student, prompts, self.labels, self._task.header, batch_size=size)
         from mint_core.answering.endpoint_scores import ScoringEndpoint
 
-        if self._task.modality == "image":
+        if "image" in self._task.modality:
             raise ConfigError(
                 "teacher.base_url: a completions server reads texts only, and the task shows images; load the model "
                 "here with teacher.model."
@@ -256,7 +259,7 @@ class Vlm(Teacher):
         """Logarithm of the mean p(label | nothing), with a grey image or without."""
         if sees not in self._priors:
             nothing = Sample("nothing", "train", image=Blank() if sees else None)
-            texts = CONTENT_FREE if self._task.modality == "text" else (None,)
+            texts = CONTENT_FREE if "text" in self._task.modality else (None,)
             prompts = {str(text): self._prompt(replace(nothing, text=text)) for text in texts}
             rows = np.stack([log_softmax(scores[None])[0] for _, scores in ask(prompts)]).astype(np.float64)
             self._priors[sees] = np.logaddexp.reduce(rows, axis=0) - np.log(len(rows))
@@ -274,8 +277,9 @@ class Vlm(Teacher):
     def _question(self, sample: Sample, *, training: bool) -> Prompt:
         task, config = self._task, self.config
         blind = sample.for_student(task.modality)
-        if (task.modality == "image" and blind.image is None) or (task.modality == "text" and blind.text is None):
-            raise DataError(f"Sample '{sample.id}' has no {task.modality}, which the task shows; leave the sample out.")
+        for part, own in {"image": blind.image, "text": blind.text}.items():
+            if part in task.modality and own is None:
+                raise DataError(f"Sample '{sample.id}' has no {part}, which the task shows; leave the sample out.")
         if config.prompt is not None:
             asked = config.prompt.replace("{labels}", ", ".join(self.labels.names)).replace("{text}", blind.text or "")
             prompt = Prompt((Message("user", asked),), blind.image)
@@ -285,11 +289,11 @@ class Vlm(Teacher):
         return with_question(prompt, f"{known}\n\n{question_of(prompt).content}") if known else prompt
 
     def _beside(self, sample: Sample) -> str:
-        """Privileged fields, and the text of a task that shows images."""
+        """Privileged fields, and the text where the task shows none."""
         if not self.config.beside:
             return ""
         lines = [f"{field}: {value}" for field, value in sample.privileged.items()]
-        if self._task.modality == "image" and sample.text:
+        if "text" not in self._task.modality and sample.text:
             lines.append(sample.text)
         return "\n".join(lines)
 

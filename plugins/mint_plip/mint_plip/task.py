@@ -12,7 +12,7 @@ from mint_plip import wording
 from mint_plip.sources import folder, pannuke, simulated
 from mint_plip.sources.options import TissueOptions
 
-_READERS = {"simulated": simulated.load, "pannuke": pannuke.load, "folder": folder.load}
+_READERS = {"simulated": simulated.load, "pannuke": pannuke.load}
 _RECOGNISE = {"pannuke": pannuke.recognises, "folder": folder.recognises}
 
 
@@ -34,7 +34,7 @@ class TissueType(Task):
     header = wording.HEADER
     modality = "image"
     default_teacher = "plip"
-    sources = tuple(_READERS)
+    sources = (*_READERS, "folder")
 
     @classmethod
     def recognises(cls, place: Path, config: TissueOptions) -> tuple[str, ...]:
@@ -43,6 +43,8 @@ class TissueType(Task):
 
     def load(self) -> TaskData:
         """Reads the chosen source; see `mint_core.interfaces.task.Task.load`."""
+        if self.config.source == "folder":
+            return folder.load(self.config, self.context.cache)
         return _READERS[self.config.source](self.config)
 
     def list_length(self, n_labels: int) -> int:

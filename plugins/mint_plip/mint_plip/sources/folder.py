@@ -6,10 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 from mint_core.plugin import (
+    Entries,
     Layout,
     TaskData,
     holds_images,
     label_space,
+    labels_of,
     read_images,
     task_data,
     with_labels,
@@ -36,17 +38,19 @@ def recognises(place: Path, options: TissueOptions) -> bool:
     return holds_images(place, (options.image_column, options.label_column))
 
 
-def load(options: TissueOptions) -> TaskData:
+def load(options: TissueOptions, cache: Path) -> TaskData:
     """Lists the images; headers are read, pixels are not.
 
     Args:
         options: `data`, the `*_column` options, `labels`, `val_fraction`, `test_fraction`, `sample_seed`,
             `check_images`, `max_pixels` and `duplicates` count.
+        cache: A folder for what many images are listed in.
 
     Raises:
         DataError: The layout, a row, a label, a split or an image is not as it must be.
     """
     facts: Counter[str] = Counter()
-    found = read_images(options.data or Path(), layout_of(options), options, facts)
-    labels = label_space(found.entries, options.labels)
-    return task_data(with_labels(found.entries, labels), labels, f"images at {found.shown}", options, facts)
+    found = read_images(options.data or Path(), layout_of(options), options, cache, facts)
+    labels = label_space(labels_of(found.entries), options.labels)
+    entries = Entries(with_labels(found.entries, labels), cache)
+    return task_data(entries, labels, f"images at {found.shown}", options, facts)
