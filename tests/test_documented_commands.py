@@ -24,7 +24,7 @@ from mint_core.runs import checks
 from mint_core.runs.pipeline import stages_of
 from mint_core.stages.run import Run
 from mint_core.testing import TEACHER_CHECKS
-from mint_core.types import TaskData
+from mint_core.types import LabelSpace, Sample, TaskData
 from tests import stand_ins
 
 REPOSITORY = Path(__file__).parents[1]
@@ -226,11 +226,13 @@ def test_a_documented_config_is_one(block: Command, stopped) -> None:
 
 @pytest.fixture(scope="module")
 def my_teacher() -> dict[str, object]:
-    """The teacher of the page about plugins."""
-    (code,) = (block.text for block in fenced("python") if "class MyWords(Teacher):" in block.text)
+    """The teacher of the page about plugins, and what its contract test is given."""
+    (code,) = (block.text for block in fenced("python") if block.text.startswith("# my_teacher.py"))
     names: dict[str, object] = {"__name__": "my_teacher"}
     exec(code, names)  # noqa: S102
-    return names
+    labels = LabelSpace(("Colon", "Liver", "Skin"))
+    samples = [Sample(f"p{number}", "train", label, text=label) for number, label in enumerate(labels.names)]
+    return {**names, "LABELS": labels, "SAMPLES": samples}
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=identity)
@@ -250,7 +252,7 @@ def test_every_fenced_block_is_of_a_kind_that_is_tried() -> None:
     assert (len(CONFIGS), len(PYTHON)) >= (5, 4)
     for page in PAGES:
         opened = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.M)[::2]
-        assert set(opened) <= {"bash", "python", "yaml", "csv"}, page  # csv: what a table looks like
+        assert set(opened) <= {"bash", "python", "yaml", "toml"}, page  # toml: test_plugins.py builds it
         for number, line in code_lines(page.read_text(encoding="utf-8")):
             assert not re.match(r"(import \w+|from [\w.]+ import )", line), (
                 f"{page}:{number}: fence it, so that it is run"
