@@ -379,3 +379,73 @@ def test_a_task_of_ones_own_says_its_words_and_nothing_else(xrays):
     task = ChestXRay(ChestXRay.Config(source="csv", data=xrays))
     assert task.load().samples == made(xrays, **IMAGES, modality="image").load().samples
     assert "this chest X-ray" in task.training_prompt(task.load().samples[0], 2).messages[1].content
+
+
+# --- many rows
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """A dozen rows are many, and are written into a file."""
+    monkeypatch.setattr("mint_core.tasks.entries._IN_MEMORY", 3)
+    monkeypatch.setattr("mint_core.tasks.entries._BATCH", 2)
+
+
+def test_many_rows_are_the_same_samples_from_a_file(xrays, tmp_path, monkeypatch):
+    columns = {**IMAGES["columns"], "text": "note"}
+    options = TableTask.Config(source="csv", data=xrays, columns=columns, modality="image+text", privileged=("gene",))
+    few = TableTask(options, Context(cache=tmp_path / "few")).load()
+    assert not (tmp_path / "few").exists()
+    monkeypatch.setattr("mint_core.tasks.entries._IN_MEMORY", 3)
+    monkeypatch.setattr("mint_core.tasks.entries._BATCH", 2)
+    data = TableTask(options, Context(cache=tmp_path / "many")).load()
+    assert list(data.samples) == list(few.samples) == [data.samples[i] for i in range(12)]
+    assert data.samples[-2:] == few.samples[10:] and data.subgroups == few.subgroups == ("sex", "age")
+    assert not any((tmp_path / "many").iterdir()), "what holds patients' texts has no name"
+    with pytest.raises(IndexError):
+        data.samples[12]
+
+
+def test_a_key_is_made_once_though_samples_do_not_stay(xrays, tmp_path, many, monkeypatch):
+    import pickle
+
+    from mint_core.images import FileImage
+
+    task = TableTask(TableTask.Config(source="csv", data=xrays, **{"columns": IMAGES["columns"], "modality": "image"}))
+    task.context = Context(cache=tmp_path)
+    samples = task.load().samples
+    keys = [sample.image.key for sample in samples]
+    assert keys[3] == FileImage(samples[3].image.path).key
+    assert pickle.loads(pickle.dumps(samples[3].image)) == samples[3].image  # noqa: S301
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert [sample.image.key for sample in samples] == keys
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (changed(split=lambda row: "test" if row["id"] == "p1" else "train"), "Group 'g0' has samples in 'train' and"),
+        (changed(split="train"), "The splits 'val' and 'test' have 0 samples"),
+        (changed(id=lambda row: "p7" if row["id"] == "p3" else row["id"]), "line 8: id 'p7' stands in line 4 already"),
+    ],
+)  # fmt: skip
+def test_leaks_between_many_rows_are_found(tmp_path, many, content, sentence):
+    task = TableTask(TableTask.Config(**NOTES, data=lines(tmp_path / "n.jsonl", content)), Context(cache=tmp_path))
+    with pytest.raises(DataError) as caught:
+        task.load()
+    assert sentence in str(caught.value)
+
+
+def test_a_config_alone_gives_rankings(tmp_path, mint, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines(tmp_path / "n.jsonl", rows())
+    (tmp_path / "notes.yaml").write_text(
+        "task: {name: table, source: jsonl, data: n.jsonl, columns: {text: note, label: finding, group: patient}}\n"
+        "teacher: {name: file, path: readers.csv}\n"
+    )
+    readers = [f"p{i},{','.join('.8' if i % 3 == place else '.1' for place in range(3))}" for i in range(12)]
+    (tmp_path / "readers.csv").write_text("\n".join([f"id,{','.join(LABELS)}", *readers]))
+    answer = mint("label", "--config", "notes.yaml", "--name", "notes")
+    assert answer.code == 0, answer.err
+    facts = json.loads((tmp_path / "runs" / "notes" / "rankings" / "teacher.json").read_text())
+    assert facts["top_1"]["test"]["top_1"] == 1.0, facts

@@ -200,7 +200,7 @@ class _StoredFile(FileImage):
         kept = self._keys[self._place]
         if not kept.any():
             kept[:] = np.frombuffer(bytes.fromhex(super().key), np.uint8)
-        return kept.tobytes().hex()
+        return bytes(kept).hex()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FileImage, (self._path, None, self._max_pixels)
