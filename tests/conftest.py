@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.predicting import adapter, notes, predict, run_folder  # noqa: F401
+
 if TYPE_CHECKING:
     from mint_core.interfaces import Student
     from tests.servers import Server

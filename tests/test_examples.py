@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 import mint_core
+from mint_core.comparison.rows import parse_row
 from mint_core.plugins import registry
 from tests.test_documented_commands import OF_A_RUN, code_lines, fenced
 from tests.tiny_students import build
@@ -97,7 +98,7 @@ def test_every_command_of_an_example_works(folder: str, place: Path, tiny, mint,
             (path,) = re.findall(r"^run: (.+)$", answer.out + answer.err, re.M)
             assert json.loads(Path(path, "run.json").read_text())["status"].startswith("complete")
     if folder == "quickstart":
-        monkeypatch.setattr(mint_core, "run", partial(mint_core.run, student={"model": tiny["llava"]}))
+        monkeypatch.setattr(mint_core, "run", partial(mint_core.run, student=tiny["llava"]))
         runpy.run_path(str(EXAMPLES / folder / "quickstart.py"))
         assert re.search(r"^aligned .*'top-1': '[0-9.]+ %'", capsys.readouterr().out, re.M)
     if folder == "own_teacher":
@@ -127,29 +128,35 @@ def scored(place: Path, tiny) -> str:
 @pytest.mark.parametrize("page", sorted(OF_A_RUN))
 def test_python_that_needs_a_run_works(page: str, place: Path, tiny, scored: str, mint, monkeypatch) -> None:
     small = {"quick": True, "student": {"model": tiny["llava"]}}
-    real = {name: getattr(mint_core, name) for name in ("run", "compare", "sweep")}
-    for name, function in real.items():
-        keywords = {"seed": 0} if name == "run" else {"seeds": 1}  # as other runs here
-        monkeypatch.setattr(
-            mint_core,
-            name,
-            lambda config=None, function=function, keywords=keywords, **given: function(
-                {**(config or {}), **small}, **{**given, **keywords}
-            ),
-        )
-    if page.endswith("aligners.md"):
-        assert mint("export", scored, "--to", "trl", "--out", "FOLDER").code == 0
+    made = {name: getattr(mint_core, name) for name in ("run", "compare", "sweep")}
+
+    def run(*, seed: int, **given: object) -> object:  # seed 0, as other runs here, whose stages are taken over
+        return made["run"]({"seed": 0 * seed, **small}, **given)
+
+    def compare(config: dict, *, rows: list[str], **given: object) -> object:
+        assert [parse_row(row).name for row in rows] == ["soft"]  # one more training, which would show nothing more
+        return made["compare"]({**config, **small}, **{**given, "seeds": 1})
+
+    def sweep(config: dict, **given: object) -> object:
+        return made["sweep"]({**config, **small}, **given)
+
+    for function in (run, compare, sweep):
+        monkeypatch.setattr(mint_core, function.__name__, function)
+    folder = Path(page).stem
+    if folder == "aligners":
+        assert mint("export", scored, "--to", "trl", "--out", folder).code == 0
     trained: list[dict] = []
     trl = SimpleNamespace(
         DPOTrainer=lambda **given: trained.append(given)
-    )  # plugins/mint_trl/tests train with the real one
+    )  # the tests of mint_trl train with the real one
     blocks = [block for block in fenced("python") if block.page == page]
     assert blocks
     for block in blocks:
-        exec(block.text.replace("runs/NAME", scored), {"datasets": datasets, "trl": trl})  # noqa: S102
-    if page.endswith("report.md"):
-        assert Path("FOLDER", "config.json").exists() or Path("FOLDER", "model.safetensors").exists()
-    if page.endswith("aligners.md"):
+        code = block.text.replace("runs/NAME", scored).replace("FOLDER", folder)
+        exec(code, {"datasets": datasets, "trl": trl})  # noqa: S102
+    if folder == "report":
+        assert Path(folder, "config.json").exists()
+    if folder == "aligners":
         assert {"prompt", "chosen", "rejected", "images"} == set(trained[0]["train_dataset"].column_names)
 
 
@@ -218,8 +225,8 @@ def test_a_job_whose_time_is_up_is_requeued(install_plugin, mint, tmp_path: Path
     assert json.loads(record.read_text())["status"] == "complete until prefer"
 
 
-def test_the_notebooks_run_from_top_to_bottom(place: Path) -> None:
-    """One after the other in one kernel: the second reads the run that the first makes."""
+def test_the_notebooks_run_from_top_to_bottom(place: Path, tiny) -> None:
+    """One after the other in one kernel: the second reads the run that the first makes, with a tiny student."""
     nbformat = pytest.importorskip("nbformat", reason="executing notebooks needs nbclient and ipykernel")
     nbclient = pytest.importorskip("nbclient", reason="executing notebooks needs nbclient and ipykernel")
     books = {path.stem: nbformat.read(path, as_version=4) for path in (EXAMPLES / "notebooks").glob("*.ipynb")}
@@ -227,7 +234,11 @@ def test_the_notebooks_run_from_top_to_bottom(place: Path) -> None:
     for book in books.values():
         nbformat.validate(book)
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in book.cells)  # kept without
-    both = nbformat.v4.new_notebook(cells=[*books["quickstart"].cells, *books["reading_a_run"].cells])
+    student = (
+        f"import functools, mint_core\nmint_core.run = functools.partial(mint_core.run, student={tiny['llava']!r})"
+    )
+    first = nbformat.v4.new_code_cell(student)
+    both = nbformat.v4.new_notebook(cells=[first, *books["quickstart"].cells, *books["reading_a_run"].cells])
     client = nbclient.NotebookClient(both, timeout=240, resources={"metadata": {"path": str(place)}})
     client.execute(env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     shown = json.dumps(both.cells)

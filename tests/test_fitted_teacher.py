@@ -1,5 +1,6 @@
 """The base of fitted teachers: an author's subclass of a few lines, its folds, its cache, and what it refuses."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mint_core.errors import ContractError, DataError
 from mint_core.plugin import Context, FittedTeacher, ImageRef, LabelSpace, Sample
+from mint_core.plugins import registry
 from mint_core.teachers.fitted import PENALTIES
 from mint_core.testing import TEACHER_CHECKS
 
@@ -85,6 +87,16 @@ def test_a_training_sample_is_ranked_without_its_group_and_new_ones_by_the_whole
     np.testing.assert_array_equal(crossed.log_probs(blind), plain.log_probs(blind))
     lone = Sample("lone", "train", "Never seen", "lone", Shade(125))
     assert fitted([*shades(20), lone]).log_probs([lone]).argmin() == 2  # its label has no sample but itself
+
+
+def test_the_sample_of_the_docs_is_a_teacher(install_plugin, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "teachers.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n# colours\.py\n(.*?)```", page, flags=re.S)
+    install_plugin("mint-colours", "colours", code)
+    teacher = registry().get("teacher", "colours").component(None, Context(labels=LABELS, cache=tmp_path))
+    teacher.fit(shades(20))
+    for check in TEACHER_CHECKS:
+        check(teacher, [*shades(20), *shades(6, "test", 21)])
 
 
 def test_features_are_made_once_per_image(fitted) -> None:

@@ -16,8 +16,8 @@ from mint_core.answering.vllm import VllmEngine, _Written
 from mint_core.config import EndpointConfig, PredictConfig
 from mint_core.interfaces import Unreadable
 from mint_core.types import LabelSpace, Message, Prediction, Prompt
+from tests.predicting import TOY, lines
 from tests.servers import LIST
-from tests.test_predict import TOY, lines
 from tests.tiny_students import HEADER, LABELS, build
 
 SECRET = "SECRET-PATIENT-TEXT"  # noqa: S105 - no password

@@ -229,21 +229,20 @@ def test_the_command_writes_what_it_is_told(mint, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_copier_makes_the_same_project_and_runs_nothing(projects, tmp_path: Path) -> None:
+def test_copier_makes_the_same_project_and_runs_nothing(tmp_path: Path) -> None:
     template = Path(project.__file__).with_name("template")
     assert not {"_tasks", "_migrations", "_jinja_extensions"} & set(
         re.findall(r"^\w+", (template / "copier.yaml").read_text(encoding="utf-8"), flags=re.M)
     )
-    year = (projects["task"] / "LICENSE").read_text(encoding="utf-8").splitlines()[2].split()[2]
-    data = {"kind": "task", "name": "own-task", "licence": "MIT", "year": int(year)}
-    run_copy(str(template), tmp_path / "mint-own-task", data=data, defaults=True, quiet=True)
+    folder = written("task", "other-task", tmp_path / "by mint")
+    year = (folder / "LICENSE").read_text(encoding="utf-8").splitlines()[2].split()[2]
+    data = {"kind": "task", "name": "other-task", "licence": "MIT", "year": int(year)}
+    run_copy(str(template), tmp_path / "by copier", data=data, defaults=True, quiet=True)
 
-    def files(folder: Path) -> dict[str, bytes]:
-        made = {"__pycache__", ".ruff_cache"}
-        inside = (path for path in folder.rglob("*") if path.is_file() and made.isdisjoint(path.parts))
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in inside}
+    def files(root: Path) -> dict[str, bytes]:
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
-    assert files(tmp_path / "mint-own-task") == files(projects["task"])
+    assert files(tmp_path / "by copier") == files(folder)
 
 
 def test_the_wheel_holds_the_whole_template() -> None:

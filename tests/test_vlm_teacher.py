@@ -36,6 +36,16 @@ class Patches(Toy):
         return Prompt((Message("user", f"Name EXACTLY {n}."),), sample.image)
 
 
+class Both(Patches):
+    """The toy with an image beside the text."""
+
+    name = "both"
+    modality = "image+text"
+
+    def inference_prompt(self, sample: Sample, n: int) -> Prompt:
+        return Prompt((Message("user", f"{sample.text}. Name EXACTLY {n}."),), sample.image)
+
+
 def vlm(model: object, task: Toy | None = None, **options) -> Vlm:
     context = Context(labels=LABELS, task=task or Toy())
     return Vlm(Vlm.Config(model=None if model is None else str(model), **options), context)
@@ -101,7 +111,7 @@ def test_an_empty_image_is_grey(students: Callable) -> None:
     rows = teacher.log_probs([blank, replace(blank, id="c", image=Plain((250, 0, 0)))])
     np.testing.assert_allclose(np.exp(rows[0]), 1 / 6, atol=1e-4)  # it says nothing
     assert np.abs(np.exp(rows[1]) - 1 / 6).max() > 1e-3
-    assert list(teacher.describe()["prior with a grey image"]) == list(NAMES)
+    assert set(teacher.describe()["prior with a grey image"]) == set(NAMES)
 
 
 def test_solved_samples_stand_in_front_and_never_of_the_same_group(folder: Path) -> None:
@@ -132,6 +142,10 @@ def test_it_is_shown_what_the_student_does_not_read(students: Callable, folder: 
     assert text_task.messages[-1].content.startswith("gene: PAX6\n\nPatient 0 is tired")
     image_task = vlm(own.source, Patches())._prompt(sample)
     assert image_task.messages[-1].content == "gene: PAX6\nPatient 0 is tired\n\nName EXACTLY 1."
+    both = vlm(own.source, Both())._prompt(sample)
+    assert (both.image, both.messages[-1].content.count("Patient 0 is tired")) == (sample.image, 1)
+    with pytest.raises(DataError, match="'p0' has no text, which the task shows"):
+        vlm(own.source, Both())._prompt(replace(sample, text=None))
     bare = vlm(own.source, beside=False)._prompt(sample)
     assert (bare.image, bare.messages) == (None, Toy().inference_prompt(sample.for_student("text"), 1).messages)
     assert vlm(folder)._prompt(sample).image is None  # a text model

@@ -152,7 +152,7 @@ class Aligner(Component[ComponentConfig]):
 
     Clauses:
         1. `align` writes `adapter_config.json` and `adapter_model.safetensors` into `job.adapter`, and no pickle.
-        2. A loss or a gradient that is not finite raises TrainingError with the sample ids, and nothing is saved.
+        2. A loss or a gradient that is not finite raises TrainingError, and nothing is saved.
         3. An empty response raises DataError.
         4. Where `phases` says anything, `job.advance` counts the steps of these phases, one after the other.
     """
@@ -164,7 +164,7 @@ class Aligner(Component[ComponentConfig]):
         """Trains and saves the adapter.
 
         Raises:
-            TrainingError: The loss or a gradient is not finite.
+            TrainingError: The loss or a gradient is not finite; the message names the samples where they are known.
         """
 
     def check(self, job: AlignmentJob) -> None:

@@ -33,12 +33,12 @@ class Backbone:
 
         self.device = device
         with load_failures(source, "image model"):
-            revision = hub_commit(source, None)
-            config = AutoConfig.from_pretrained(source, revision=revision)
-            model = AutoModel.from_pretrained(source, config=config, revision=revision, dtype=torch.float32)
+            hub = {"revision": hub_commit(source, None), "trust_remote_code": False}
+            config = AutoConfig.from_pretrained(source, **hub)
+            model = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, **hub)
             if "pixel_values" not in inspect.signature(model.forward).parameters:
                 raise ModelError(f"The model {source} ({config.model_type}) reads no images; name a vision model.")
-            self._processor = AutoImageProcessor.from_pretrained(source, revision=revision)
+            self._processor = AutoImageProcessor.from_pretrained(source, **hub)
         self._model: Any = model.to(device).eval()
 
     def prepare(self, image: Image) -> NDArray[np.float32]:

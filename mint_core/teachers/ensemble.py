@@ -81,7 +81,8 @@ class Ensemble(Teacher):
     @classmethod
     def asks(cls, config: EnsembleConfig) -> bool:
         """Whether one of its teachers does."""
-        return any(part.registered.component.asks(part.config) for part in _configured(config).values())
+        parts = _configured(config).values()
+        return any(cast(type[Teacher], part.registered.component).asks(part.config) for part in parts)
 
     @classmethod
     def fingerprint(cls, config: EnsembleConfig) -> str:

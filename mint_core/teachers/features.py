@@ -111,6 +111,8 @@ class Features(FittedTeacher):
     def stream(self, samples: Sequence[Sample], advance: Callable[[int], None]) -> Iterator[NDArray[Any]]:
         """A `Row` per sample, batch by batch: arrays of objects, shape (n,)."""
         shown = [] if self.config.image == NONE else [sample for sample in samples if sample.image is not None]
+        if shown and self.config.image != PIXELS:
+            _ = self._backbone  # loaded here, before several threads ask for it
         images = (image for part in super().stream(shown, lambda _: None) for image in part)
         for batch in batches(samples, self.batch_size):
             rows = [Row(self._text(one), self._image(one, images), self._fields(one)) for one in batch]
@@ -132,7 +134,7 @@ class Features(FittedTeacher):
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import FeatureUnion, make_pipeline
 
-        blocks = _blocks(rows)
+        blocks = _blocks(list(rows))
         return make_pipeline(FeatureUnion(blocks), LogisticRegression(C=c, max_iter=1000)) if blocks else None
 
     def describe(self) -> dict[str, Any]:
@@ -193,7 +195,8 @@ def _images(rows: Sequence[Row], size: int) -> NDArray[np.float64]:
 
 def _of_unit_length(standardised: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows that are on average as long as that of a text: else the penalty would count a block by its columns."""
-    return standardised / np.sqrt(standardised.shape[1])
+    shrunk: NDArray[np.float64] = standardised / np.sqrt(standardised.shape[1])
+    return shrunk
 
 
 def _numbers(rows: Sequence[Row], fields: Sequence[str]) -> NDArray[np.float64]:

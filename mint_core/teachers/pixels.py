@@ -60,6 +60,6 @@ def _edges(grey: NDArray[np.float64]) -> NDArray[np.float64]:
 def _angles(angle: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """A histogram of angles (8,) that sums to 1; zeros where nothing weighs."""
     bins = ((angle / (2 * np.pi) % 1) * _BINS).astype(int) % _BINS
-    counts: NDArray[np.float64] = np.bincount(bins.ravel(), weight.ravel(), _BINS)
+    counts = np.bincount(bins.ravel(), weight.ravel(), _BINS)
     shares: NDArray[np.float64] = counts / max(float(counts.sum()), 1e-9)
     return shares

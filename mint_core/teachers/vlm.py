@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts that say nothing; their prior is the mean. Source: Zhao et al. 2021, section 4."""
+_TOLD = 20
+"""Labels of the prior that the record names, the likeliest first."""
 _AT_ONCE = 1024
 """Samples whose prompts are made at a time."""
 ALLOW = "--set teacher.send_text=true"
@@ -217,8 +219,9 @@ class Vlm(Teacher):
         who = {"endpoint": shown(config.base_url)} if config.base_url else {"reads_images": self._reads_images}
         told |= who
         for seen, prior in self._priors.items():
+            best = np.argsort(-prior, kind="stable")[:_TOLD]
             told["prior with a grey image" if seen else "prior"] = {
-                name: round(float(p), 4) for name, p in zip(self.labels.names, np.exp(prior), strict=True)
+                self.labels.names[column]: round(float(np.exp(prior[column])), 4) for column in best
             }
         return told
 
@@ -274,10 +277,9 @@ class Vlm(Teacher):
     def _question(self, sample: Sample, *, training: bool) -> Prompt:
         task, config = self._task, self.config
         blind = sample.for_student(task.modality)
-        there = {"image": blind.image, "text": blind.text}
-        lacking = next((part for part, own in there.items() if part in task.modality and own is None), None)
-        if lacking is not None:
-            raise DataError(f"Sample '{sample.id}' has no {lacking}, which the task shows; leave the sample out.")
+        for part, own in {"image": blind.image, "text": blind.text}.items():
+            if part in task.modality and own is None:
+                raise DataError(f"Sample '{sample.id}' has no {part}, which the task shows; leave the sample out.")
         if config.prompt is not None:
             asked = config.prompt.replace("{labels}", ", ".join(self.labels.names)).replace("{text}", blind.text or "")
             prompt = Prompt((Message("user", asked),), blind.image)
@@ -287,7 +289,7 @@ class Vlm(Teacher):
         return with_question(prompt, f"{known}\n\n{question_of(prompt).content}") if known else prompt
 
     def _beside(self, sample: Sample) -> str:
-        """Privileged fields, and the text of a task that shows images."""
+        """Privileged fields, and the text where the task shows none."""
         if not self.config.beside:
             return ""
         lines = [f"{field}: {value}" for field, value in sample.privileged.items()]

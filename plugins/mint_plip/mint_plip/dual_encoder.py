@@ -14,7 +14,6 @@ from mint_core.plugin import (
     Context,
     FittedConfig,
     FittedTeacher,
-    Modality,
     Sample,
     fingerprint,
     log_softmax,
@@ -105,7 +104,7 @@ class DualEncoder(FittedTeacher):
     fails.
     """
 
-    reads: ClassVar[tuple[Modality, ...]] = ("image",)
+    reads = ("image",)
     advice: ClassVar[str] = "label more, or use the head 'zero-shot'"
     Config: ClassVar[type[Any]] = DualEncoderConfig
     config: DualEncoderConfig

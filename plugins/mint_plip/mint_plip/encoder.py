@@ -152,7 +152,8 @@ def encode_texts(clip: Clip, texts: Sequence[Sequence[str]]) -> NDArray[np.float
             tokens = clip.tokenizer(flat[start : start + AT_ONCE]).to(device)
             parts.append(model.encode_text(tokens, normalize=True).float().cpu())
         vectors = torch.cat(parts)
-        sums = [part.sum(0) for part in vectors[: sum(map(len, texts))].split(list(map(len, texts)))]
+        ends = np.cumsum([len(sentences) for sentences in texts])
+        sums = [vectors[end - len(sentences) : end].sum(0) for sentences, end in zip(texts, ends, strict=True)]
         encoded: NDArray[np.float32] = torch.nn.functional.normalize(torch.stack(sums), dim=-1).numpy()
     return encoded
 

@@ -62,9 +62,9 @@ def load(folder: Path, shown: str) -> DualEncoderModel:
     Raises:
         ModelError: It is no dual encoder, or its images have no fixed size.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"):
-        shape = AutoModel.from_config(config)
+        shape = AutoModel.from_config(config, trust_remote_code=False)
     needed = ("get_image_features", "get_text_features", "vision_model", "logit_scale")
     if not all(hasattr(shape, name) for name in needed):
         raise ModelError(
@@ -73,12 +73,12 @@ def load(folder: Path, shown: str) -> DualEncoderModel:
         )
     if not hasattr(config.vision_config, "image_size"):
         raise ModelError(f"The model {shown} ({config.model_type}) reads images of any size; name one of a fixed size.")
-    return DualEncoderModel(AutoModel.from_pretrained(folder, dtype=torch.float32))
+    return DualEncoderModel(AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False))
 
 
 def load_tokenizer(folder: Path, length: int) -> Any:
     """Sentences -> token ids (n, length), cut and padded."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     def encode(sentences: Any) -> Tensor:
         ids: Tensor = tokenizer(

@@ -18,6 +18,7 @@ from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, TrainingError
 from mint_core.interfaces import AlignmentJob
 from mint_core.students.load import load_student
+from mint_core.testing import ALIGNER_CHECKS
 from mint_core.types import Message, PreferenceGroup, Prompt
 from mint_trl.aligners import TrlDpo, TrlOrpo, TrlOrpoConfig, TrlSft
 
@@ -39,6 +40,11 @@ OPTIONS = {
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("check", ALIGNER_CHECKS)
+def test_contract(check, tmp_path: Path) -> None:
+    check(TrlSft(), tmp_path)
 
 
 @pytest.fixture
