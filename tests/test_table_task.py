@@ -12,6 +12,7 @@ from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import Context, Unreadable
 from mint_core.plugin import ManifestTask
 from mint_core.plugins import registry
+from mint_core.tasks.checks import check_label_column
 from mint_core.tasks.table import TableTask
 from mint_core.testing import TASK_CHECKS
 from mint_core.types import LabelSpace
@@ -293,11 +294,24 @@ def test_bad_tables_are_refused_in_one_sentence(tmp_path, content, options, sent
     assert sentence in said and "\n" not in said, said
 
 
-def test_a_column_of_ids_is_no_column_of_labels(tmp_path):
-    path = tmp_path / "n.csv"
-    path.write_text("text,label\n" + "".join(f"x,a{number}\n" for number in range(30_000)))
-    said = refusal(path, source="csv")
-    assert "30,000 different labels in 30,000 rows, which looks like a column of ids" in said
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        (
+            Counter(f"a{i}" for i in range(30_000)),
+            "30,000 different labels in 30,000 rows, which looks like a column",
+        ),
+        (Counter({f"a{i}": 99 for i in range(20_001)}), "20,001 different labels in 1,980,099 rows"),
+        (Counter({f"a{i}": 2 for i in range(500)}), None),
+        (Counter({"a": 1, "b": 1}), None),
+    ],
+)
+def test_a_column_of_ids_is_no_column_of_labels(counts, sentence):
+    if sentence is None:
+        check_label_column(counts, "case", TableTask.Config())
+        return
+    with pytest.raises(DataError, match=sentence):
+        check_label_column(counts, "case", TableTask.Config())
 
 
 def test_a_dataset_of_the_hub_that_cannot_be_fetched(monkeypatch, tmp_path):
@@ -400,7 +414,11 @@ def test_many_rows_are_the_same_samples_from_a_file(xrays, tmp_path, monkeypatch
     monkeypatch.setattr("mint_core.tasks.entries._BATCH", 2)
     data = TableTask(options, Context(cache=tmp_path / "many")).load()
     assert list(data.samples) == list(few.samples) == [data.samples[i] for i in range(12)]
-    assert data.samples[-2:] == few.samples[10:] and data.subgroups == few.subgroups == ("sex", "age")
+    assert data.samples[-2:] == few.samples[10:] == list(few.samples)[10:] and data.samples[5:2] == []
+    assert data.samples[8:1:-3] == [few.samples[i] for i in (8, 5, 2)] and data.subgroups == few.subgroups == (
+        "sex",
+        "age",
+    )
     assert not any((tmp_path / "many").iterdir()), "what holds patients' texts has no name"
     with pytest.raises(IndexError):
         data.samples[12]
