@@ -64,6 +64,7 @@ def _rounded(seconds: float) -> str:
 
 
 def _length(run: Run, student: Student, names: Sequence[str]) -> int:
+    """Tokens of a response."""
     return len(encode_response(student, write_response(run.task.header, names), ""))
 
 
