@@ -12,6 +12,7 @@ from mint_core.errors import ConfigError, DataError
 from mint_core.interfaces import Context, Unreadable
 from mint_core.plugin import ManifestTask
 from mint_core.plugins import registry
+from mint_core.tasks.checks import check_label_column
 from mint_core.tasks.table import TableTask
 from mint_core.testing import TASK_CHECKS
 from mint_core.types import LabelSpace
@@ -293,11 +294,24 @@ def test_bad_tables_are_refused_in_one_sentence(tmp_path, content, options, sent
     assert sentence in said and "\n" not in said, said
 
 
-def test_a_column_of_ids_is_no_column_of_labels(tmp_path):
-    path = tmp_path / "n.csv"
-    path.write_text("text,label\n" + "".join(f"x,a{number}\n" for number in range(30_000)))
-    said = refusal(path, source="csv")
-    assert "30,000 different labels in 30,000 rows, which looks like a column of ids" in said
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        (
+            Counter(f"a{i}" for i in range(30_000)),
+            "30,000 different labels in 30,000 rows, which looks like a column",
+        ),
+        (Counter({f"a{i}": 99 for i in range(20_001)}), "20,001 different labels in 1,980,099 rows"),
+        (Counter({f"a{i}": 2 for i in range(500)}), None),
+        (Counter({"a": 1, "b": 1}), None),
+    ],
+)
+def test_a_column_of_ids_is_no_column_of_labels(counts, sentence):
+    if sentence is None:
+        check_label_column(counts, "case", TableTask.Config())
+        return
+    with pytest.raises(DataError, match=sentence):
+        check_label_column(counts, "case", TableTask.Config())
 
 
 def test_a_dataset_of_the_hub_that_cannot_be_fetched(monkeypatch, tmp_path):
@@ -379,3 +393,77 @@ def test_a_task_of_ones_own_says_its_words_and_nothing_else(xrays):
     task = ChestXRay(ChestXRay.Config(source="csv", data=xrays))
     assert task.load().samples == made(xrays, **IMAGES, modality="image").load().samples
     assert "this chest X-ray" in task.training_prompt(task.load().samples[0], 2).messages[1].content
+
+
+# --- many rows
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """A dozen rows are many, and are written into a file."""
+    monkeypatch.setattr("mint_core.tasks.entries._IN_MEMORY", 3)
+    monkeypatch.setattr("mint_core.tasks.entries._BATCH", 2)
+
+
+def test_many_rows_are_the_same_samples_from_a_file(xrays, tmp_path, monkeypatch):
+    columns = {**IMAGES["columns"], "text": "note"}
+    options = TableTask.Config(source="csv", data=xrays, columns=columns, modality="image+text", privileged=("gene",))
+    few = TableTask(options, Context(cache=tmp_path / "few")).load()
+    assert not (tmp_path / "few").exists()
+    monkeypatch.setattr("mint_core.tasks.entries._IN_MEMORY", 3)
+    monkeypatch.setattr("mint_core.tasks.entries._BATCH", 2)
+    data = TableTask(options, Context(cache=tmp_path / "many")).load()
+    assert list(data.samples) == list(few.samples) == [data.samples[i] for i in range(12)]
+    assert data.samples[-2:] == few.samples[10:] == list(few.samples)[10:] and data.samples[5:2] == []
+    assert data.samples[8:1:-3] == [few.samples[i] for i in (8, 5, 2)] and data.subgroups == few.subgroups == (
+        "sex",
+        "age",
+    )
+    assert not any((tmp_path / "many").iterdir()), "what holds patients' texts has no name"
+    with pytest.raises(IndexError):
+        data.samples[12]
+
+
+def test_a_key_is_made_once_though_samples_do_not_stay(xrays, tmp_path, many, monkeypatch):
+    import pickle
+
+    from mint_core.images import FileImage
+
+    task = TableTask(TableTask.Config(source="csv", data=xrays, **{"columns": IMAGES["columns"], "modality": "image"}))
+    task.context = Context(cache=tmp_path)
+    samples = task.load().samples
+    keys = [sample.image.key for sample in samples]
+    assert keys[3] == FileImage(samples[3].image.path).key
+    assert pickle.loads(pickle.dumps(samples[3].image)) == samples[3].image  # noqa: S301
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert [sample.image.key for sample in samples] == keys
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (changed(split=lambda row: "test" if row["id"] == "p1" else "train"), "Group 'g0' has samples in 'train' and"),
+        (changed(split="train"), "The splits 'val' and 'test' have 0 samples"),
+        (changed(id=lambda row: "p7" if row["id"] == "p3" else row["id"]), "line 8: id 'p7' stands in line 4 already"),
+    ],
+)  # fmt: skip
+def test_leaks_between_many_rows_are_found(tmp_path, many, content, sentence):
+    task = TableTask(TableTask.Config(**NOTES, data=lines(tmp_path / "n.jsonl", content)), Context(cache=tmp_path))
+    with pytest.raises(DataError) as caught:
+        task.load()
+    assert sentence in str(caught.value)
+
+
+def test_a_config_alone_gives_rankings(tmp_path, mint, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines(tmp_path / "n.jsonl", rows())
+    (tmp_path / "notes.yaml").write_text(
+        "task: {name: table, source: jsonl, data: n.jsonl, columns: {text: note, label: finding, group: patient}}\n"
+        "teacher: {name: file, path: readers.csv}\n"
+    )
+    readers = [f"p{i},{','.join('.8' if i % 3 == place else '.1' for place in range(3))}" for i in range(12)]
+    (tmp_path / "readers.csv").write_text("\n".join([f"id,{','.join(LABELS)}", *readers]))
+    answer = mint("label", "--config", "notes.yaml", "--name", "notes")
+    assert answer.code == 0, answer.err
+    facts = json.loads((tmp_path / "runs" / "notes" / "rankings" / "teacher.json").read_text())
+    assert facts["top_1"]["test"]["top_1"] == 1.0, facts

@@ -71,6 +71,7 @@ def _parts(place: Path, options: ManifestOptions, cache: Path) -> dict[str, Any]
     """The tables of a dataset by the name of their split."""
     import datasets
 
+    datasets.disable_progress_bars()
     with _told(place, options):
         if is_dataset(place):
             found = datasets.load_from_disk(str(place))

@@ -99,7 +99,11 @@ class Entries(Sequence[Entry]):
     def __getitem__(self, place: slice) -> Sequence[Entry]: ...
     def __getitem__(self, place: int | slice) -> Entry | Sequence[Entry]:
         if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+            begin, end, step = place.indices(len(self))
+            if step != 1:
+                return [self[i] for i in range(begin, end, step)]
+            rows = self.table.slice(begin, max(end - begin, 0)).to_pylist()
+            return [self._images.entry_of(begin + number, row) for number, row in enumerate(rows)]
         if not -len(self) <= place < len(self):
             raise IndexError(place)
         place %= len(self)
@@ -147,7 +151,8 @@ class StoredSamples(Sequence[Sample]):
     def __getitem__(self, place: slice) -> Sequence[Sample]: ...
     def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
         if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
+            places = range(*place.indices(len(self)))
+            return [self._sample(i, entry) for i, entry in zip(places, self._entries[place], strict=True)]
         return self._sample(place, self._entries[place])
 
     def __eq__(self, other: object) -> bool:
@@ -200,7 +205,7 @@ class _StoredFile(FileImage):
         kept = self._keys[self._place]
         if not kept.any():
             kept[:] = np.frombuffer(bytes.fromhex(super().key), np.uint8)
-        return kept.tobytes().hex()
+        return bytes(kept).hex()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FileImage, (self._path, None, self._max_pixels)

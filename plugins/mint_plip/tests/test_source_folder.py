@@ -197,7 +197,7 @@ def test_parquet(root):
         (GOOD + "4.png,Colon,\n", "row 6: split '' is not known"),
         (GOOD + "4.png,,test\n", "row 6: the label is empty in split 'test'"),
         (GOOD + "0.png,Colon,train\n", r"row 6: image '0\.png' stands in row 2 already"),
-        (GOOD + "./0.png,Colon,train\n", r"row 6: image '\./0\.png' stands in row 2 already"),
+        (GOOD + "./0.png,Colon,train\n", r"row 6: image '0\.png' stands in row 2 already"),
         (GOOD + ",Colon,train\n", "row 6: the image is empty"),
         (GOOD + "9.png,Colon,train\n", r"row 6: image '9\.png' does not exist"),
         (GOOD + ".,Colon,train\n", r"row 6: image '\.' does not exist"),
