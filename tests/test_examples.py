@@ -72,8 +72,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         registry.cache_clear()
         assert len(modules) >= 2 and not registry().broken
         yield root
-    for module in modules:
-        sys.modules.pop(module, None)
     registry.cache_clear()
 
 
