@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator, Sequence
 
 _JOINERS = "\u200c\u200d"
 """Words of several scripts are spelled with them, and they reorder nothing."""
@@ -22,6 +23,19 @@ def visible(text: str, keep: str = "") -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(mark if mark in keep else _shown(mark) for mark in text)
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]], *, numbers: bool = False) -> Iterator[str]:
+    """The lines of a table in Markdown; whatever stands in a cell stays in it.
+
+    Args:
+        header: Headings of the columns.
+        lines: Cells.
+        numbers: Columns behind the first are set to the right.
+    """
+    rule = ["---", *["---:" if numbers else "---"] * (len(header) - 1)]
+    for line in (header, rule, *lines):
+        yield "| " + " | ".join(visible(cell.replace("\n", ", ")).replace("|", "\\|") for cell in line) + " |"
 
 
 def _shown(mark: str) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BLUE, VERMILION, GREEN, PURPLE, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777", "#BBBBBB"
 """Okabe and Ito's colours, which every kind of colour vision tells apart: blue for students, grey for the rest."""
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
+"""Of several students or curves beside each other."""
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, so that it can be searched and edited

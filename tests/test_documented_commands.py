@@ -1,9 +1,10 @@
 """Every sample of the documentation is tried.
 
 Commands and Python are given up to the first stage, or the first answer, the quick ones wholly; configs are resolved.
-Plugins are installed by test_plugins.py; what needs a finished run, and examples/, are run by test_examples.py.
+What needs a finished run, and examples/, are run by test_examples.py.
 """
 
+import csv
 import io
 import re
 import shlex
@@ -23,8 +24,8 @@ from mint_core.plugins import registry
 from mint_core.runs import checks
 from mint_core.runs.pipeline import stages_of
 from mint_core.stages.run import Run
-from mint_core.testing import TEACHER_CHECKS
-from mint_core.types import LabelSpace, Sample, TaskData
+from mint_core.testing import LABELS, TEACHER_CHECKS, teacher_context
+from mint_core.types import Sample, TaskData
 from tests import stand_ins
 
 REPOSITORY = Path(__file__).parents[1]
@@ -99,9 +100,7 @@ OF_A_RUN = {
     "docs/how-to/report.md", "docs/reference/run-folder.md",
 }  # fmt: skip
 """Pages whose Python needs a finished run, or makes one: test_examples.py runs it."""
-MODULES = re.compile(r"# my_\w+\.py\n")
-"""Python that is a plugin: test_plugins.py installs it."""
-PYTHON = [block for block in fenced("python") if block.page not in OF_A_RUN and not MODULES.match(block.text)]
+PYTHON = [block for block in fenced("python") if block.page not in OF_A_RUN]
 
 
 def arguments(text: str) -> list[list[str]]:
@@ -216,7 +215,8 @@ def test_a_documented_command_comes_to_its_work(command: Command, stopped, place
 
 @pytest.mark.parametrize("block", CONFIGS, ids=identity)
 def test_a_documented_config_is_one(block: Command, stopped) -> None:
-    given = {"teacher": "plip", **yaml.safe_load(block.text)}
+    given = yaml.safe_load(block.text)
+    given = given if "task" in given else {"teacher": "plip", **given}
     if "compare" in given:
         with pytest.raises(Reached):
             mint_core.compare(given)
@@ -227,12 +227,12 @@ def test_a_documented_config_is_one(block: Command, stopped) -> None:
 @pytest.fixture(scope="module")
 def my_teacher() -> dict[str, object]:
     """The teacher of the page about plugins, and what its contract test is given."""
-    (code,) = (block.text for block in fenced("python") if block.text.startswith("# my_teacher.py"))
-    names: dict[str, object] = {"__name__": "my_teacher"}
+    (code,) = (block.text for block in PYTHON if "class MyWords(" in block.text)
+    names: dict[str, object] = {"__name__": "my_words"}
     exec(code, names)  # noqa: S102
-    labels = LabelSpace(("Colon", "Liver", "Skin"))
-    samples = [Sample(f"p{number}", "train", label, text=label) for number, label in enumerate(labels.names)]
-    return {**names, "LABELS": labels, "SAMPLES": samples}
+    samples = [Sample(f"p{number}", "train", label, text=label) for number, label in enumerate(LABELS.names)]
+    kit = {"pytest": pytest, "TEACHER_CHECKS": TEACHER_CHECKS, "teacher_context": teacher_context}
+    return {**names, **kit, "LABELS": LABELS, "SAMPLES": samples}
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=identity)
@@ -248,11 +248,16 @@ def test_documented_python_works(block: Command, stopped, place: Path, my_teache
                 value(check, tmp_path)
 
 
+def test_documented_tables_are_even() -> None:
+    for block in fenced("csv"):
+        assert len({len(row) for row in csv.reader(block.text.splitlines())}) == 1, block
+
+
 def test_every_fenced_block_is_of_a_kind_that_is_tried() -> None:
     assert (len(CONFIGS), len(PYTHON)) >= (5, 4)
     for page in PAGES:
         opened = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.M)[::2]
-        assert set(opened) <= {"bash", "python", "yaml", "toml"}, page  # toml: test_plugins.py builds it
+        assert set(opened) <= {"bash", "python", "yaml", "csv"}, page
         for number, line in code_lines(page.read_text(encoding="utf-8")):
             assert not re.match(r"(import \w+|from [\w.]+ import )", line), (
                 f"{page}:{number}: fence it, so that it is run"

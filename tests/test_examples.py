@@ -25,7 +25,7 @@ import pytest
 import yaml
 
 import mint_core
-from mint_core.comparison.rows import parse_row
+from mint_core.comparison.rows import parse_ratios, parse_row
 from mint_core.plugins import registry
 from tests.test_documented_commands import OF_A_RUN, code_lines, fenced
 from tests.tiny_students import build
@@ -37,6 +37,7 @@ SMALL = {
     "quickstart": ["--student", "llava"],
     "pathology": ["--student", "llava"],
     "rare_disease": ["--student", "llama", "--set", "task.diseases=6", "--set", "teacher.epochs=1"],
+    "own_task": ["--student", "llama"],
     "own_teacher": ["--student", "llava", "--until", "prefer"],
     "own_aligner": ["--student", "llava"],
 }
@@ -137,8 +138,9 @@ def test_python_that_needs_a_run_works(page: str, place: Path, tiny, scored: str
         assert [parse_row(row).name for row in rows] == ["soft"]  # one more training, which would show nothing more
         return made["compare"]({**config, **small}, **{**given, "seeds": 1})
 
-    def sweep(config: dict, **given: object) -> object:
-        return made["sweep"]({**config, **small}, **given)
+    def sweep(config: dict, *, aor: list[str], **given: object) -> object:
+        assert parse_ratios(aor) == [(5, 5), (5, 8)]
+        return made["sweep"]({**config, **small}, aor=aor[:1], **given)
 
     for function in (run, compare, sweep):
         monkeypatch.setattr(mint_core, function.__name__, function)
@@ -146,9 +148,7 @@ def test_python_that_needs_a_run_works(page: str, place: Path, tiny, scored: str
     if folder == "aligners":
         assert mint("export", scored, "--to", "trl", "--out", folder).code == 0
     trained: list[dict] = []
-    trl = SimpleNamespace(
-        DPOTrainer=lambda **given: trained.append(given)
-    )  # the tests of mint_trl train with the real one
+    trl = SimpleNamespace(DPOTrainer=lambda **given: trained.append(given))  # mint_trl's own tests train
     blocks = [block for block in fenced("python") if block.page == page]
     assert blocks
     for block in blocks:

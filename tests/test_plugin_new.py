@@ -122,7 +122,7 @@ def test_all_six_make_a_run_together(installed, tmp_path: Path, monkeypatch) -> 
     assert mint_core.run(config).reused == ("label", "prefer", "align", "predict", "evaluate", "report")
 
 
-def test_check_prints_every_clause(installed, mint) -> None:
+def test_check_prints_every_clause(installed, mint, tmp_path: Path) -> None:
     answer = mint("plugin", "check", "mint-own-teacher")
     assert answer.code == 0, answer.err
     head, *lines = answer.out.splitlines()
@@ -130,6 +130,11 @@ def test_check_prints_every_clause(installed, mint) -> None:
     clauses = clauses_of(SEAMS["teacher"][1])
     assert [line.split()[:2] for line in lines] == [[str(number), "pass"] for number in clauses]
     assert all(text in line for text, line in zip(clauses.values(), lines, strict=True))
+    cases = tmp_path / "cases.csv"
+    cases.write_text("id,split,label,text\n1,train,Cut,bleeds\n1,test,Bite,by a dog\n", encoding="utf-8")
+    answer = mint("plugin", "check", "own-task", "--data", cases, "--set", "task.val_fraction=0.1")
+    assert answer.code == 5
+    assert re.search("1  fail +.*(id|'1')", answer.out), answer.out
     (told,) = json.loads(mint("plugin", "check", "own-metric", "--json").out)
     claim = told["clauses"][5]
     assert (claim["status"], claim["reason"]) == ("not applicable", "it makes no claim")

@@ -66,8 +66,9 @@ def new(kind: str, name: str, into: Path, licence: str | None, author: str | Non
 @plugin.command()
 @click.argument("name", required=False, shell_complete=complete_component)
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="An option of a component; may be repeated.")
+@click.option("--data", type=click.Path(path_type=Path), help="What a task reads; short for --set task.data=PATH.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def check(name: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def check(name: str | None, overrides: tuple[str, ...], data: Path | None, as_json: bool) -> None:
     """Run the conformance kit over a plugin: every clause of its components' interfaces, one line each.
 
     \b
@@ -86,7 +87,7 @@ def check(name: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     from mint_core.testing.installed import judge
 
     components = registry()
-    options = merge(*map(parse_override, overrides))
+    options = merge({"task": {"data": data}} if data else {}, *map(parse_override, overrides))
     records, broken = [], []
     for one in _meant(components, name):
         with quiet_libraries():

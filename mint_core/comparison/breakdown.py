@@ -10,10 +10,9 @@ from mint_core.comparison.table import Grid, cell, columns_of
 from mint_core.comparison.values import Columns, RowValues, mean
 from mint_core.evaluation.confusions import Pair
 from mint_core.evaluation.ranks import Ranked, pair_ranks
-from mint_core.evaluation.statistics import told
+from mint_core.evaluation.statistics import told, told_plain
 from mint_core.evaluation.subgroups import NOT_KNOWN, SMALLEST, by_subgroup
 from mint_core.evaluation.subsets import ALL, whole_sets
-from mint_core.report.confusions import rank_told
 from mint_core.report.subgroups import between
 from mint_core.report.table import Column
 
@@ -140,7 +139,7 @@ def _pairs_grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
                 [
                     f"{side['truth']}, not {side['confuser']}: {name}",
                     str(side["n"]),
-                    *map(rank_told, side["ranks"].values()),
+                    *(told_plain(rank, 1) for rank in side["ranks"].values()),
                 ]
                 for name, side in sides
                 if side["ranks"]

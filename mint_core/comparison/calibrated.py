@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mint_core.evaluation.statistics import told
-from mint_core.report.calibration import score_told
+from mint_core.evaluation.statistics import told, told_plain
 
 _KEPT = ("n", "clusters", "ece", "ece_by_chance", "brier")
 
@@ -48,4 +47,4 @@ def calibration_lines(name: str, content: Mapping[str, Any]) -> Iterator[list[st
         yield [name, str(next(iter(per_seed.values()))["n"]), spread[0], "", spread[1]]
     for seed, one in per_seed.items():
         own = f"{name}, seed {seed}" if len(per_seed) > 1 else name
-        yield [own, str(one["n"]), told(one["ece"]), f"{100 * one['ece_by_chance']:.1f}", score_told(one["brier"])]
+        yield [own, str(one["n"]), told(one["ece"]), f"{100 * one['ece_by_chance']:.1f}", told_plain(one["brier"], 3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from rich.console import RenderableType
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mint_core.cautions import in_short
-from mint_core.characters import visible
+from mint_core.characters import markdown_table, visible
 from mint_core.comparison.calibrated import calibration_lines
 from mint_core.comparison.summary import OTHER_LISTS, OTHER_SAMPLES
 from mint_core.evaluation.failures import many_fail
@@ -74,16 +75,11 @@ def markdown(content: Mapping[str, Any], further: Sequence[Grid] = ()) -> str:
     """
     lines = []
     for grid in (*grids(content), *further):
-        lines += [grid.title, "", _line(grid.header), _line(["---", *["---:"] * (len(grid.header) - 1)])]
-        lines += [_line(row) for part in grid.parts for row in part]
+        lines += [grid.title, "", *markdown_table(grid.header, [*chain(*grid.parts)], numbers=True)]
         lines += ["", *(f"{note}  " for note in grid.notes), *([""] if grid.notes else [])]
     lines += [f"{content['source']} Test: {content['test']}."]
     lines += [f"- {heading}: {content['rules'][key]}" for key, heading in columns_of(content)]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", ", ") for text in cells) + " |"
 
 
 def _results(content: Mapping[str, Any]) -> Grid:

@@ -245,6 +245,14 @@ def told(one: Mapping[str, Any], *, signed: bool = False) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def told_plain(one: Mapping[str, Any], digits: int) -> str:
+    """A mean that is no percentage with its interval; from plain data of `Estimate`."""
+    if one["mean"] is None:
+        return "-"
+    mean, low, high = (f"{one[key]:.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
 def told_p(test: Mapping[str, Any]) -> str:
     """A p-value for a table, with the one that is adjusted for the table's tests; from plain data of `Paired`."""
     raw = _told("p", test["p_value"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mint_core.characters import visible
+from mint_core.characters import markdown_table, visible
 from mint_core.drawing import BLUE, GREY, dots, new_figure, style, write
 from mint_core.evaluation.statistics import told, told_p
 from mint_core.files import remove, storage_errors
@@ -63,9 +63,7 @@ def cells(content: Mapping[str, Any]) -> list[list[str]]:
 
 def markdown(content: Mapping[str, Any]) -> list[str]:
     """The table for a model card."""
-    lines = [header(content), ["---"] * len(header(content)), *cells(content)]
-    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return [f"{title(content)}.", "", *table]
+    return [f"{title(content)}.", "", *markdown_table(header(content), cells(content))]
 
 
 def draw(content: Mapping[str, Any], path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mint_core.drawing import BLUE, GREEN, GREY, LETTER, PALE, PURPLE, VERMILION, as_svg, new_figure, style
-from mint_core.evaluation.statistics import told
+from mint_core.evaluation.statistics import told, told_plain
 from mint_core.types import VARIANTS, Variant
 
 _COLOURS = {
@@ -38,16 +38,9 @@ def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
     }
 
 
-def score_told(one: Mapping[str, Any]) -> str:
-    """A figure that is no percentage, with its interval; from plain data of `Estimate`."""
-    if one["mean"] is None:
-        return "-"
-    return f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-
-
 def _cells(one: Mapping[str, Any]) -> list[str]:
     shares = [told(one[key]) for key in ("accuracy", "confidence", "ece")]
-    rest = [f"{100 * one['ece_by_chance']:.1f}", score_told(one["brier"]), score_told(one["aurc"])]
+    rest = [f"{100 * one['ece_by_chance']:.1f}", told_plain(one["brier"], 3), told_plain(one["aurc"], 3)]
     return [str(one["n"]), *shares, *rest]
 
 

@@ -7,13 +7,13 @@ whatever somebody adds or rewrites stays; who deletes the marks of a section kee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from mint_core.cautions import in_short
-from mint_core.characters import visible
+from mint_core.characters import markdown_table, visible
 from mint_core.evaluation.statistics import told
 from mint_core.preservation.results import markdown as preserved_lines
 from mint_core.report.conclusion import conclusion
@@ -146,7 +146,7 @@ def results_section(metrics: Mapping[str, Any]) -> list[str]:
         f"percent with {level} % intervals from {metrics['bootstrap']} bootstrap draws of whole groups; answers: "
         f"{metrics['decode']}. One seed of the training.",
         "",
-        *table(header, lines),
+        *markdown_table(header, lines),
         "",
         *(f"- {column.heading}: {metrics['rules'][column.key]}" for column in columns_of(metrics)),
     ]
@@ -169,7 +169,7 @@ def subgroups_section(metrics: Mapping[str, Any]) -> list[str]:
         "",
         "Percentage points between the best and the worst cell that is large enough, with the interval of the gap.",
         "",
-        *table(["", *(column.heading for column in columns)], lines),
+        *markdown_table(["", *(column.heading for column in columns)], lines),
     ]
 
 
@@ -180,13 +180,3 @@ def _gap(gap: Mapping[str, Any] | None) -> str:
 def ability_section(preserved: Mapping[str, Any]) -> list[str]:
     """What alignment cost in general ability; from preserve.json."""
     return ["## General ability", "", *preserved_lines(preserved)]
-
-
-def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """A table in Markdown."""
-    return list(_table([list(header), ["---"] * len(header), *map(list, lines)]))
-
-
-def _table(lines: Sequence[Sequence[str]]) -> Iterator[str]:
-    for line in lines:
-        yield "| " + " | ".join(visible(cell).replace("|", "\\|") for cell in line) + " |"

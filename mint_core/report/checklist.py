@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from mint_core.characters import visible
+from mint_core.characters import markdown_table, visible
 from mint_core.evaluation.statistics import told
 from mint_core.report.card import without_folders
 from mint_core.report.conclusion import conclusion
@@ -128,12 +128,12 @@ def _lines(checklist: Checklist, name: str) -> Iterator[str]:
     yield ""
     yield f"Numbers follow {checklist.source}. Topics and questions are in mint's own words: read the checklist itself."
     yield ""
-    yield "| item | topic | state | what the run knows (where it stands) | question to the author |"
-    yield "| --- | --- | --- | --- | --- |"
-    for one in checklist.items:
-        found = "; ".join(f"{fact.text} ({fact.where})" for fact in one.found)
-        cells = (one.item, one.topic, one.state, found, one.question)
-        yield "| " + " | ".join(visible(cell).replace("|", "\\|") for cell in cells) + " |"
+    header = ("item", "topic", "state", "what the run knows (where it stands)", "question to the author")
+    lines = [
+        (one.item, one.topic, one.state, "; ".join(f"{fact.text} ({fact.where})" for fact in one.found), one.question)
+        for one in checklist.items
+    ]
+    yield from markdown_table(header, lines)
 
 
 def _aim(known: Known) -> Found:

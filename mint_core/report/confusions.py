@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mint_core.characters import visible
 from mint_core.drawing import BLUE, VERMILION, as_svg, new_figure, style
 from mint_core.evaluation.failures import is_students
+from mint_core.evaluation.statistics import told_plain
 from mint_core.types import VARIANTS
 
 _MOST = 40
@@ -41,16 +42,10 @@ def chapter(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
     }
 
 
-def rank_told(one: Mapping[str, Any]) -> str:
-    """A mean rank with its interval, for a table."""
-    if one["mean"] is None:
-        return "-"
-    return f"{one['mean']:.1f} [{one['low']:.1f}, {one['high']:.1f}]"
-
-
 def _side(side: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
-        (VARIANTS[row].title, rank_told(one["truth"]), rank_told(one["confuser"])) for row, one in side["rows"].items()
+        (VARIANTS[row].title, told_plain(one["truth"], 1), told_plain(one["confuser"], 1))
+        for row, one in side["rows"].items()
     ]
     return {"truth": visible(side["truth"]), "confuser": visible(side["confuser"]), "n": side["n"], "rows": rows}
 

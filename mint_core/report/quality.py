@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mint_core.evaluation.statistics import told
+from mint_core.evaluation.statistics import told, told_plain
 
 
 def quality_line(content: Mapping[str, Any]) -> str:
@@ -46,13 +46,11 @@ def quality_told(content: Mapping[str, Any]) -> list[str]:
     if m["margin"]["n"]:
         lines.append(
             f"Margin of the worst chosen over the best rejected label: {_nats(m['margin'])} "
-            f"{_interval(m['margin'])}, below 0 in {told(m['reversed'])} % of {m['margin']['n']} samples."
+            f"[{m['margin']['low']:.2f}, {m['margin']['high']:.2f}], below 0 in {told(m['reversed'])} % of "
+            f"{m['margin']['n']} samples."
         )
     if m["entropy"]["n"]:
-        lines.append(
-            f"Normalised entropy of the teacher (0 = sure, 1 = knows nothing): {_number(m['entropy'])} "
-            f"{_interval(m['entropy'])}."
-        )
+        lines.append(f"Normalised entropy of the teacher (0 = sure, 1 = knows nothing): {told_plain(m['entropy'], 2)}.")
     return lines + (_student_told(content["student"]) if "student" in content else [])
 
 
@@ -62,7 +60,7 @@ def _student_told(asked: Mapping[str, Any]) -> list[str]:
         return []
     lines = [
         f"Base student, asked for {asked['n']} of {asked['of']} groups: it orders {told(m['agrees'])} % of the pairs "
-        f"as the teacher does; mean log odds ratio {_number(m['log_odds_ratio'])} {_interval(m['log_odds_ratio'])}; "
+        f"as the teacher does; mean log odds ratio {told_plain(m['log_odds_ratio'], 2)}; "
         f"of the odds-ratio term's gradient {told(m['weight'])} % is left, in {told(m['dead'])} % of the pairs less "
         "than 5 %."
     ]
@@ -84,7 +82,3 @@ def _number(one: Mapping[str, Any]) -> str:
 
 def _nats(one: Mapping[str, Any]) -> str:
     return f"{_number(one)} nats"
-
-
-def _interval(one: Mapping[str, Any]) -> str:
-    return f"[{one['low']:.2f}, {one['high']:.2f}]"

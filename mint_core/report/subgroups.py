@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mint_core.characters import visible
-from mint_core.drawing import BLUE, GREEN, GREY, PURPLE, VERMILION, as_svg, dots, new_figure, style
+from mint_core.drawing import COLOURS, GREY, as_svg, dots, new_figure, style
 from mint_core.evaluation.failures import is_students
 from mint_core.evaluation.statistics import told
 from mint_core.report.table import columns_of
 from mint_core.types import VARIANTS
 
-_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 _FIRST = ("aligned", "base")
 
 
@@ -105,7 +104,7 @@ def _figure(fields: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
             cells = one["cells"]
             for at, row in enumerate(rows):
                 places = [place + 0.7 * (at + 0.5) / len(rows) - 0.35 for place in range(len(cells))]
-                colour = GREY if row == "teacher" else _COLOURS[at % len(_COLOURS)]
+                colour = GREY if row == "teacher" else COLOURS[at % len(COLOURS)]
                 dots(axes, [cell["rows"][row][key] for cell in cells], places, colour, VARIANTS[row].title)
             axes.set_yticks(range(len(cells)), [f"{cell['cell']} ({cell['n']})" for cell in cells])
             axes.set_ylim(len(cells) - 0.4, -0.6)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mint_core.drawing import BLUE, GREEN, GREY, PURPLE, VERMILION, as_svg, new_figure, style
+from mint_core.drawing import BLUE, COLOURS, GREY, as_svg, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 _NOT_DRAWN = ("step", "epoch")
 _DRAWN = ("loss", "margin")
 """Figures of the history that have a panel, where the method logs them."""
@@ -80,7 +79,7 @@ def _answers(axes: Axes, validation: Sequence[Mapping[str, float]], titles: Mapp
             [100 * entry[key] for entry in entries],
             marker="o",
             markersize=3,
-            color=_COLOURS[number] if number < len(_COLOURS) else GREY,
+            color=COLOURS[number] if number < len(COLOURS) else GREY,
             label=title,
         )
     axes.set_ylim(-3, 103)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mint_core.report.calibration import score_told
+from mint_core.evaluation.statistics import told_plain
 
 _WHAT = {
     "preferences": "the preferences carry {} of what the teacher knows beyond the student's modality",
@@ -37,13 +37,13 @@ def _sentence(name: str, one: Mapping[str, Any], what: str) -> str:
     if eta is None:
         return (
             f"Transfer efficiency ({name}): not estimated, since {_NOTHING[name]} is not above chance "
-            f"({score_told(one['there'])} nats)."
+            f"({told_plain(one['there'], 3)} nats)."
         )
     outside = (
         " Estimate or interval leave [0, 1], where eta itself lies: so few samples say little of it."
         if one["outside"]
         else ""
     )
-    share = f"eta = {eta['mean']:.2f} [{eta['low']:.2f}, {eta['high']:.2f}]"
-    parts = f"{score_told(one['gained'])} of {score_told(one['there'])} nats"
+    share = f"eta = {told_plain(eta, 2)}"
+    parts = f"{told_plain(one['gained'], 3)} of {told_plain(one['there'], 3)} nats"
     return f"Transfer efficiency ({name}): {what.format(share)} ({parts}).{outside}"

@@ -11,6 +11,7 @@ import yaml
 
 from mint_core.answering.record import FORMAT, AdapterRecord, FileRecord, StudentRecord, TaskRecord, write_record
 from mint_core.cautions import of_adapter
+from mint_core.characters import markdown_table
 from mint_core.files import read_json, read_utf8, replaced
 from mint_core.report import card
 from mint_core.report.citing import how_to_cite
@@ -158,7 +159,7 @@ def _lines(run: Run, history: Path) -> Iterator[str]:
         yield "- Training prompts: with retrieved passages"
     yield f"- mint-core {version('mint-core')}"
     yield ""
-    yield from card.table(["setting", "value"], _settings(history))
+    yield from markdown_table(["setting", "value"], _settings(history))
     yield ""
     yield from card.empty_sections()
     yield from ("## How to use it", "", "    mint predict --adapter THIS_FOLDER --input FILE_OR_FOLDER", "")

@@ -10,6 +10,7 @@ from mint_core.interfaces import Aligner, Layout, Student
 from mint_core.stages.run import Run
 from mint_core.students.encoding import encode_response
 from mint_core.students.prompts import write_response
+from mint_core.types import Response
 
 _WORTH_SAYING = 60.0
 """Seconds."""
@@ -63,7 +64,8 @@ def _rounded(seconds: float) -> str:
     return f"{minutes / 60:.1f} h" if minutes < 600 else f"{minutes / 60:.0f} h"
 
 
-def _length(run: Run, student: Student, names: Sequence[str]) -> int:
+def _length(run: Run, student: Student, names: Response) -> int:
+    """Tokens of a response."""
     return len(encode_response(student, write_response(run.task.header, names), ""))
 
 

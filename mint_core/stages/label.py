@@ -34,7 +34,8 @@ class Label(Stage):
     def inputs(self, run: Run) -> dict[str, Any]:
         """Data, teacher and seed, and the task where the teacher asks its question."""
         teacher, seed = run.resolved.teacher, run.resolved.config.seed
-        asks = cast(type[Teacher], teacher.registered.component).asks(teacher.config)
+        with teacher.registered.guarded("asks"):
+            asks = cast(type[Teacher], teacher.registered.component).asks(teacher.config)
         asked = {"task": _wording(run)} if asks else {}
         return {"data": run.data_fingerprint, "teacher": teacher.identity(), "seed": seed, **asked}
 

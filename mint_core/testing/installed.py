@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -39,6 +40,7 @@ class Verdict:
 class _Data(NamedTuple):
     samples: list[Sample]
     labels: LabelSpace
+    task: Task | None = None
 
 
 def judge(one: Registered, components: Registry, options: Mapping[str, Any]) -> list[Verdict]:
@@ -97,7 +99,7 @@ def _arguments(
         component = made.make()
         return lambda check: (component, place / check)
     data = _data(one, components)
-    component = made.make(Context(labels=data.labels, n=2, cache=place))
+    component = made.make(Context(labels=data.labels, n=2, cache=place, task=data.task))
     if kind == "teacher":
         component.fit([sample for sample in data.samples if sample.split == "train"])
         return lambda _: (component, data.samples)
@@ -106,13 +108,15 @@ def _arguments(
 
 
 def _data(one: Registered, components: Registry) -> _Data:
-    """Samples of the first task that the component names, or that names it; else those of the kit."""
+    """Samples of the first task that the component names, or that names it, and that brings data; else the kit's."""
     kind, name = one.component.kind, one.component.name
     for task in components.all("task"):
         teachers = (task.component.default_teacher, *task.component.teachers)  # type: ignore[attr-defined]
         if task.component.name in one.component.tasks or (kind == "teacher" and name in teachers):
-            loaded = cast(Task, task.make()).load()
-            return _Data(_some(loaded.samples), loaded.labels)
+            with suppress(ConfigError, DataError):  # it reads data of the user's
+                made = cast(Task, task.make())
+                loaded = made.load()
+                return _Data(_some(loaded.samples), loaded.labels, made)
     return _Data(samples(), LABELS)
 
 

@@ -51,16 +51,19 @@ def test_the_base_student_writes_lists_and_knows_no_tissue() -> None:
 
 
 def test_a_small_run_on_the_embedded_default_learns(tmp_path: Path) -> None:
-    """On a third of the data the aligned student beats the base student, and needs the image for it."""
+    """On an eighth of the data the aligned student ranks better than the base student, and needs the image for it."""
     result = mint_core.run(
         teacher="plip",
         out=str(tmp_path),
-        overrides=("task.train_per_label=24", "task.test_per_label=8", "aligner.epochs=3"),
-    )
+        overrides=(
+            "task.train_per_label=8", "task.test_per_label=4", "aligner.epochs=3", "aligner.validate_samples=0",
+            "predict.decode=score",
+        ),
+    )  # fmt: skip
     rows = {row["variant"]: row for row in result.metrics["rows"]}
     assert result.metrics["simulated"]
     assert rows["teacher"]["metrics"]["top-1"]["mean"] > 0.85
-    assert rows["aligned"]["metrics"]["car"]["low"] > rows["base"]["metrics"]["car"]["high"]
+    assert result.metrics["aligned_minus_base"]["all"]["car"]["low"] > 0.05
     assert rows["aligned"]["metrics"]["car"]["low"] > rows["aligned-shuffled"]["metrics"]["car"]["high"]
     assert "simulated" in (result.path / "report.html").read_text().lower()
     assert "simulated" in (result.path / "adapter" / "README.md").read_text().lower()
