@@ -354,7 +354,7 @@ def test_the_probe_is_left_out_where_the_stages_are_complete(
     from mint_core.runs import pipeline
 
     asked: list[dict[str, bool]] = []
-    monkeypatch.setattr(pipeline, "probe", lambda run, **what: asked.append(what))
+    monkeypatch.setattr(pipeline, "probe", lambda run, **what: asked.append(what) or {})
     mint_core.run(config, until="label")
     mint_core.run(config, until="align")
     mint_core.run(config)

@@ -29,7 +29,7 @@ def completed(mint, monkeypatch, line: str) -> list[str]:
     [
         ("mint run --teacher p", ["plip"]),
         ("mint run --teacher PL", ["plip"]),
-        ("mint run --task ", ["rare-disease", "tissue-type"]),
+        ("mint run --task ", ["rare-disease", "table", "tissue-type"]),
         ("mint run --aligner mult_", ["mult-dpo"]),
         ("mint run --aligner n", ["none"]),
         ("mint prefer --strategy near", ["near-miss"]),
@@ -37,7 +37,7 @@ def completed(mint, monkeypatch, line: str) -> list[str]:
         ("mint predict --retriever h", ["hpo"]),
         ("mint run --teacher plip --source ", ["folder", "pannuke", "simulated"]),
         ("mint run --task rare_disease --source p", ["phenopackets"]),
-        ("mint run --source pa", ["pannuke"]),
+        ("mint run --source pa", ["pannuke", "parquet"]),
         ("mint compare --aligners base,sf", ["base,sft"]),
         ("mint compare --aligners h", ["hybrid", "hybrid-fused"]),
         ("mint run --until p", ["prefer", "predict"]),

@@ -163,10 +163,13 @@ def test_the_task_follows_from_what_serves_it(user: dict, task: str, teacher: st
 @pytest.mark.parametrize(
     ("user", "sentence"),
     [
-        ({"task": "tissue-type", "teacher": "gestalt"}, "for tissue-type there are ensemble, file and plip"),
+        (
+            {"task": "tissue-type", "teacher": "gestalt"},
+            "for tissue-type there are clip, ensemble, features, file, plip and vlm",
+        ),
         (
             {"task": "rare-disease", "teacher": "plip"},
-            "for rare-disease there are ensemble, file, gestalt and regression",
+            "for rare-disease there are ensemble, features, file, gestalt, regression and vlm",
         ),
         ({"teacher": "plip", "retriever": "hpo"}, "reads images"),
         ({"teacher": "plip", "task": {"source": "phenopackets", "data": "."}}, "a source of the task rare-disease"),
@@ -219,7 +222,9 @@ def test_a_stranger_that_declares_nothing_serves_every_task(install_plugin) -> N
         found = resolve({"task": task, "teacher": "free"}, components)
         assert found.teacher.name == "free"
         assert "of-toys" not in found.metrics
-        with pytest.raises(ConfigError, match=r"'narrow' serves toy, not .* there are ensemble, file, free"):
+        with pytest.raises(
+            ConfigError, match=r"'narrow' serves toy, not .* there are .*ensemble, features, file, free"
+        ):
             resolve({"task": task, "teacher": "narrow"}, components)
         with pytest.raises(ConfigError, match="metric 'of-toys' serves toy"):
             resolve({"task": task, "metrics": ["hfa", "of-toys"]}, components)
@@ -230,7 +235,7 @@ def test_a_teacher_without_what_it_reads_is_refused_before_anything_is_computed(
     install_plugin("mint-mine", "mine_choose", MINE)
     with pytest.raises(MintError, match=r"teacher 'sighted' reads an image of every sample.* none") as error:
         mint_core.run(task="toy", teacher="sighted", student="any", out=str(tmp_path / "runs"))
-    assert "for toy there are ensemble, file, free, narrow, oracle and regression" in str(error.value)
+    assert "for toy there are ensemble, features, file, free, narrow, oracle, regression and vlm" in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 

@@ -160,7 +160,10 @@ def test_a_page_shows_every_answer_and_is_continued(predict, tmp_path: Path) -> 
     assert page.articles == [note["id"] for note in NOTES]
     assert {"article", "ol", "meter", "h1"} <= page.elements and not {"script", "img", "link", "a"} & page.elements
     words = " ".join(page.words)
-    assert "Simulated data." in words and "no answer on this page may decide about a patient" in words
+    assert (
+        "The adapter was trained on simulated data" in words
+        and "no answer on this page may decide about a patient" in words
+    )
     assert "It abstains below a probability of 0.3" in words
     assert words.count("of the student's probability lies on no label") == 6
     assert SECRET not in text
