@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 from mint_core.errors import DataError
 
@@ -253,6 +254,61 @@ class LabelSpace:
         return self._by_form.get(normalise_name(name))
 
 
+class Part(Sequence[Sample]):
+    """Some of many samples that are made when they are asked for, in order, and likewise not kept.
+
+    Args:
+        samples: All of them.
+        places: Positions of those that belong to it, ascending.
+        change: What is done to each.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], places: Sequence[int], change: Callable[[Sample], Sample] | None = None
+    ) -> None:
+        self._samples, self._places, self._change = samples, places, change
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(place, slice):
+            return Part(self._samples, self._places[place], self._change)
+        return self._changed(self._samples[self._places[place]])
+
+    def __iter__(self) -> Iterator[Sample]:
+        for begin in range(0, len(self), _BLOCK):
+            places = self._places[begin : begin + _BLOCK]
+            first, last = places[0], places[-1]
+            if last - first < _SPARSE * len(places):
+                block = self._samples[first : last + 1]
+                yield from (self._changed(block[place - first]) for place in places)
+            else:
+                yield from (self._changed(self._samples[place]) for place in places)
+
+    def each(self, change: Callable[[Sample], Sample]) -> Part:
+        """The same samples, each changed when it is asked for."""
+        return Part(self._samples, self._places, change)
+
+    def _changed(self, sample: Sample) -> Sample:
+        return sample if self._change is None else self._change(sample)
+
+
+_BLOCK, _SPARSE = 4096, 8
+"""Samples that are made together, and how many more may be made with them than are wanted."""
+
+
+def some_of(samples: Sequence[Sample], belongs: Callable[[Sample], bool]) -> Sequence[Sample]:
+    """Those samples that belong, in order: a list of what is there, a `Part` of what is made when it is asked for."""
+    if isinstance(samples, list | tuple):
+        return [sample for sample in samples if belongs(sample)]
+    return Part(samples, array("q", (place for place, sample in enumerate(samples) if belongs(sample))))
+
+
 @dataclass(frozen=True, slots=True)
 class TaskData:
     """What a task's data source holds."""
@@ -269,9 +325,9 @@ class TaskData:
     subgroups: tuple[str, ...] = ()
     """Fields of `Sample.subgroups` that are reported where the user names none."""
 
-    def split(self, split: Split) -> list[Sample]:
+    def split(self, split: Split) -> Sequence[Sample]:
         """The samples of one split, in order."""
-        return [sample for sample in self.samples if sample.split == split]
+        return some_of(self.samples, lambda sample: sample.split == split)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from mint_core.errors import DataError
 from mint_core.evaluation.fields import FREQUENCY, cells_of
 from mint_core.evaluation.strata import UNSEEN, strata
 from mint_core.files import digest_of
-from mint_core.types import Sample, Split
+from mint_core.types import Sample, Split, some_of
 
 ALL, SEEN = "all", "seen"
 
@@ -29,7 +29,7 @@ class Member:
     """Its cell by field, label frequency among them; None = not known."""
 
 
-def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> list[Sample]:
+def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> Sequence[Sample]:
     """Those of all samples that are judged, in order.
 
     `auto` decides for the task's own data and for each external cohort alone: the test split where there is one, else
@@ -39,12 +39,12 @@ def reported(samples: Sequence[Sample], wanted: Split | Literal["auto"]) -> list
         DataError: The split has no samples.
     """
     if wanted != "auto":
-        found = [sample for sample in samples if sample.split == wanted]
+        found = some_of(samples, lambda sample: sample.split == wanted)
         if not found:
             raise DataError(f"The split '{wanted}' has 0 samples; choose another with --set evaluate.split=….")
         return found
     tested = {sample.cohort for sample in samples if sample.split == "test"}
-    return [sample for sample in samples if sample.split == ("test" if sample.cohort in tested else "val")]
+    return some_of(samples, lambda sample: sample.split == ("test" if sample.cohort in tested else "val"))
 
 
 def members(samples: Sequence[Sample], train: Sequence[Sample], fields: Sequence[str] = ()) -> dict[str, Member]:

@@ -17,7 +17,7 @@ from mint_core.stages.outputs import RANKINGS, TEACHER, RankingsWriter
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.teachers.accuracy import Top1
-from mint_core.types import Sample
+from mint_core.types import Part, Sample
 
 _AT_ONCE = 8192
 """Samples whose rankings are in memory at a time: a multiple of the usual batch sizes, so that no batch is cut."""
@@ -45,7 +45,9 @@ class Label(Stage):
         teacher = cast(Teacher, run.resolved.teacher.make(run.context(run.advance(len(data.samples), "samples"))))
         with storage_errors(out):
             (out / RANKINGS).parent.mkdir(exist_ok=True)
-            teacher.fit([sample.for_teacher() for sample in data.split("train")])
+            train = data.split("train")
+            blind = Sample.for_teacher
+            teacher.fit(train.each(blind) if isinstance(train, Part) else [blind(sample) for sample in train])
             hits = Top1(data.labels)
             with RankingsWriter(out / RANKINGS, data.labels) as writer:
                 for some in _pieces(data.samples, len(data.samples) if teacher.together else _AT_ONCE):

@@ -84,7 +84,7 @@ class Run:
         return self.task.n_listed(len(self.data.labels))
 
     @cached_property
-    def reported(self) -> list[Sample]:
+    def reported(self) -> Sequence[Sample]:
         """The samples that are judged."""
         return reported(self.data.samples, self.resolved.config.evaluate.split)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """What `c` is chosen from where it is not given."""
+MOST, _OF_EACH = 50_000, 20
+"""Labelled samples that a classifier is fitted on, and how many of each label are surely among them."""
 SMALL = 10_000_000
 """Entries of a feature matrix below which one thread fits the classifier."""
 
@@ -56,13 +58,31 @@ class FittedConfig(ComponentConfig):
         return value
 
 
+def drawn(targets: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Positions of so many samples, drawn at random, ascending; the rarest labels keep all that they have.
+
+    Args:
+        targets: The label of each sample.
+        most: How many.
+        seed: Another one draws others.
+    """
+    order = np.random.default_rng([seed, 23]).permutation(len(targets))
+    turn = np.empty(len(targets), np.int64)  # how many of its label were drawn before it
+    by_label = order[np.argsort(targets[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(targets[by_label], prepend=-1))
+    turn[by_label] = np.arange(len(targets)) - np.repeat(starts, np.diff(starts, append=len(targets)))
+    first = order[np.argsort(turn[order] >= _OF_EACH, kind="stable")]
+    return np.sort(first[:most])
+
+
 class FittedTeacher(Teacher):
     """A classifier on frozen features; a subclass needs a `name` and `features`.
 
     A model ranks the samples that it was fitted on almost perfectly, which would teach the student an order that the
     teacher cannot give for new samples. Labelled training samples therefore get the log-probabilities of a model that
     was fitted without their fold, and samples of one `group` share a fold (`cross_fit` folds; 0 gives in-sample
-    values). All others, unlabelled training samples among them, get the model of the whole training split. A label
+    values). All others, unlabelled training samples among them, get the model of the whole training split. Of more than
+    50,000 labelled samples so many are drawn, and the model is fitted on them; the others are ranked by it. A label
     without a training sample gets the lowest probability of every row, in a fold as in the whole; a fold whose rest has
     fewer than two labels is ranked evenly.
 
@@ -185,8 +205,8 @@ class FittedTeacher(Teacher):
         return sample.text
 
     def fit(self, samples: Sequence[Sample]) -> None:
-        """Fits on the labelled samples, once per fold and once on all of them."""
-        labelled, targets = self.labelled(samples)
+        """Fits on the labelled samples, or on some where they are very many, once per fold and once on all of them."""
+        labelled, targets = self.labelled(samples, MOST)
         rows = np.concatenate(list(self.stream(labelled, lambda _: None)))
         groups = [f"group {one.group}" if one.group is not None else f"sample {one.id}" for one in labelled]
         folds = group_folds(groups, self.config.cross_fit)
@@ -228,20 +248,29 @@ class FittedTeacher(Teacher):
         """On how many samples it was fitted and how, and whether training samples are ranked out of fold."""
         return dict(self._facts)
 
-    def labelled(self, samples: Sequence[Sample]) -> tuple[list[Sample], NDArray[np.int64]]:
+    def labelled(self, samples: Sequence[Sample], most: int | None = None) -> tuple[list[Sample], NDArray[np.int64]]:
         """The labelled samples and the positions of their labels.
+
+        Args:
+            samples: Which they are among.
+            most: How many are enough, see `drawn`; None = all.
 
         Raises:
             DataError: There are fewer than two labels, or an unknown one.
         """
-        known = [sample for sample in samples if sample.label is not None]
-        targets = np.array([self._index(sample) for sample in known], np.int64)
-        if (count := len(np.unique(targets))) < 2:
+        every = np.array([-1 if one.label is None else self._index(one) for one in samples], np.int64)
+        places = np.flatnonzero(every >= 0)
+        if (count := len(np.unique(every[places]))) < 2:
             raise DataError(
                 f"The teacher '{self.name}' needs training samples of at least two labels and found {count} among "
                 f"{len(samples)} samples; {self.advice}."
             )
-        return known, targets
+        if most is not None and len(places) > most:
+            self._facts["labelled"] = len(places)
+            places = places[drawn(every[places], most, self.context.seed)]
+        taken = np.zeros(len(every), bool)
+        taken[places] = True
+        return [one for one, wanted in zip(samples, taken, strict=True) if wanted], every[places]
 
     def stream(self, samples: Sequence[Sample], advance: Callable[[int], None]) -> Iterator[NDArray[Any]]:
         """Features of all samples in order, batch by batch; from the cache where they are there."""
