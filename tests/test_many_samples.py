@@ -29,6 +29,8 @@ class Made(Sequence[Sample]):
         return self._one(place)
 
     def _one(self, place: int) -> Sample:
+        if not 0 <= place < self.count:
+            raise IndexError(place)
         self.made += 1
         split = "test" if place % 4 == 3 else "train"
         label = None if place % 10 == 0 else LABELS.names[place % 7 == 0]
