@@ -181,7 +181,7 @@ class Resolved:
         Raises:
             ConfigError: Something would leave it, and nobody has allowed that.
         """
-        found = {}
+        found: dict[str, str] = {}
         for one in (self.teacher, *self.parts):
             with one.registered.guarded("sends"):
                 what = cast(type[Teacher], one.registered.component).sends(one.config)
