@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNSEEN = 5.0
 """How far below its least probable seen label (in nats) a label without a training sample is put."""
+
+
+def _no_single_fold(count: int) -> int:
+    if count == 1:
+        raise ValueError("one fold leaves nothing to fit on; use 0 (off) or at least 2")
+    return count
+
+
+FoldCount = Annotated[int, Field(ge=0, le=1_000), AfterValidator(_no_single_fold)]
+"""The type of an option that says in how many folds a teacher is fitted; 0 = it is not cross-fitted."""
 
 
 class Fold(NamedTuple):

@@ -37,6 +37,7 @@ def build(root: Path, repository: Path) -> None:
     (root / "passages").mkdir()
     (root / "passages" / "marfan.md").write_text("# Marfan syndrome\n\nTall people with long fingers.\n")
     (root / "experiments").symlink_to(repository / "experiments")
+    (root / "examples").symlink_to(repository / "examples")
     for name in ("rankings.csv", "readers.csv"):
         (root / name).write_text("id,Colon,Lung,Skin\n")
     _table(root, repository)

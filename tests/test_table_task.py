@@ -237,6 +237,8 @@ def test_new_texts_are_worded_as_in_training(tmp_path):
     found = list(task.read_inputs(new, Counter()))
     assert found[0].text == "An [label], perhaps."
     assert [isinstance(one, Unreadable) for one in found] == [False, True, True]
+    unnamed = lines(tmp_path / "unnamed.jsonl", [{"note": "A cough."}])
+    assert [one.id for one in task.read_inputs(unnamed, Counter())] == ["unnamed.jsonl, line 1"]  # as `load` calls it
     assert "holds a nested value" in found[2].reason
 
 

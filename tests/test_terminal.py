@@ -167,6 +167,9 @@ def test_warnings_log_lines_and_threads_follow_the_same_rules(capsys) -> None:
     assert "mint: done" not in said.err.splitlines() and not _commands(said.err)
     assert said.err.count("\\x1b[2J") == 2 and "a thread failed (ValueError)" in said.err
     assert said.out == "two\nlines\n"
+    with own_terminal():
+        assert warnings.formatwarning("look", UserWarning, "lib/mint_core/images.py", 1) == "Warning: look\n"
+        assert warnings.formatwarning("look", UserWarning, "lib/else.py", 1) == "lib/else.py:1: UserWarning: look\n"
     assert logging.getLogRecordFactory() is logging.LogRecord
 
 

@@ -12,9 +12,11 @@ import torch
 
 import mint_core
 from mint_core.answering.score import score
+from mint_core.config import StudentConfig
 from mint_core.errors import ConfigError, ContractError, DataError, ModelError
 from mint_core.folds import log_softmax
 from mint_core.interfaces import Context, Student
+from mint_core.students.load import load_student
 from mint_core.teachers.vlm import CONTENT_FREE, Blank, Vlm
 from mint_core.testing import TEACHER_CHECKS
 from mint_core.types import LabelSpace, Message, Prompt, Sample
@@ -222,3 +224,54 @@ def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path) -> None:
             make().log_probs([replace(one, image=Plain((1, 2, 3))) for one in cases(1)])
     with pytest.raises(DataError, match="'p0' has no text, which the task shows; leave the sample out"):
         vlm(folder).log_probs([replace(one, text=None) for one in cases(1)])
+
+
+REMOTE = {"name": "vlm", "model": "m", "base_url": "http://example.org/v1?tier=SECRET-QUERY"}
+
+
+def test_texts_leave_this_machine_only_where_that_is_allowed(toy, mint) -> None:  # noqa: F811
+    config = Path("mint.yaml")
+    config.write_text(json.dumps({**toy, "teacher": REMOTE}))
+    refused = mint("run", "-c", config)
+    assert refused.code == 2
+    assert "another machine" in refused.err and "teacher.send_text=true" in refused.err
+    assert not Path("runs/t").exists()
+    both = {"name": "ensemble", "teachers": ["oracle", REMOTE]}
+    config.write_text(json.dumps({**toy, "teacher": both}))
+    assert mint("label", "-c", config).code == 2
+
+
+def test_what_a_teacher_sends_is_told_in_advance_and_in_the_report(toy, monkeypatch) -> None:  # noqa: F811
+    """Nobody answers there: the rankings are the oracle's, and the run is made as if a server had ranked."""
+    from toy_plugin_under_test import Oracle
+
+    def ranked(self: Vlm, samples: list[Sample]) -> np.ndarray:
+        return Oracle(None, self.context).log_probs(samples)
+
+    monkeypatch.setattr(Vlm, "log_probs", ranked)
+    told: list[str] = []
+
+    class Listener(mint_core.Observer):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    made = mint_core.run({**toy, "teacher": {**REMOTE, "send_text": True}}, observer=Listener())
+    sent = "the samples' texts and what the teacher reads beside them, to http://example.org/v1"
+    assert f"Leaves this machine, for the teacher 'vlm': {sent}." in told
+    page = (made.path / "report.html").read_text()
+    assert f"Left this machine: {sent.replace(chr(39), '&#39;')}." in page
+    assert "No data of this run have left this machine" not in page
+    assert "SECRET-QUERY" not in page
+    assert Vlm.sends(Vlm.Config(model="m", base_url="http://localhost:8000/v1")) == ""
+
+
+def test_it_reads_a_gguf_file(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="GGUF files need the package gguf")
+    from tests.test_gguf import write_gguf
+
+    task = Toy()
+    file = write_gguf(folder, tmp_path / "tiny.Q8_0.gguf")
+    prompts = {one.id: task.inference_prompt(one.for_student(task.modality), 1) for one in cases()}
+    own = load_student(StudentConfig(model=str(file), device="cpu"))
+    raw = np.stack([row for _, row in score(own, prompts, LABELS, task.header, batch_size=5)])
+    np.testing.assert_allclose(vlm(file).log_probs(cases()), log_softmax(raw), atol=1e-5)

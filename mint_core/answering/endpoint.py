@@ -80,6 +80,26 @@ def shown(url: str) -> str:
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
+def without_queries(config: Any) -> Any:
+    """A config as plain data, its addresses of servers as `shown` shows them."""
+    if isinstance(config, Mapping):
+        return {
+            key: shown(value) if str(key).endswith("url") and isinstance(value, str) else without_queries(value)
+            for key, value in config.items()
+        }
+    return [without_queries(one) for one in config] if isinstance(config, list | tuple) else config
+
+
+def addresses_in(config: Any) -> Iterator[str]:
+    """The addresses of servers in a config as plain data."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from [value] if str(key).endswith("url") and isinstance(value, str) and value else addresses_in(value)
+    elif isinstance(config, list | tuple):
+        for one in config:
+            yield from addresses_in(one)
+
+
 def is_local(url: str) -> bool:
     """Whether what is sent there stays on this machine."""
     host = (urlsplit(url).hostname or "").rstrip(".")

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -94,7 +95,9 @@ def own_terminal() -> Iterator[None]:
 def _warning_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    told = visible(f"{filename}:{lineno}: {category.__name__}: {message}")
+    """Mint's own warnings as a sentence; those of others with the place that they come from."""
+    own = any(part.startswith("mint_") for part in Path(filename).parts)
+    told = visible(f"Warning: {message}" if own else f"{filename}:{lineno}: {category.__name__}: {message}")
     return between_words(told, _width(err=True)) + "\n"
 
 

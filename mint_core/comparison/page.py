@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import yaml
 
-from mint_core.answering.endpoint import shown
+from mint_core.answering.endpoint import without_queries
 from mint_core.characters import visible
 from mint_core.comparison import breakdown
 from mint_core.comparison.table import columns_of, grids
@@ -52,7 +52,7 @@ def render_comparison(content: Mapping[str, Any], name: str, figure: str) -> str
         figure: An `<svg>` element.
     """
     students = [row for row in content["rows"] if row["kind"] == "student"]
-    config = yaml.safe_dump(_masked(content["config"]), sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump(without_queries(content["config"]), sort_keys=False, allow_unicode=True)
     return render(
         "compare.html.jinja",
         title=name,
@@ -69,7 +69,7 @@ def render_comparison(content: Mapping[str, Any], name: str, figure: str) -> str
         rows=[
             {
                 "name": visible(row["name"]),
-                "settings": [_without_home(line) for line in _settings(_masked(row["overlay"]))],
+                "settings": [_without_home(line) for line in _settings(without_queries(row["overlay"]))],
                 "runs": [(run, quote(f"{run}/{REPORT}")) for run in row["runs"]],
             }
             for row in students
@@ -92,18 +92,6 @@ def _settings(overlay: Mapping[str, Any], path: str = "") -> Iterator[str]:
             yield from _settings(value, f"{path}{key}.")
         else:
             yield visible(f"{path}{key}: {value}")
-
-
-def _masked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the passwords that may stand in addresses of servers."""
-    return {
-        key: _masked(value)
-        if isinstance(value, Mapping)
-        else shown(value)
-        if key == "url" and isinstance(value, str)
-        else value
-        for key, value in config.items()
-    }
 
 
 def _without_home(text: str) -> str:

@@ -175,6 +175,19 @@ class Resolved:
     notes: tuple[str, ...] = ()
     """Sentences on what mint chose where the user did not, for the person who waits."""
 
+    def sent_by_teachers(self) -> dict[str, str]:
+        """What leaves this machine by teacher; see `mint_core.interfaces.teacher.Teacher.sends`.
+
+        Raises:
+            ConfigError: Something would leave it, and nobody has allowed that.
+        """
+        found: dict[str, str] = {}
+        for one in (self.teacher, *self.parts):
+            with one.registered.guarded("sends"):
+                what = cast(type[Teacher], one.registered.component).sends(one.config)
+            found |= {one.name: what} if what else {}
+        return found
+
     def chosen(self) -> Iterable[Configured]:
         """All components of the run."""
         yield from (self.task, self.teacher, self.strategy)

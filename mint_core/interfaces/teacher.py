@@ -66,6 +66,18 @@ class Teacher(Component[ComponentConfig]):
         return False
 
     @classmethod
+    def sends(cls, config: Any) -> str:
+        """What leaves this machine while it ranks, and where to, as half a sentence; empty = nothing. Torch-free.
+
+        Args:
+            config: A validated `Config`.
+
+        Raises:
+            ConfigError: Something would leave it, and nobody has allowed that.
+        """
+        return ""
+
+    @classmethod
     def fingerprint(cls, config: Any) -> str:
         """What identifies the weights that a config names, so that other weights run the stage again. Torch-free.
 

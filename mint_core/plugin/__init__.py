@@ -33,7 +33,7 @@ from mint_core.files import (
     sealed_file,
     storage_errors,
 )
-from mint_core.folds import classifier_log_probs, group_folds, log_softmax
+from mint_core.folds import FoldCount, classifier_log_probs, group_folds, log_softmax
 from mint_core.hookspecs import hookimpl
 from mint_core.images import MAX_PIXELS, PIXEL_CEILING, ArrayFile, ArrayImage, FileImage, check_image_header
 from mint_core.images import SUFFIXES as IMAGE_SUFFIXES
@@ -140,6 +140,7 @@ __all__ = [
     "FileImage",
     "FittedConfig",
     "FittedTeacher",
+    "FoldCount",
     "GivenLabel",
     "ImageRef",
     "LabelMask",

@@ -57,9 +57,10 @@ def check_run(run: Run, stages: Collection[str], coming: Sequence[Path] = ()) ->
     aligner = run.resolved.aligner
     made = cast(Aligner, aligner.make()) if aligner else None
     shortened = list(_shortened(run, made.phases(0) if made else ()))
-    told = run.fields.left_out
+    sent = run.resolved.sent_by_teachers() if "label" in stages else {}
+    told = [*run.fields.left_out, *(f"Leaves this machine, for the teacher '{who}': {w}." for who, w in sent.items())]
     if made is None or "align" not in stages:
-        return list(told)
+        return told
     made.check_installed()
     return [*told, *shortened, *_taught(run)]
 

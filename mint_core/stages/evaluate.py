@@ -25,9 +25,10 @@ from mint_core.stages.outputs import METRICS, SAMPLES, SCORES, TEACHER, write_pe
 from mint_core.stages.predict import read_predictions
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
+from mint_core.teachers.ensemble import Ensemble
 from mint_core.types import LabelSpace, Prediction, Ranking, Variant
 
-LAYOUT = 6
+LAYOUT = 7
 """Of metrics.json and samples.parquet: raise it when they change, so that files of an older layout are made again."""
 _TEACHER = Variant("teacher").name
 
@@ -104,6 +105,7 @@ class Evaluate(Stage):
             "quick": config.quick,
             "source": run.data.source,
             "teacher_top_1": teacher["top_1"],
+            "teacher_parts": _parts(run, teacher["teacher"]),
             **retrieved.facts,
             **judged_beliefs(run, predictions, rankings),
             "asked": {**run.made["predict"].facts["who"], **config.predict.model_dump(include={"shots", "reason"})},
@@ -161,6 +163,13 @@ def _most_frequent(run: Run) -> tuple[str, ...]:
     """The N most frequent labels of the labelled training samples, ties in the order of the label space."""
     counts = Counter(sample.label for sample in run.data.split("train") if sample.label is not None)
     return tuple(sorted(run.data.labels.names, key=lambda name: -counts[name])[: run.n])
+
+
+def _parts(run: Run, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Weight and Top-1 by split of the teachers that a teacher is made of, by name; none where it stands alone."""
+    if run.resolved.teacher.name != Ensemble.name:
+        return {}
+    return {name: {"weight": told["weights"][name], "top_1": one["top_1"]} for name, one in told["parts"].items()}
 
 
 def _publish(run: Run, content: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow.parquet as pq
 
-from mint_core.answering.endpoint import is_local, shown
+from mint_core.answering.endpoint import addresses_in, is_local, shown, without_queries
 from mint_core.drawing import read_svg
 from mint_core.explaining.results import read_explained, told_check
 from mint_core.files import digest_of, read_json, storage_errors
@@ -54,10 +54,7 @@ class Report(Stage):
 
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
-        config = run.resolved.dump()
-        endpoint = config["predict"]["endpoint"]
-        if endpoint["url"]:
-            endpoint["url"] = shown(endpoint["url"])
+        config = without_queries(run.resolved.dump())
         page = Page(
             title=run.path.name,
             metrics=read_json(run.path / METRICS),
@@ -125,14 +122,16 @@ def _command(run: Run) -> str:
     """What the user gave, or where that was no command what repeats the run from its record, in its folder."""
     if run.command is None:
         return "mint run --config run.json --out .."
-    url = run.resolved.config.predict.endpoint.url
-    return run.command.replace(url, shown(url)) if url else run.command
+    command = run.command
+    for url in addresses_in(run.resolved.dump()):
+        command = command.replace(url, shown(url))
+    return command
 
 
 def _sent(run: Run) -> list[str]:
     """What has left the machine, as far as mint has sent it."""
     server, aligner = run.resolved.config.predict.endpoint, run.resolved.aligner
-    sent = []
+    sent = [*run.resolved.sent_by_teachers().values()]
     if run.resolved.config.predict.engine == "endpoint" and not is_local(server.url):
         sent.append(f"the samples' {in_plural(run.task.modality)}, to {shown(server.url)}")
     if aligner and (trackers := cast(Aligner, aligner.make()).trackers()):

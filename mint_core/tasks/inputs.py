@@ -71,7 +71,8 @@ def _folder(root: Path, layout: Layout, facts: Counter[str]) -> Iterator[Sample 
 
 def _table(place: Path, layout: Layout, worded: Callable[[str], str] | None) -> Iterator[Sample | Unreadable]:
     fields = tuple(field for field in ("image", "id") if field == "id" or "image" in layout.needed)
-    table = layout.read(place, "Table", "Table ", fields)
+    # Where texts are read, a row without an id is called as `load` calls it.
+    table = layout.read(place, "Table", "Table " if layout.images_once else "", fields)
     look = partial(file_of, place.parent.resolve(), layout)
     for row in table.rows:
         try:

@@ -10,14 +10,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mint_core.errors import ContractError, DataError, did_you_mean
 from mint_core.files import digest_of, digest_of_path
-from mint_core.folds import classifier_log_probs, group_folds
+from mint_core.folds import FoldCount, classifier_log_probs, group_folds
 from mint_core.interfaces import ComponentConfig, Context, Teacher
 from mint_core.teachers.feature_cache import FeatureStore, batches, stream_features
 from mint_core.types import ImageRef, Sample
@@ -25,6 +25,7 @@ from mint_core.types import ImageRef, Sample
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+T = TypeVar("T")
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """What `c` is chosen from where it is not given."""
 MOST, _OF_EACH = 50_000, 20
@@ -43,19 +44,10 @@ class FittedConfig(ComponentConfig):
         description="Inverse strength of the L2 penalty; null = that of 0.1, 1 … 1000 which makes the labels of a "
         "fold most likely that was not fitted on.",
     )
-    cross_fit: int = Field(
+    cross_fit: FoldCount = Field(
         5,
-        ge=0,
-        le=1_000,
         description="Folds, so that a training sample is ranked by a model that did not see its group; 0 = off.",
     )
-
-    @field_validator("cross_fit")
-    @classmethod
-    def _two_folds(cls, value: int) -> int:
-        if value == 1:
-            raise ValueError("one fold leaves nothing to fit on; use 0 (off) or at least 2")
-        return value
 
 
 def drawn(targets: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
@@ -186,11 +178,7 @@ class FittedTeacher(Teacher):
         Raises:
             DataError: It has none.
         """
-        if sample.image is None:
-            raise DataError(
-                f"Sample '{sample.id}' has no image, and the teacher {self.name} needs one; leave the sample out."
-            )
-        return sample.image
+        return self._there(sample, "image", sample.image)
 
     def text_of(self, sample: Sample) -> str:
         """The sample's text.
@@ -198,11 +186,14 @@ class FittedTeacher(Teacher):
         Raises:
             DataError: It has none.
         """
-        if sample.text is None:
+        return self._there(sample, "text", sample.text)
+
+    def _there(self, sample: Sample, what: str, value: T | None) -> T:
+        if value is None:
             raise DataError(
-                f"Sample '{sample.id}' has no text, and the teacher {self.name} needs one; leave the sample out."
+                f"Sample '{sample.id}' has no {what}, and the teacher {self.name} needs one; leave the sample out."
             )
-        return sample.text
+        return value
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Fits on the labelled samples, or on some where they are very many, once per fold and once on all of them."""

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from mint_core.answering.asking import Example, Wording, question_of, with_question
-from mint_core.answering.endpoint import check_consent, shown
+from mint_core.answering.endpoint import check_consent, is_local, shown
 from mint_core.answering.engine import Asking
 from mint_core.config import EndpointConfig, PredictConfig, StudentConfig
 from mint_core.errors import ConfigError, ContractError, DataError, ModelError
@@ -145,6 +145,19 @@ class Vlm(Teacher):
         return True
 
     @classmethod
+    def sends(cls, config: VlmConfig) -> str:
+        """The texts, and what stands beside them, where a server on another machine ranks."""
+        if not config.base_url:
+            return ""
+        check_consent(_server(config), "text", ALLOW)
+        where = shown(config.base_url)
+        return (
+            ""
+            if is_local(config.base_url)
+            else f"the samples' texts and what the teacher reads beside them, to {where}"
+        )
+
+    @classmethod
     def fingerprint(cls, config: VlmConfig) -> str:
         """The model's files, or its commit; nothing of a server's model is known."""
         return "" if config.base_url else fingerprint(_model(config), config.revision)
@@ -239,11 +252,7 @@ class Vlm(Teacher):
                 "teacher.base_url: a completions server reads texts only, and the task shows images; load the model "
                 "here with teacher.model."
             )
-        config = self.config
-        about = EndpointConfig(
-            url=config.base_url, model=_model(config), send_text=config.send_text, api_key_env=config.api_key_env,
-            parallel=config.parallel,
-        )  # fmt: skip
+        about = _server(self.config)
         check_consent(about, "text", ALLOW)
         asking = Asking(self.labels, self._task.header, 1, 1, PredictConfig(engine="endpoint", endpoint=about))
         return stack.enter_context(ScoringEndpoint(asking)).scores
@@ -300,6 +309,14 @@ class Vlm(Teacher):
     def _example(self, sample: Sample) -> Example:
         response = write_response(self._task.header, (str(sample.label),))
         return Example(question_of(self._question(sample, training=True)).content, response)
+
+
+def _server(config: VlmConfig) -> EndpointConfig:
+    """Which server is asked, and how."""
+    return EndpointConfig(
+        url=config.base_url, model=_model(config), send_text=config.send_text, api_key_env=config.api_key_env,
+        parallel=config.parallel,
+    )  # fmt: skip
 
 
 def _model(config: VlmConfig) -> str:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from mint_core.plugin import ComponentConfig, Context, ContractError, DataError, Sample, Teacher, did_you_mean
+from mint_core.plugin import (
+    ComponentConfig,
+    Context,
+    ContractError,
+    DataError,
+    FoldCount,
+    Sample,
+    Teacher,
+    did_you_mean,
+)
 from mint_gestalt.reading import Reading, read, render
 from mint_gestalt.vilt import EMBEDDED, Vilt, extend_positions, folder_or_id, load_published, load_vilt
 
@@ -65,10 +74,8 @@ class GestaltConfig(ComponentConfig):
         description="`all` trains the whole model; `head` its last layers on frozen features, in seconds. null = head "
         "(embedded), all (others).",
     )
-    cross_fit: int = Field(
+    cross_fit: FoldCount = Field(
         5,
-        ge=0,
-        le=1_000,
         description="head: folds, so that a training patient is ranked by a head that did not see its group; 0 = off.",
     )
     epochs: int | None = Field(
@@ -90,13 +97,6 @@ class GestaltConfig(ComponentConfig):
         "auto", description="auto (bf16 on CUDA, else fp32), fp32 or bf16."
     )
     workers: int = Field(0, ge=0, le=256, description="Threads that decode faces; 0 = one per core, at most 8.")
-
-    @field_validator("cross_fit")
-    @classmethod
-    def _two_folds(cls, value: int) -> int:
-        if value == 1:
-            raise ValueError("one fold leaves nothing to fit on; use 0 (off) or at least 2")
-        return value
 
     @field_validator("template")
     @classmethod

@@ -14,6 +14,7 @@ from mint_core.plugin import (
     Context,
     FittedConfig,
     FittedTeacher,
+    FoldCount,
     Sample,
     fingerprint,
     log_softmax,
@@ -63,10 +64,8 @@ class DualEncoderConfig(FittedConfig):
         le=1e12,
         description="probe: inverse strength of the L2 penalty; null = chosen on held-out images.",
     )
-    cross_fit: int = Field(
+    cross_fit: FoldCount = Field(
         5,
-        ge=0,
-        le=1_000,
         description="probe: folds, so that a training image is ranked by a probe that did not see it; 0 = off.",
     )
     epochs: int = Field(5, ge=1, le=100_000, description="finetune: passes over the training images.")
