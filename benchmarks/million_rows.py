@@ -2,9 +2,11 @@
 
     python benchmarks/million_rows.py                 notes
     python benchmarks/million_rows.py --images        notes with the path of one of 1,000 tiny images
+    python benchmarks/million_rows.py --label         `mint run --until label` with the teacher `features` on notes
     python benchmarks/million_rows.py --rows 10000    one size
 
-Each size runs in a process of its own. It loads the data, checks them again as a run does, and makes their fingerprint.
+Each size runs in a process of its own. It loads the data, checks them again as a run does, and makes their fingerprint;
+with `--label` it is the whole command, and the rankings are written.
 What counts is the process's own memory (RssAnon): pages of the file that is memory-mapped are the system's to take
 back, and are told beside.
 """
@@ -30,9 +32,18 @@ from PIL import Image
 LABELS = 50
 IMAGES = 1_000
 BATCH = 100_000
+DIGITS = ("none", "slight", "mild", "medium", "marked", "strong", "severe", "constant", "night", "day")
+
+
+def note(row: int) -> str:
+    """A text that no other row has, of few different words, some of which point to the label."""
+    words = " ".join(DIGITS[int(digit)] for digit in str(row))
+    return f"Cough for {row % LABELS} days, {36 + row % 5} degrees Celsius, other complaints: {words}."
+
+
 COLUMNS = {
     "id": lambda i: f"patient-{i}",
-    "text": lambda i: f"Visit {i}: cough for {i % 30} days, {36 + i % 5} degrees Celsius, no other complaints.",
+    "text": note,
     "label": lambda i: f"Condition {chr(65 + i % LABELS // 26)}{chr(65 + i % 26)}",
     "group": lambda i: f"g{i // 4}",
     "split": lambda i: "test" if i // 4 % 5 == 0 else "train",
@@ -115,25 +126,47 @@ def load(path: Path) -> dict[str, float]:
     return {**found, "rows": len(data.samples), "seconds": time.perf_counter() - begin}
 
 
+def label(path: Path) -> dict[str, float]:
+    """Labels a manifest by the command."""
+    from mint_core.__main__ import main as mint
+
+    command = ["run", "--task", "table", "--source", "parquet", "--data", str(path), "--teacher", "features"]
+    sys.argv = ["mint", *command, "--until", "label", "--out", str(path.parent / "runs"), "--name", "million"]
+    found: dict[str, float] = {}
+    begin = time.perf_counter()
+    with watched(found):
+        try:
+            mint()
+        except SystemExit as end:
+            if end.code:
+                raise
+    rankings = pq.ParquetFile(path.parent / "runs" / "million" / "rankings" / "rankings.parquet")
+    return {**found, "rows": rankings.metadata.num_rows, "load": float("nan"), "seconds": time.perf_counter() - begin}
+
+
 def main() -> None:
     """Runs every size and prints a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--images", action="store_true")
-    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--label", action="store_true")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.load:
-        print(json.dumps(load(given.load)))
+    if given.measure:
+        found = (label if given.label else load)(given.measure)
+        print(json.dumps(found))
         return
-    print("| rows | own memory, MiB | with mapped pages, MiB | load, s | with check and fingerprint, s |")
+    whole = "whole command" if given.label else "with check and fingerprint"
+    print(f"| rows | own memory, MiB | with mapped pages, MiB | load, s | {whole}, s |")
     print("|---|---|---|---|---|")
     for rows in given.rows:
         with tempfile.TemporaryDirectory() as folder:
             path = write(Path(folder), rows, images=given.images)
-            command = [sys.executable, __file__, "--load", str(path)]
-            made = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+            command = [sys.executable, __file__, "--measure", str(path), *(["--label"] if given.label else [])]
+            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
+            made = json.loads(told.splitlines()[-1])
         cells = [f"{made['rows']:,}", f"{made['RssAnon']:.0f}", f"{made['VmRSS']:.0f}"]
-        print("| " + " | ".join([*cells, f"{made['load']:.0f}", f"{made['seconds']:.0f}"]) + " |", flush=True)
+        print("| " + " | ".join([*cells, "" if given.label else f"{made['load']:.0f}", f"{made['seconds']:.0f}"]) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -94,3 +94,34 @@ def test_a_teacher_is_fitted_on_some_of_very_many(monkeypatch, tmp_path) -> None
     assert (told["fitted_on"], told["labelled"]) == (300, sum(one.label is not None for one in train))
     rows = teacher.log_probs(train[:50])
     assert np.allclose(np.exp(rows).sum(1), 1, atol=1e-5)
+
+
+class Families(Made):
+    """Ten samples of each family; only their texts' lengths tell the labels apart, and differently in each family."""
+
+    def _one(self, place: int) -> Sample:
+        if not 0 <= place < self.count:
+            raise IndexError(place)
+        family = place // 10
+        return Sample(f"p{place}", "train", LABELS.names[family % 2], text="x" * (1 + family), group=f"f{family}")
+
+
+class OneHot(FittedTeacher):
+    name = "one-hot"
+    reads = ("text",)
+
+    def features(self, samples):
+        return np.eye(40, dtype=np.float32)[[len(sample.text) - 1 for sample in samples]]
+
+
+def test_a_sample_that_was_not_drawn_is_not_ranked_by_a_model_that_saw_its_group(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(fitted, "MOST", 200)
+    teacher = OneHot(None, Context(labels=LABELS, cache=tmp_path))
+    samples = list(Families(400))
+    teacher.fit(samples)
+    assert teacher.describe()["fitted_on"] == 200
+    truths = np.array([LABELS.index(one.label) for one in samples])
+    ranked = np.exp(teacher.log_probs(samples))[np.arange(400), truths]
+    as_new = [Sample(one.id, "test", text=one.text, group=one.group) for one in samples]
+    known = np.exp(teacher.log_probs(as_new))[np.arange(400), truths]
+    assert ranked.max() < 0.8 < np.quantile(known, 0.1)  # the model of all knows the families

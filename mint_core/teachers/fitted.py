@@ -70,13 +70,14 @@ def drawn(targets: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]
 class FittedTeacher(Teacher):
     """A classifier on frozen features; a subclass needs a `name` and `features`.
 
-    A model ranks the samples that it was fitted on almost perfectly, which would teach the student an order that the
-    teacher cannot give for new samples. Labelled training samples therefore get the log-probabilities of a model that
-    was fitted without their fold, and samples of one `group` share a fold (`cross_fit` folds; 0 gives in-sample
-    values). All others, unlabelled training samples among them, get the model of the whole training split. Of more than
-    50,000 labelled samples so many are drawn, and the model is fitted on them; the others are ranked by it. A label
-    without a training sample gets the lowest probability of every row, in a fold as in the whole; a fold whose rest has
-    fewer than two labels is ranked evenly.
+    A model ranks the samples that it was fitted on almost perfectly, which would teach the student an order that
+    the teacher cannot give for new samples. Labelled training samples therefore get the log-probabilities of a
+    model that was fitted without their fold, and samples of one `group` share a fold (`cross_fit` folds; 0 gives
+    in-sample values). All others, unlabelled training samples among them, get the model of the whole training
+    split. Of more than 50,000 labelled samples so many are drawn, and the models are fitted on them; another sample
+    of a drawn `group` is ranked by the model that did not see that group. A label without a training sample gets
+    the lowest probability of every row, in a fold as in the whole; a fold whose rest has fewer than two labels is
+    ranked evenly.
 
     Features are made once per content and kept in the cache between runs: by the image's key, the digest of the text,
     or both and the privileged fields, as `reads` says.
@@ -105,6 +106,10 @@ class FittedTeacher(Teacher):
         super().__init__(config, context)
         self._model: Any = None
         self._held_out: dict[str, NDArray[np.float32]] = {}
+        self._apart: list[Any] = []
+        """The model of each fold, which did not see its groups; kept where some of very many samples were drawn."""
+        self._fold_of: dict[str, int] = {}
+        """The fold of each group that was drawn."""
         self._facts: dict[str, Any] = {}
 
     @abstractmethod
@@ -212,10 +217,13 @@ class FittedTeacher(Teacher):
             "training_rankings": "out-of-fold" if folds else "in-sample",
         }  # fmt: skip
         held_out = np.full((len(rows), len(self.labels)), -math.log(len(self.labels)), np.float32)
-        for train, rest in folds:
+        for fold, (train, rest) in enumerate(folds):
             model, _ = self._fitted(rows[train], targets[train], c)
             if model is not None:
                 held_out[rest] = self._ranked(model, rows[rest])
+            if len(labelled) < self._facts.get("labelled", 0):
+                self._apart.append(model)
+                self._fold_of |= {group: fold for i in rest if (group := labelled[i].group) is not None}
         ids = [sample.id for sample in labelled]
         self._held_out = dict(zip(ids, held_out, strict=True)) if folds else {}
 
@@ -229,6 +237,10 @@ class FittedTeacher(Teacher):
         done = 0
         for rows in self.stream(samples, self.context.advance):
             out[done : done + len(rows)] = self.ranked(rows)
+            for fold, places in self._known_groups(samples[done : done + len(rows)]).items():
+                model = self._apart[fold]
+                even = -math.log(len(self.labels))
+                out[[done + place for place in places]] = even if model is None else self._ranked(model, rows[places])
             done += len(rows)
         for row, sample in enumerate(samples):
             if sample.split == "train" and sample.id in self._held_out:
@@ -286,6 +298,14 @@ class FittedTeacher(Teacher):
         if self._model is None:
             raise ContractError(f"The teacher {self.name} was not fitted; call `fit` first.")
         return self._ranked(self._model, rows)
+
+    def _known_groups(self, samples: Sequence[Sample]) -> dict[int, list[int]]:
+        """Positions of training samples whose group was drawn, by its fold."""
+        found: dict[int, list[int]] = {}
+        for place, sample in enumerate(samples if self._apart else ()):
+            if sample.split == "train" and sample.group in self._fold_of:
+                found.setdefault(self._fold_of[sample.group], []).append(place)
+        return found
 
     def _ranked(self, model: Any, rows: NDArray[Any]) -> NDArray[np.float32]:
         return classifier_log_probs(model.decision_function(rows), model.classes_, len(self.labels))
