@@ -149,12 +149,16 @@ def job_of(student: Student, folder, groups: list[PreferenceGroup]) -> Alignment
 PAIRS = [PreferenceGroup("p", (("Colon",), ("Liver",)), (("Skin",), ("Kidney",)))]
 
 
-def test_training_shares_the_prompt_and_learns_the_same(tmp_path) -> None:
+@pytest.mark.parametrize("quantize", ["none", "nf4"])
+def test_training_shares_the_prompt_and_learns_the_same(quantize: str, tmp_path) -> None:
     """Every weight of the adapter after three steps."""
+    if quantize != "none":
+        pytest.importorskip("bitsandbytes", reason="weights of few bits need the extra quantize")
     learnt = []
     for share in (True, False):
-        student = student_of("llama", tmp_path / f"student-{share}")
+        student = student_of("llama", tmp_path / f"student-{share}", device="cpu", quantize=quantize)
         job = job_of(student, tmp_path / str(share), PAIRS * 6)
+        assert shares_prompts(TrainingRows(job), student.model)
         options = {"epochs": 1, "warmup": 0, "lora_rank": 4, "lora_dropout": 0.0, "batch_size": 2}
         Orpo(OrpoConfig(share_prompt=share, **options)).align(job)
         learnt.append(load_file(job.adapter / "adapter_model.safetensors"))

@@ -77,6 +77,17 @@ def test_it_scores_as_decode_score_does(family: str, students: Callable) -> None
         check(teacher, samples)
 
 
+def test_it_reads_weights_of_four_bits(folder: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="weights of few bits need the extra quantize")
+    task, samples = Toy(), cases()
+    own = load_student(StudentConfig(model=str(folder), device="cpu", quantize="nf4"))
+    prompts = {one.id: task.inference_prompt(one, 1) for one in samples}
+    raw = np.stack([row for _, row in score(own, prompts, LABELS, task.header, batch_size=5)])
+    found = vlm(str(folder), task, beside=False, quantize="nf4").log_probs(samples)
+    np.testing.assert_allclose(found, log_softmax(raw), atol=1e-5)
+    assert np.abs(found - vlm(str(folder), task, beside=False).log_probs(samples)).max() > 1e-3
+
+
 def test_a_run_gives_the_numbers_of_a_student_that_scores(toy, folder: Path) -> None:  # noqa: F811
     told = {
         **toy, "aligner": None, "task": {"name": "toy", "n": 1}, "student": {"model": str(folder), "device": "cpu"},

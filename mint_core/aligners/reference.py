@@ -18,6 +18,7 @@ from mint_core.errors import TrainingError
 from mint_core.files import digest_of, replaced
 from mint_core.interfaces import AlignmentJob
 from mint_core.students.adapter import adapter_state
+from mint_core.students.quantize import held
 from mint_core.types import PreferenceGroup, Response
 
 
@@ -123,7 +124,7 @@ def _digest(job: AlignmentJob, model: Any, distinct: Mapping[str, tuple[Response
     prompts = {sample_id: job.prompts[sample_id] for sample_id in distinct}
     return digest_of(
         {
-            "student": [job.student.source, str(job.student.model.dtype)],
+            "student": [job.student.source, str(job.student.model.dtype), *([few] if (few := held(model)) else [])],
             "adapter": weights.hexdigest(),
             "header": job.header,
             "prompts": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,6 +50,9 @@ class StudentRecord(_Record):
     """What its chat template took for today; None where an older mint did not say."""
     chat_template_kwargs: Mapping[str, Any] = Field(default_factory=dict)
     """What was set in its chat template."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """How its weights were held while the adapter was trained."""
+    double_quantize: bool = True
     gguf: Mapping[str, Any] | None = None
     """What its GGUF file was quantised from and how; None where it is none."""
 

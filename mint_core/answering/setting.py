@@ -217,8 +217,8 @@ def _task(adapter: Path, record: AdapterRecord, user: Mapping[str, Any], place: 
 
 
 def _student(adapter: Path, record: AdapterRecord, user: Mapping[str, Any]) -> StudentConfig:
-    kept = ("model", "revision", "dtype", "attention", "chat_date", "chat_template_kwargs")
-    known = record.student.model_dump(include=set(kept), exclude_none=True)
+    about = {"fingerprint", "gguf"}  # what the record says beside the options
+    known = record.student.model_dump(exclude=about, exclude_none=True)
     if user.get("model", known["model"]) != known["model"]:
         known = {key: value for key, value in known.items() if key not in StudentConfig.of_one_model}
     elif Path(known["model"]).is_absolute() and not Path(known["model"]).exists():

@@ -91,6 +91,11 @@ class VllmEngine(Engine):
         source, options = path or config.model, asking.config.vllm
         if find_gguf(source):
             raise ModelError(f"mint does not give GGUF files such as {source} to vLLM; {_OTHERWISE}.")
+        if config.quantize != "none":
+            raise ModelError(
+                f"mint does not give students with student.quantize={config.quantize} to vLLM, whose weights of few bits "
+                f"are not those that the adapter was trained on; {_OTHERWISE}."
+            )
         _set_environment(offline=Path(source).exists())
         check_options(options)
         device = _device(config.device)

@@ -122,7 +122,9 @@ class Configured:
 
 def decisive(config: ComponentConfig) -> dict[str, Any]:
     """A config as plain data without the options that change no result, those of nested configs too."""
-    plain: dict[str, Any] = config.model_dump(mode="json", exclude=set(config.neutral))
+    fields = type(config).model_fields
+    unset = {name for name in config.later if getattr(config, name) == fields[name].default}
+    plain: dict[str, Any] = config.model_dump(mode="json", exclude={*config.neutral, *unset})
     for name, value in config:
         if isinstance(value, ComponentConfig) and name in plain:
             plain[name] = decisive(value)

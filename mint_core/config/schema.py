@@ -23,6 +23,7 @@ class StudentConfig(ComponentConfig):
     """The model that is aligned."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"device"})
+    later: ClassVar[frozenset[str]] = frozenset({"quantize", "double_quantize"})
     of_one_model: ClassVar[frozenset[str]] = frozenset({"revision", "trust_remote_code", "chat_template_kwargs"})
 
     model: str = Field(
@@ -34,6 +35,12 @@ class StudentConfig(ComponentConfig):
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Precision of the weights; auto = bf16 on a GPU, fp32 on a CPU."
     )
+    quantize: Literal["none", "nf4", "int8"] = Field(
+        "none",
+        description="Hold the weights in 4 bits (nf4, as QLoRA does) or 8 bits (int8), by bitsandbytes; `dtype` is "
+        "what it computes in.",
+    )
+    double_quantize: bool = Field(True, description="With nf4: quantise the scales of the weights too.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps …")
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         "auto", description="Attention implementation; auto = what transformers chooses."

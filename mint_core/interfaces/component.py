@@ -30,6 +30,9 @@ class ComponentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
     neutral: ClassVar[frozenset[str]] = frozenset()
     """Options that change no result (a batch size, the number of workers): stages are reused when they change."""
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Options that came after runs were made without them: at their defaults they are in no key, so that those runs
+    stay as they are."""
     of_one_model: ClassVar[frozenset[str]] = frozenset()
     """Options that say nothing about another `model`: a layer of the config that names another one drops them."""
 

@@ -13,9 +13,11 @@ import torch
 
 from mint_core.aligners.batches import GroupCollator
 from mint_core.aligners.rows import TrainingRows
+from mint_core.config import StudentConfig
 from mint_core.interfaces import AdapterShape, Student, TrainingPhase
 from mint_core.planning.activations import Activations, count_activations
 from mint_core.students.adapter import add_lora, target_modules
+from mint_core.students.quantize import weight_bytes
 from mint_core.types import PreferenceGroup
 
 _FP32 = 4
@@ -72,6 +74,7 @@ class Memory:
 
 def estimate(
     rows: TrainingRows,
+    config: StudentConfig,
     phase: TrainingPhase,
     shape: AdapterShape | None,
     largest: Sequence[PreferenceGroup],
@@ -83,6 +86,7 @@ def estimate(
 
     Args:
         rows: Of the job; its student is without weights.
+        config: How its weights are held.
         phase: The phase that takes most, in the layout that is used.
         shape: The adapter; None = not known, and then it is not in the estimate.
         largest: The groups of the batch that takes most.
@@ -90,8 +94,7 @@ def estimate(
         on_cpu: Whether it is a CPU, whose memory the libraries share.
     """
     student = rows.job.student
-    tensors = [*student.model.parameters(), *student.model.buffers()]
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    weights = weight_bytes(student.model, config)
     parameters = sum(parameter.numel() for parameter in student.model.parameters())
     how: Any = {"rejected": phase.rejected, "shared": phase.layout == "shared"}
     collator = GroupCollator(rows, budget=phase.token_budget, **how)

@@ -174,6 +174,7 @@ def make_plan(
     shape = aligner.shape(parameters)
     memory = estimate(
         rows,
+        run.resolved.config.student,
         training[busiest],
         shape,
         _largest(counted, lengths, training[busiest]),
@@ -331,8 +332,8 @@ def _refuse_what_cannot_fit(student: Student, memory: Memory) -> None:
     parts = ", ".join(f"{name} {getattr(memory, name) / _GIB:.1f}" for name in ("weights", "adapter", "optimiser"))
     raise ConfigError(
         f"Training {student.source} takes at least {memory.lower_bound / _GIB:.1f} GiB ({parts}) and the device has "
-        f"{memory.device / _GIB:.1f} GiB; choose a smaller student, --set student.dtype=bf16, a lower "
-        "aligner.lora_rank, or another device."
+        f"{memory.device / _GIB:.1f} GiB; choose a smaller student, --set student.dtype=bf16, "
+        "--set student.quantize=nf4, a lower aligner.lora_rank, or another device."
     )
 
 

@@ -106,7 +106,14 @@ def _copy_adapter(adapter: Path, place: Path) -> None:
 
 def _merged(run: Run, place: Path, out: Path) -> str:
     dtype = _write_merged(run, place)
-    return f"Merged weights in {dtype}, which transformers loads alone: {out}. {_GUARD}"
+    return f"Merged weights in {dtype}, which transformers loads alone: {out}. {_trained_on(run)}{_GUARD}"
+
+
+def _trained_on(run: Run) -> str:
+    """What must be known of an adapter that was trained on quantised weights, wherever it meets others."""
+    if not run.student_held:
+        return ""
+    return f"The adapter was trained on {run.student_held}, and these are not: measure the student again. "
 
 
 def _write_merged(run: Run, place: Path) -> str:
@@ -115,7 +122,8 @@ def _write_merged(run: Run, place: Path) -> str:
         place.mkdir(exist_ok=True)
     dtype = write_merged(run.resolved.config.student, run.student_path, run.path / ADAPTER, place)
     with storage_errors(place):
-        (place / CARD).write_text(merged_card(_card(run), _student(run), dtype), encoding="utf-8")
+        card = merged_card(_card(run), _student(run), dtype, run.student_held)
+        (place / CARD).write_text(card, encoding="utf-8")
     return dtype
 
 
@@ -124,13 +132,14 @@ def _card(run: Run) -> str:
     return place.read_text(encoding="utf-8") if place.is_file() else ""
 
 
-def merged_card(card: str, student: str, dtype: str) -> str:
+def merged_card(card: str, student: str, dtype: str, held: str = "") -> str:
     """The adapter's card for the merged weights: what it was merged from, and how it is loaded now.
 
     Args:
         card: The adapter's card; empty where there is none.
         student: What it was merged into.
         dtype: Precision of the weights.
+        held: How the student's weights were held while the adapter was trained; empty where as here.
     """
     head, found, body = card.removeprefix("---\n").partition("\n---\n") if card.startswith("---\n") else ("", "", card)
     header: dict[str, Any] = cast(dict[str, Any], yaml.safe_load(head)) if found else {"tags": ["mint"]}
@@ -139,6 +148,7 @@ def merged_card(card: str, student: str, dtype: str) -> str:
         header["base_model_relation"] = "finetune"
     header["tags"] = [tag for tag in header.get("tags", []) if tag != "lora"] + ["merged"]
     told = f"**Merged weights ({dtype}).** The adapter that is described here was added to the weights of {student}."
+    told += f" It was trained on {held}; the results below are of those." if held else ""
     body = re.sub(r"^## How to use it\n.*?(?=^## |\Z)", _USE, body.lstrip("\n"), flags=re.MULTILINE | re.DOTALL)
     title, _, rest = body.partition("\n") if body.startswith("# ") else ("# An aligned student", "", body)
     dumped = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
@@ -204,7 +214,7 @@ def _vllm(run: Run, place: Path, out: Path) -> str:
         "",
         f"    mint predict --endpoint http://localhost:8000/v1 --model {name} --adapter {out / ADAPTER} --input FILE",
         "",
-        "Other clients must write these prompts themselves. Nothing here was run on your machine.",
+        f"{_trained_on(run)}Other clients must write these prompts themselves. Nothing here was run on your machine.",
         "",
     ]
     return _recipe(place / "vllm.md", lines)
@@ -242,7 +252,7 @@ def _ollama(run: Run, place: Path, out: Path) -> str:
         f"    mint predict --endpoint http://localhost:8000/v1 --model {name} \\",
         f"        --adapter {run.path / ADAPTER} --input FILE",
         "",
-        f"Files: {out}. Nothing here was run on your machine.",
+        f"Files: {out}. {_trained_on(run)}Nothing here was run on your machine.",
         "",
     ]
     return _recipe(place / "ollama.md", lines)

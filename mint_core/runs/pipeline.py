@@ -217,6 +217,8 @@ def _introduce(run: Run) -> None:
         observer.message(notice)
     if run.student_told:
         observer.message(f"Student: {run.student_told}")
+    if run.student_held:
+        observer.message(f"The student is held in {run.student_held}.")
 
 
 def _few_samples(run: Run) -> str:

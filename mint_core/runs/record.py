@@ -73,9 +73,11 @@ def write_record(run: Run, folder: RunFolder, status: str) -> None:
 
 def _student(run: Run) -> dict[str, Any]:
     """What must be known of the student beside its name."""
+    held = {"weights": run.student_held} if run.student_held else {}
     if run.embedded:
-        return {"embedded": run.embedded.description}
-    return {"gguf": run.gguf.record(), "dtype": precision(run.resolved.config.student)} if run.gguf else {}
+        return {"embedded": run.embedded.description, **held}
+    gguf = {"gguf": run.gguf.record(), "dtype": precision(run.resolved.config.student)} if run.gguf else {}
+    return {**gguf, **held}
 
 
 def record_of(manifest: Manifest, *, current: bool) -> dict[str, Any]:

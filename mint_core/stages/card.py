@@ -121,10 +121,9 @@ def _header(run: Run) -> dict[str, Any]:
 
 
 def _student(run: Run) -> str:
-    if run.student_told:
-        return run.student_told
     model = run.resolved.config.student.model
-    return f"{Path(model).name}, a local folder" if Path(model).exists() else model
+    named = run.student_told or (f"{Path(model).name}, a local folder" if Path(model).exists() else model)
+    return f"{named.rstrip('.')}; {run.student_held}" if run.student_held else named
 
 
 def _lines(run: Run, history: Path) -> Iterator[str]:
@@ -205,6 +204,8 @@ def _record(run: Run, adapter: Path) -> AdapterRecord:
             fingerprint=fingerprint(weights, student.revision),
             chat_date=student.chat_date,
             chat_template_kwargs=student.chat_template_kwargs,
+            quantize=student.quantize,
+            double_quantize=student.double_quantize,
             gguf=run.gguf.record() if run.gguf else None,
         ),
         header=run.task.header,

@@ -36,6 +36,7 @@ from mint_core.stages.quick import few
 from mint_core.stages.stage import Manifest
 from mint_core.students.gguf import GgufFile, find_gguf
 from mint_core.students.load import identity, precision, resolve_device
+from mint_core.students.quantize import told
 from mint_core.types import PreferenceGroup, Prompt, Ranking, Sample, TaskData
 
 
@@ -214,6 +215,12 @@ class Run:
         if self.embedded:
             return self.embedded.description
         return self.gguf.describe(precision(self.resolved.config.student)) if self.gguf else ""
+
+    @property
+    def student_held(self) -> str:
+        """How the student's weights are held where they are quantised for this run; else empty."""
+        config = self.resolved.config.student
+        return "" if config.quantize == "none" else told(config, precision(config))
 
     def student_identity(self) -> dict[str, Any]:
         """What decides the student: its weights by content, its settings without the device, its precision."""

@@ -17,6 +17,7 @@ from mint_core.errors import ConfigError, MintError, ModelError
 from mint_core.interfaces import Student
 from mint_core.students.folder import check_config, check_folder, check_size, check_weights
 from mint_core.students.gguf import GgufFile, find_gguf
+from mint_core.students.quantize import check_quantize, loading_options
 from mint_core.students.settle import settle
 from mint_core.students.template import pin
 
@@ -83,10 +84,12 @@ def load_student(config: StudentConfig, path: str | None = None) -> Student:
 
     Raises:
         ModelError: It cannot be found or loaded.
-        ConfigError: The device cannot be used.
+        ConfigError: The device cannot be used, or its weights cannot be quantised.
     """
     student = _load(config, path or config.model, weights=True)
-    student.model.to(student.device).eval()
+    if config.quantize == "none":  # else the weights were put there while they were loaded
+        student.model.to(student.device)
+    student.model.eval()
     return student
 
 
@@ -123,14 +126,17 @@ def _load(config: StudentConfig, source: str, *, weights: bool) -> Student:
         hub |= {"gguf_file": gguf.path.name} if gguf else {}
         model_config = _model_config(place, hub, gguf)
         reads_images = is_image_text(model_config)
+        check_quantize(config, source, model_config, gguf=gguf is not None)
         factory = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
-        if held or not weights:
+        few_bits = config.quantize != "none" and weights
+        if held or few_bits or not weights:
             with torch.device("meta"):
                 model = factory.from_config(model_config, trust_remote_code=config.trust_remote_code, **options)
         if held:
             check_size(source, model, held)
         if weights:
-            read = {**hub, **options, **(_unpacked() if gguf else {}), "output_loading_info": True}
+            how = loading_options(config, model, options["dtype"], device) if few_bits else {}
+            read = {**hub, **options, **how, **(_unpacked() if gguf else {}), "output_loading_info": True}
             model, told = factory.from_pretrained(place, use_safetensors=True, **read)
             if told["missing_keys"]:
                 missing = sorted(told["missing_keys"])

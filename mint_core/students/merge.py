@@ -15,6 +15,8 @@ from mint_core.students.load import load_student
 def write_merged(config: StudentConfig, path: str | None, adapter: Path, out: Path) -> str:
     """Adds an adapter to the weights of its student, on the CPU, and writes the whole model.
 
+    An adapter that was trained on weights of four or eight bits is added to the weights that those were made from.
+
     The folder answers as the student does in a run: its chat template has the date that the training took for today,
     and its generation config holds token ids alone, so that decoding is greedy.
 
@@ -31,7 +33,7 @@ def write_merged(config: StudentConfig, path: str | None, adapter: Path, out: Pa
         ModelError: The student's weights are quantised, or the adapter is not one of this student.
         StorageError: The folder cannot be written.
     """
-    student = load_student(config.model_copy(update={"device": "cpu"}), path)
+    student = load_student(config.model_copy(update={"device": "cpu", "quantize": "none"}), path)
     model = student.model
     unpacked = find_gguf(path or config.model) is not None
     if getattr(model, "hf_quantizer", None) is not None and not unpacked:

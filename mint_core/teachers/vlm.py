@@ -44,6 +44,7 @@ class VlmConfig(ComponentConfig):
     """Options of the teacher `vlm`."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size", "send_text", "api_key_env", "parallel"})
+    later: ClassVar[frozenset[str]] = frozenset({"quantize"})
     of_one_model: ClassVar[frozenset[str]] = frozenset({"revision"})
 
     model: str | None = Field(
@@ -54,6 +55,9 @@ class VlmConfig(ComponentConfig):
     revision: str | None = Field(None, description="Commit, tag or branch of a Hugging Face id.")
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Precision of the weights; auto = bf16 on a GPU, fp32 on a CPU."
+    )
+    quantize: Literal["none", "nf4", "int8"] = Field(
+        "none", description="Hold the weights in 4 bits (nf4) or 8 bits (int8), by bitsandbytes."
     )
     prompt: str | None = Field(
         None,
@@ -175,7 +179,11 @@ class Vlm(Teacher):
 
         config = self.config
         about = StudentConfig(
-            model=_model(config), revision=config.revision, dtype=config.dtype, device=self.context.device
+            model=_model(config),
+            revision=config.revision,
+            dtype=config.dtype,
+            quantize=config.quantize,
+            device=self.context.device,
         )
         try:
             student = load_student(about)
