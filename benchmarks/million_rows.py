@@ -165,8 +165,9 @@ def main() -> None:
             command = [sys.executable, __file__, "--measure", str(path), *(["--label"] if given.label else [])]
             told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
             made = json.loads(told.splitlines()[-1])
+        load_seconds = "" if given.label else f"{made['load']:.0f}"
         cells = [f"{made['rows']:,}", f"{made['RssAnon']:.0f}", f"{made['VmRSS']:.0f}"]
-        print("| " + " | ".join([*cells, "" if given.label else f"{made['load']:.0f}", f"{made['seconds']:.0f}"]) + " |", flush=True)
+        print("| " + " | ".join([*cells, load_seconds, f"{made['seconds']:.0f}"]) + " |", flush=True)
 
 
 if __name__ == "__main__":

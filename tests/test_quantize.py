@@ -120,7 +120,7 @@ def test_what_is_quantised_already_is_refused(folder: Path, tmp_path: Path) -> N
     student = load_student(settings(folder, quantize="nf4"))
     student.model.save_pretrained(tmp_path / "four")
     student.tokenizer.save_pretrained(tmp_path / "four")
-    with pytest.raises(ConfigError, match=r"quantised already \(stored with bitsandbytes\).*leave student.quantize out"):
+    with pytest.raises(ConfigError, match=r"already \(stored with bitsandbytes\).*leave student"):
         load_student(settings(tmp_path / "four", quantize="int8"))
 
 
@@ -133,10 +133,10 @@ def test_without_bitsandbytes_the_extra_is_named(folder: Path, monkeypatch) -> N
 def test_vllm_is_refused(folder: Path) -> None:
     from mint_core.answering.vllm import VllmEngine
 
-    with pytest.raises(ModelError, match="use predict.engine=transformers"):
+    with pytest.raises(ModelError, match=r"use predict\.engine=transformers"):
         VllmEngine(settings(folder, quantize="nf4"), None, None, _Asking(), print, shows_images=False)
 
 
 class _Asking:
-    class config:  # noqa: N801
+    class config:
         vllm = {}  # noqa: RUF012

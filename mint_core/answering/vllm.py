@@ -93,8 +93,8 @@ class VllmEngine(Engine):
             raise ModelError(f"mint does not give GGUF files such as {source} to vLLM; {_OTHERWISE}.")
         if config.quantize != "none":
             raise ModelError(
-                f"mint does not give students with student.quantize={config.quantize} to vLLM, whose weights of few bits "
-                f"are not those that the adapter was trained on; {_OTHERWISE}."
+                f"mint does not give students with student.quantize={config.quantize} to vLLM, which would make other "
+                f"weights of them than training does; {_OTHERWISE}."
             )
         _set_environment(offline=Path(source).exists())
         check_options(options)
