@@ -1,5 +1,6 @@
 """Students whose weights are held in four or eight bits: loaded, trained, saved, asked again, merged, planned."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -125,7 +126,8 @@ def test_what_is_quantised_already_is_refused(folder: Path, tmp_path: Path) -> N
 
 
 def test_without_bitsandbytes_the_extra_is_named(folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda n, *p: None if n == "bitsandbytes" else found(n, *p))
     with pytest.raises(ConfigError, match=r"pip install 'mint-core\[quantize\]'"):
         load_outline(settings(folder, quantize="nf4"))
 

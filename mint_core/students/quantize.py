@@ -134,7 +134,7 @@ def _stored(weight: torch.Tensor, config: StudentConfig) -> int:
 
 def held(model: Any) -> str:
     """`nf4` or `int8` where a loaded student's weights are quantised by bitsandbytes; else empty."""
-    how = getattr(model.config, "quantization_config", None)
+    how: Any = getattr(model.config, "quantization_config", None)
     if getattr(how, "load_in_8bit", False):
         return "int8"
     return str(how.bnb_4bit_quant_type) if getattr(how, "load_in_4bit", False) else ""
