@@ -60,9 +60,13 @@ def options() -> Iterator[str]:
                 yield from _table(options_of(one))
 
 
+def _below(group: str) -> list[str]:
+    return [f"{group} {name}" for name in cli.commands[group].commands]
+
+
 def commands() -> Iterator[str]:
     """The help of every command, as a terminal shows it."""
-    for name in ("", *cli.commands, *(f"config {name}" for name in cli.commands["config"].commands)):
+    for name in ("", *cli.commands, *_below("config"), *_below("submit")):
         command: click.Command = cli
         for part in name.split():
             command = command.commands[part]

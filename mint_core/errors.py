@@ -94,6 +94,13 @@ _TREE = (
     CapacityError,
 )
 INTERRUPTED = 130
+
+
+def error_of(exit_code: int) -> type[MintError]:
+    """The kind of error that a command ended with; MintError itself where there is none of this code."""
+    return next((error for error in _TREE if error.exit_code == exit_code), MintError)
+
+
 EXIT_CODES: dict[int, str] = {
     0: "done",
     **{error.exit_code: error.meaning for error in _TREE},

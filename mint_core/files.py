@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -356,14 +356,20 @@ def read_lines(path: Path, *, drop: bool = False) -> list[dict[str, Any]]:
 
 
 _CHECK = "crc32"
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at a lock that another process holds."""
 
 
 def _checksum(record: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps({key: value for key, value in record.items() if key != _CHECK}).encode())
 
 
-def acquire(lock: FileLock) -> None:
+def acquire(lock: FileLock, waiting: Callable[[], None] | None = None) -> None:
     """Takes a folder's lock, or says who has it.
+
+    Args:
+        lock: The lock.
+        waiting: Called where another process holds it, which is then waited for; None = that is an error.
 
     Raises:
         StorageError: Another process holds it, or the folder is not writable.
@@ -373,6 +379,10 @@ def acquire(lock: FileLock) -> None:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if waiting is not None:
+                waiting()
+                lock.acquire(timeout=-1, poll_interval=_LOOK_EVERY)
+                return
             raise StorageError(
                 f"Another process is working in {folder}; wait for it, or choose another --name."
             ) from None

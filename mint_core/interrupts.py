@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: both end the work with KeyboardInterrupt; a training saves where it stands before it ends."""
+"""Ctrl-C, SIGTERM and SIGUSR1: all end the work with KeyboardInterrupt; a training saves where it stands first.
+
+SIGUSR1 is what SLURM sends before the time limit (`--signal=USR1@300`), and the one signal that its srun passes on.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from types import FrameType
 from typing import Any
 
 _USUAL: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+if hasattr(signal, "SIGUSR1"):  # not on Windows
+    _USUAL[signal.SIGUSR1] = signal.SIG_DFL
 """What these signals do in a Python program; one that has a handler of its own keeps it."""
 
 
@@ -63,7 +68,7 @@ def presses_are_counted() -> bool:
 
 @contextmanager
 def sigterm_is_ctrl_c() -> Iterator[None]:
-    """As long as it lasts SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    """As long as it lasts SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does."""
     with ExitStack() as stack:
         for number, usual in _USUAL.items():
             if _is_usual(number):
@@ -74,7 +79,7 @@ def sigterm_is_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def put_off(tell: Callable[[], None]) -> Iterator[Stop]:
-    """As long as it lasts the first signal only asks for the end; the second one raises KeyboardInterrupt at once.
+    """As long as it lasts the first signal only asks for the end; a second Ctrl-C or SIGTERM ends at once.
 
     Args:
         tell: See `Stop`.
@@ -109,6 +114,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), number)
         return
     _State.seen += 1
-    if _State.stop is None or _State.stop.asked:
+    if _State.stop is None:
         raise KeyboardInterrupt
-    _State.stop.ask()
+    if not _State.stop.asked:
+        _State.stop.ask()
+    elif signal.Signals(number).name != "SIGUSR1":  # several messengers may bring that one
+        raise KeyboardInterrupt

@@ -20,6 +20,7 @@ from mint_core.cli.preserve import preserve
 from mint_core.cli.run import run, stage_commands
 from mint_core.cli.runs import runs
 from mint_core.cli.say import own_terminal, say, say_lines, say_traceback
+from mint_core.cli.submit import submit
 from mint_core.errors import EXIT_CODES, INTERRUPTED, ContractError, MintError, StorageError
 from mint_core.faults import explained
 from mint_core.interrupts import sigterm_is_ctrl_c
@@ -53,6 +54,7 @@ for command in (
     plan,
     compare,
     sweep,
+    submit,
     *stage_commands,
     predict,
     explain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,15 @@ from mint_core.errors import ConfigError
 if TYPE_CHECKING:
     from mint_core.cli.progress import Terminal
     from mint_core.comparison.compare import Comparison
+    from mint_core.comparison.schedule import Schedule
 
 _SEEDS = click.option(
     "--seeds", help="Seeds of the alignment: a count, from --seed on, or a list such as 0,5,7. [default: 3]"
 )
+_JOBS = click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs side by side, each in its own process."
+)
+_PART = click.option("--part", metavar="I/N", help="Only the I-th of N parts of the runs, and no table.")
 
 
 @click.command()
@@ -55,10 +61,26 @@ _SEEDS = click.option(
 @click.option("--preserve-include-path", multiple=True, metavar="DIR", help="Its tasks of your own: their code IS RUN.")
 @click.option("--preserve-limit", type=click.IntRange(1), help="Only the first items of each of its tasks.")
 @_SEEDS
+@_JOBS
+@_PART
 @overwrite_option
 @quiet_option
 @config_options
-def compare(
+def compare(*, overwrite: bool, quiet: bool, jobs: int, part: str | None, **options: Any) -> None:
+    """Compare aligners on one set of labels and preferences, with seeds, intervals and paired tests.
+
+    \b
+    mint compare --teacher plip --aligners base,orpo --seeds 3
+    mint compare --teacher plip --aligners base --row soft=orpo:weight=0.1 --row hard=orpo:weight=1
+    mint compare --task NAME --aligners base,orpo --students ID,FOLDER --preserve local --preserve-data FOLDER
+
+    Every complete run is reused; the same command again resumes. Options that all aligners share are set without a
+    name, for example --set aligner.epochs=3.
+    """  # noqa: D301 - click wants the backspace
+    _carry_out(lambda: planned_compare(**options), overwrite=overwrite, quiet=quiet, jobs=jobs, part=part)
+
+
+def planned_compare(
     *,
     aligners: str | None,
     rows: tuple[str, ...],
@@ -70,70 +92,67 @@ def compare(
     preserve_include_path: tuple[str, ...],
     preserve_limit: int | None,
     seeds: str | None,
-    overwrite: bool,
-    quiet: bool,
     aligner: str | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
     **options: Any,
-) -> None:
-    """Compare aligners on one set of labels and preferences, with seeds, intervals and paired tests.
+) -> Schedule:
+    """What these options of `mint compare` ask for."""
+    from mint_core.comparison.compare import plan_compare
 
-    \b
-    mint compare --teacher plip --aligners base,orpo --seeds 3
-    mint compare --teacher plip --aligners base --row soft=orpo:weight=0.1 --row hard=orpo:weight=1
-    mint compare --task NAME --aligners base,orpo --students ID,FOLDER --preserve local --preserve-data FOLDER
-
-    Every complete run is reused; the same command again resumes. Options that all aligners share are set without a
-    name, for example --set aligner.epochs=3.
-    """  # noqa: D301 - click wants the backspace
     if aligner is not None:
         raise ConfigError("`mint compare` takes --aligners base,orpo or --row; --aligner belongs to one run.")
-    from mint_core.cli.progress import Terminal
-    from mint_core.comparison.compare import compare as make
-
     layer = gather(config_file, overrides, **options)
-    with Terminal(quiet=quiet) as terminal:
-        names = _split(aligners)
-        tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs, "overwrite": overwrite}
-        tested["students"] = _split(students)
-        options_of_preserve = {"data": preserve_data, "include_path": preserve_include_path, "limit": preserve_limit}
-        if preserve is not None:
-            tested["preserve"] = {"suite": preserve, **options_of_preserve}
-        elif any(options_of_preserve.values()):
-            raise ConfigError("--preserve-data, --preserve-include-path and --preserve-limit need --preserve SUITE.")
-        result = make(layer, aligners=names, rows=rows, observer=terminal, **tested)
-    _conclude(terminal, result)
+    tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs, "students": _split(students)}
+    options_of_preserve = {"data": preserve_data, "include_path": preserve_include_path, "limit": preserve_limit}
+    if preserve is not None:
+        tested["preserve"] = {"suite": preserve, **options_of_preserve}
+    elif any(options_of_preserve.values()):
+        raise ConfigError("--preserve-data, --preserve-include-path and --preserve-limit need --preserve SUITE.")
+    return plan_compare(layer, aligners=_split(aligners), rows=rows, **tested)
 
 
 @click.command()
 @click.option("--aor", help="Ratios k/q of chosen to rejected labels, joined by commas: 10/10,10/15,10/20.")
 @_SEEDS
+@_JOBS
+@_PART
 @overwrite_option
 @quiet_option
 @config_options
-def sweep(
-    *,
-    aor: str | None,
-    seeds: str | None,
-    overwrite: bool,
-    quiet: bool,
-    config_file: Path | None,
-    overrides: tuple[str, ...],
-    **options: Any,
-) -> None:
+def sweep(*, overwrite: bool, quiet: bool, jobs: int, part: str | None, **options: Any) -> None:
     """Align with several ratios of chosen to rejected labels (AoR), on one set of labels.
 
     \b
     mint sweep --teacher plip --aligner orpo --aor 5/5,5/8,5/12 --seeds 3
     """  # noqa: D301 - click wants the backspace
-    from mint_core.cli.progress import Terminal
-    from mint_core.comparison.compare import sweep as make
+    _carry_out(lambda: planned_sweep(**options), overwrite=overwrite, quiet=quiet, jobs=jobs, part=part)
 
-    layer = gather(config_file, overrides, **options)
+
+def planned_sweep(
+    *, aor: str | None, seeds: str | None, config_file: Path | None, overrides: tuple[str, ...], **options: Any
+) -> Schedule:
+    """What these options of `mint sweep` ask for."""
+    from mint_core.comparison.compare import plan_sweep
+
+    return plan_sweep(gather(config_file, overrides, **options), aor=_split(aor), seeds=seeds)
+
+
+def _carry_out(planned: Callable[[], Schedule], *, overwrite: bool, quiet: bool, jobs: int, part: str | None) -> None:
+    from mint_core.cli.progress import Terminal
+    from mint_core.comparison import compare, parts
+
+    mine = parts.parse_part(part) if part else None
+    if mine and jobs > 1:
+        raise ConfigError("--part makes one part in this process, and --jobs all of them in several; leave one out.")
     with Terminal(quiet=quiet) as terminal:
-        result = make(layer, aor=_split(aor), seeds=seeds, overwrite=overwrite, observer=terminal)
-    _conclude(terminal, result)
+        made = planned()
+        if mine is None:
+            _conclude(terminal, compare.carry_out(made, terminal, overwrite=overwrite, jobs=jobs))
+            return
+        runs = parts.make_part(made, mine, terminal, overwrite=overwrite)
+        for one in runs:
+            terminal.line(f"run: {one.path}")
 
 
 def _split(text: str | None) -> list[str]:

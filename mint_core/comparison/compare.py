@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +15,7 @@ from mint_core.comparison.calibrated import calibrated
 from mint_core.comparison.figures import draw
 from mint_core.comparison.folder import SAMPLES, config_of, record_of, refuse_another, tables
 from mint_core.comparison.page import write_page
+from mint_core.comparison.parts import make_side_by_side
 from mint_core.comparison.preserved import summarise_preserved
 from mint_core.comparison.rows import (
     CHANCE,
@@ -37,8 +37,9 @@ from mint_core.comparison.schedule import PlannedRun, Schedule, make_schedule
 from mint_core.comparison.summary import TEST, compare_pairs, summarise
 from mint_core.comparison.table import markdown
 from mint_core.comparison.values import Columns, Kind, RowValues, read_variant, write_values
+from mint_core.comparison.work import check, make_all, path_of, prepare_all, run_of
 from mint_core.config import merge, parse_override, read_config, refuse_unknown, validated
-from mint_core.errors import ConfigError, MintError
+from mint_core.errors import ConfigError
 from mint_core.evaluation.confusions import Pair as LabelPair
 from mint_core.evaluation.evaluate import Record, score_samples
 from mint_core.evaluation.ranks import add_ranks, rank_in_rankings
@@ -48,15 +49,12 @@ from mint_core.observer import Observer
 from mint_core.preservation.harness import Asked, load_tasks
 from mint_core.preservation.measure import Measured
 from mint_core.preservation.wanted import Wanted, wanted_of
-from mint_core.runs.checks import check_run
 from mint_core.runs.folder import RunFolder
-from mint_core.runs.keep import check_kept
-from mint_core.runs.pipeline import RunResult, Shared, prepare, run_resolved, stages_of
+from mint_core.runs.pipeline import RunResult, Shared
 from mint_core.runs.preserve import check_preservable, finish, preserve_run
 from mint_core.runs.record import RECORD
 from mint_core.stages.evaluate import evaluation_samples
 from mint_core.stages.outputs import METRICS, SCORES
-from mint_core.stages.run import Run
 from mint_core.stages.stage import Manifest
 from mint_core.types import Prediction, Variant
 
@@ -91,6 +89,7 @@ def compare(
     preserve: str | Sequence[str] | Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
+    jobs: int = 1,
     observer: Observer | None = None,
     **options: Any,
 ) -> Comparison:
@@ -108,6 +107,7 @@ def compare(
             `mint_core.preserve` (suite, data, include_path, limit, shots, batch_size).
         overrides: `a.b=c` strings, as with --set.
         overwrite: Replace what another config left in the folder, as with --overwrite.
+        jobs: Runs that are made side by side, in processes of their own.
         observer: Hears of the progress; silent by default.
         **options: Top-level keys of the config.
 
@@ -115,18 +115,9 @@ def compare(
         MintError: Something is wrong with rows, seeds, config, data or models; the message says what to do.
     """
     layer = _gather(config, overrides, options)
-    section = read_section(layer.pop("compare", None))
-    own = [*aligner_rows(aligners, layer), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
-    chosen = [*own, *section_rows(section)] if own else section_rows(section)
-    chosen = student_rows(students, chosen) if students else chosen
-    names = baselines or section.get("baselines", ())
-    wanted = next(given for given in (seeds, section.get("seeds"), _usual_seeds(layer)) if given is not None)
-    tested = parse_pairs(pairs or section.get("pairs") or ())
-    made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
-    measured = preserve or section.get("preserve")
-    if measured:
-        made = replace(made, preserve=validated(Wanted, wanted_of(measured), "preserve"))
-    return _carry_out(made, observer or Observer(), overwrite=overwrite)
+    tested: dict[str, Any] = {"seeds": seeds, "baselines": baselines, "pairs": pairs, "preserve": preserve}
+    made = plan_compare(layer, aligners=aligners, rows=rows, students=students, **tested)
+    return carry_out(made, observer or Observer(), overwrite=overwrite, jobs=jobs)
 
 
 @quiet_libraries()
@@ -137,6 +128,7 @@ def sweep(
     seeds: str | int | Sequence[int] | None = None,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
+    jobs: int = 1,
     observer: Observer | None = None,
     **options: Any,
 ) -> Comparison:
@@ -148,13 +140,57 @@ def sweep(
         seeds: A count (from the config's seed on) or a list of seeds of the alignment; default 3.
         overrides: `a.b=c` strings, as with --set.
         overwrite: Replace what another config left in the folder, as with --overwrite.
+        jobs: Runs that are made side by side, in processes of their own.
         observer: Hears of the progress; silent by default.
         **options: Top-level keys of the config.
 
     Raises:
         MintError: Something is wrong with ratios, seeds, config, data or models; the message says what to do.
     """
-    layer = _gather(config, overrides, options)
+    made = plan_sweep(_gather(config, overrides, options), aor=aor, seeds=seeds)
+    return carry_out(made, observer or Observer(), overwrite=overwrite, jobs=jobs)
+
+
+def plan_compare(
+    layer: Mapping[str, Any],
+    *,
+    aligners: Sequence[str] = (),
+    rows: Sequence[Row | str] = (),
+    students: Sequence[str] = (),
+    seeds: str | int | Sequence[int] | None = None,
+    baselines: Sequence[str] = (),
+    pairs: Sequence[str | Sequence[str]] = (),
+    preserve: str | Sequence[str] | Mapping[str, Any] | None = None,
+) -> Schedule:
+    """What `compare` would make, all of it resolved; `layer` is the config, the rest as there.
+
+    Raises:
+        ConfigError: Something is wrong with rows, seeds, pairs or config.
+    """
+    layer = dict(layer)
+    section = read_section(layer.pop("compare", None))
+    own = [*aligner_rows(aligners, layer), *(parse_row(row) if isinstance(row, str) else row for row in rows)]
+    chosen = [*own, *section_rows(section)] if own else section_rows(section)
+    chosen = student_rows(students, chosen) if students else chosen
+    names = baselines or section.get("baselines", ())
+    wanted = next(given for given in (seeds, section.get("seeds"), _usual_seeds(layer)) if given is not None)
+    tested = parse_pairs(pairs or section.get("pairs") or ())
+    made = make_schedule("compare", layer, chosen, wanted, baselines=parse_baselines(names), pairs=tested)
+    measured = preserve or section.get("preserve")
+    if measured:
+        made = replace(made, preserve=validated(Wanted, wanted_of(measured), "preserve"))
+    return made
+
+
+def plan_sweep(
+    layer: Mapping[str, Any], *, aor: Sequence[str] = (), seeds: str | int | Sequence[int] | None = None
+) -> Schedule:
+    """What `sweep` would make, all of it resolved; `layer` is the config, the rest as there.
+
+    Raises:
+        ConfigError: Something is wrong with ratios, seeds or config.
+    """
+    layer = dict(layer)
     section = layer.pop("sweep", None) or {}
     if not isinstance(section, Mapping):
         raise ConfigError("`sweep` must be a mapping with `aor` and `seeds`.")
@@ -165,7 +201,7 @@ def sweep(
     made = make_schedule("sweep", merge({"predict": {"shuffled": False}}, layer), rows, wanted)
     if any(run.aligner is None for run in made.runs):
         raise ConfigError("A sweep compares alignments; name an aligner with --aligner.")
-    return _carry_out(made, observer or Observer(), overwrite=overwrite)
+    return made
 
 
 def _gather(
@@ -181,18 +217,21 @@ def _usual_seeds(layer: Mapping[str, Any]) -> int:
     return 1 if layer.get("quick") is True else SEEDS
 
 
-def _carry_out(made: Schedule, observer: Observer, *, overwrite: bool) -> Comparison:
-    """Makes all runs, one after the other, and writes what they show beside each other.
+def carry_out(made: Schedule, observer: Observer, *, overwrite: bool = False, jobs: int = 1) -> Comparison:
+    """Makes all runs, and writes what they show beside each other.
 
     Every complete stage of every run is reused, and a stage that several rows share is made by the first of them.
+
+    Args:
+        made: The comparison.
+        observer: Hears of the progress.
+        overwrite: Replace what another config left in the folder.
+        jobs: Runs that are made side by side, in processes of their own.
     """
     shared = Shared(made.store, overwrite=overwrite, tables=tables(made))
     if not overwrite:
         refuse_another(made)
-    runs = (*made.runs, *made.baseline_runs)
-    for run in runs:
-        with _named(run):
-            _check(run, shared, observer)
+    check(made.work, shared, observer)
     for run in made.runs if made.preserve else ():
         check_preservable(run.resolved)
     tasks = load_tasks(made.preserve) if made.preserve else []  # what is not there is told before hours of training
@@ -203,63 +242,14 @@ def _carry_out(made: Schedule, observer: Observer, *, overwrite: bool) -> Compar
         acquire(lock)
         try:
             shared.store.prepare()
-            for run in runs:
-                with _named(run):
-                    _prepare(run, shared, observer)
-            results = _run_all(made, shared, observer)
+            if jobs > 1:
+                make_side_by_side(made, jobs, observer, overwrite=overwrite)
+            prepare_all(made.work, shared, observer)
+            results = make_all(made.work, made, shared, observer)
             extra = _preserve(made, shared, observer, tasks) if made.preserve else {}
             return Comparison(made.path, _write(_Results.of(made), shared, observer, extra), tuple(results))
         finally:
             lock.release()
-
-
-@contextmanager
-def _named(run: PlannedRun) -> Iterator[None]:
-    """Puts the row's name in front of what is wrong with it."""
-    try:
-        yield
-    except MintError as error:
-        raise type(error)(f"Row '{run.row.name}': {error}") from None
-
-
-def _check(run: PlannedRun, shared: Shared, observer: Observer) -> None:
-    """Refuses what does not fit config, data and machine, and what would be lost, before the first run."""
-    resolved = run.resolved
-    planned = stages_of(resolved, _last(run))
-    coming = (run.first_adapter,) if run.first_adapter else ()
-    seen = _run(run, shared, observer)
-    check_run(seen, [stage.name for stage in planned], coming)
-    if not shared.overwrite and all(path.exists() for path in coming):
-        check_kept(seen, RunFolder(_path(run)), planned)
-
-
-def _prepare(run: PlannedRun, shared: Shared, observer: Observer) -> None:
-    """Tries what a run needs that was never complete: student, retriever, server."""
-    planned = stages_of(run.resolved, _last(run))
-    if RunFolder(_path(run)).manifest(planned[-1].name) is None:
-        prepare(_run(run, shared, observer, alone=True), planned, shared)
-
-
-def _last(run: PlannedRun) -> str:
-    """The last stage that a comparison wants of a run."""
-    return "label" if run.baseline else "report"
-
-
-def _run(run: PlannedRun, shared: Shared, observer: Observer, *, alone: bool = False) -> Run:
-    """What the stages of a run see; `alone`: as if it began from no other run's adapter."""
-    resolved = (run.alone if alone else None) or run.resolved
-    return Run(resolved, _path(run), observer, shared.store.cache, shared.data)
-
-
-def _run_all(made: Schedule, shared: Shared, observer: Observer) -> list[RunResult]:
-    results = []
-    work = [*made.in_order(), *made.baseline_runs]
-    for number, run in enumerate(work, 1):
-        seed = "" if run.seed is None else f", seed {run.seed}"
-        start = f", from the adapter of {run.starts_from}" if run.starts_from else ""
-        observer.message(f"[{number}/{len(work)}] {run.row.name}{seed}{start}")
-        results.append(run_resolved(run.resolved, until=_last(run), observer=observer, shared=shared))
-    return results
 
 
 def _preserve(made: Schedule, shared: Shared, observer: Observer, tasks: Sequence[Asked]) -> dict[str, Any]:
@@ -267,7 +257,7 @@ def _preserve(made: Schedule, shared: Shared, observer: Observer, tasks: Sequenc
     by_name: dict[str, list[Measured]] = {row.name: [] for row in made.rows}
     for planned in made.runs:
         observer.message(f"General ability: {planned.folder}")
-        run = _run(planned, shared, observer)
+        run = run_of(planned, shared, observer)
         with RunFolder(run.path) as folder:
             measured = preserve_run(run, cast(Wanted, made.preserve), tasks)
             finish(run, folder, measured)
@@ -286,7 +276,7 @@ class _Results:
 
     @classmethod
     def of(cls, made: Schedule) -> _Results:
-        metrics = {run.folder: read_json(_path(run) / METRICS) for run in made.runs}
+        metrics = {run.folder: read_json(path_of(run) / METRICS) for run in made.runs}
         return cls(made, metrics, Columns.of(list(metrics.values())))
 
     @property
@@ -296,7 +286,7 @@ class _Results:
 
     def read(self, run: PlannedRun, variant: str) -> dict[str, Record]:
         """One variant's records of a run, with the comparison's keys."""
-        return self.columns.keyed(read_variant(_path(run), variant), self.metrics[run.folder]["titles"])
+        return self.columns.keyed(read_variant(path_of(run), variant), self.metrics[run.folder]["titles"])
 
     def rows(self, shared: Shared, observer: Observer) -> list[RowValues]:
         """Students in the order of the rows, teachers, retrievers and baselines, the random and the majority list."""
@@ -341,7 +331,7 @@ class _Results:
         """The first run of every set of rankings."""
         found: dict[str, PlannedRun] = {}
         for run in self.made.runs:
-            found.setdefault(cast(Manifest, RunFolder(_path(run)).manifest("label")).key, run)
+            found.setdefault(cast(Manifest, RunFolder(path_of(run)).manifest("label")).key, run)
         return [
             RowValues(
                 f"{TEACHER} of {run.row.name}" if number else TEACHER,
@@ -360,7 +350,7 @@ class _Results:
             if run.resolved.retriever is None or not (records := self.read(run, RETRIEVER)):
                 continue
             ids = sorted(records)
-            scores = cast(ScoreTable, ScoreTable.read(_path(run) / SCORES)).rows(RETRIEVER, ids)
+            scores = cast(ScoreTable, ScoreTable.read(path_of(run) / SCORES)).rows(RETRIEVER, ids)
             judged = [{**records[sample], "lists": None, "confusers": None} for sample in ids]
             content = digest_of([judged, scores.tobytes().hex()])
             name = f"{RETRIEVER} of {run.row.name}" if found else RETRIEVER
@@ -369,11 +359,11 @@ class _Results:
 
     def _baselines(self, shared: Shared, observer: Observer) -> list[RowValues]:
         """The baselines' own lists, judged like the first row's teacher: CAR asks for that teacher's lists."""
-        judge = _run(self.first, shared, observer)
+        judge = run_of(self.first, shared, observer)
         variant = Variant("baseline").name
         rows = []
         for run in self.made.baseline_runs:
-            rankings = _run(run, shared, observer).rankings()
+            rankings = run_of(run, shared, observer).rankings()
             lists = [Prediction.of_labels(s.id, variant, rankings[s.id].labels[: judge.n]) for s in judge.reported]
             samples = evaluation_samples(judge, lists, judge.rankings())
             scored = {record["sample"]: record for record in score_samples(samples, judge.members, judge.metrics)}
@@ -388,10 +378,6 @@ def _name_missing(pairs: Sequence[Pair], rows: Sequence[RowValues], observer: Ob
     names = [row.name for row in rows]
     for missing in dict.fromkeys(name for pair in pairs for name in pair if name not in names):
         observer.message(f"There is no row '{missing}', so that the pairs that name it are not tested.")
-
-
-def _path(run: PlannedRun) -> Path:
-    return run.resolved.config.out / run.folder
 
 
 def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -412,7 +398,7 @@ def _write(results: _Results, shared: Shared, observer: Observer, extra: Mapping
         "pairs": compare_pairs(rows, made.pairs, columns, how),
         **extra,
         "config": config_of(made),
-        "versions": read_json(_path(results.first) / RECORD)["versions"],
+        "versions": read_json(path_of(results.first) / RECORD)["versions"],
     }
     write_values(made.path / SAMPLES, rows)
     draw(content, made.path / made.kind)

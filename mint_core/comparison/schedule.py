@@ -41,6 +41,11 @@ class PlannedRun:
         return str(self.resolved.config.name)
 
     @property
+    def title(self) -> str:
+        """Row and seed."""
+        return self.row.name if self.seed is None else f"{self.row.name}, seed {self.seed}"
+
+    @property
     def aligner(self) -> str | None:
         """Name of its aligner."""
         return self.resolved.aligner.name if self.resolved.aligner else None
@@ -68,6 +73,11 @@ class Schedule:
     """Rows that are tested against each other, beside every row against the one before."""
     preserve: Wanted | None = None
     """General ability that is measured beside each row."""
+
+    @property
+    def work(self) -> list[PlannedRun]:
+        """All runs in the order of work, baselines last."""
+        return [*self.in_order(), *self.baseline_runs]
 
     def in_order(self) -> list[PlannedRun]:
         """The runs in the order of work: those that another starts from come first."""

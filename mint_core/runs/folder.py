@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,18 @@ class RunFolder:
 
     Args:
         path: Where it is, or will be.
+        waiting: See `mint_core.files.acquire`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, waiting: Callable[[], None] | None = None) -> None:
         self.path = path
+        self._waiting = waiting
         self._lock = FileLock(path / ".lock")
 
     def __enter__(self) -> RunFolder:
         with storage_errors(self.path):
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
-        acquire(self._lock)
+        acquire(self._lock, self._waiting)
         remove_leftovers(self.path)
         return self
 

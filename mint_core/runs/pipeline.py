@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,8 @@ class Shared:
     store: Store
     overwrite: bool = False
     """What another config left in a folder is replaced."""
+    beside: bool = False
+    """Other processes make runs of the same comparison at the same time: what they are at is waited for."""
     tables: tuple[Path, ...] = ()
     """Files that tell of all runs: they go before a run that stands in them is made again."""
     data: dict[str, TaskData] = field(default_factory=dict)
@@ -163,7 +165,8 @@ def run_resolved(
     path = run_folder(resolved)
     run = Run(resolved, path, observer, shared.store.cache, shared.data, command=command)
     chosen = check_run(run, [stage.name for stage in planned])
-    with sigterm_is_ctrl_c(), access(resolved.config.access, path, shared.store.cache), RunFolder(path) as folder:
+    folder = RunFolder(path, _waiting(observer, f"the run {path.name}") if shared.beside else None)
+    with sigterm_is_ctrl_c(), access(resolved.config.access, path, shared.store.cache), folder:
         run.log = folder.log
         shared.store.prepare()
         _make_room(run, folder, planned, shared)
@@ -315,14 +318,29 @@ def _run_stage(run: Run, folder: RunFolder, left: Sequence[Stage], shared: Share
     found = folder.complete(stage.name, key)
     if found is None:
         _withdraw(run, folder, stage, inputs, shared)
-        found = shared.store.adopt(folder, stage.name, key)
-        if found is not None and ADAPTER.name in stage.writes:
+        with ExitStack() as turn:
+            if shared.beside:
+                turn.enter_context(shared.store.alone(stage.name, key, _waiting(run.observer, f"`{stage.name}`")))
+            found = shared.store.adopt(folder, stage.name, key)
+            if found is None:
+                _make_stage(run, folder, left, inputs, shared)
+                return False
+        if ADAPTER.name in stage.writes:
             withdraw_results(folder.path / ADAPTER)
-    if found is not None:
-        folder.clear(stage.name)
-        run.observer.stage(stage.name, reused=True)
-        run.made[stage.name] = found
-        return True
+    folder.clear(stage.name)
+    run.observer.stage(stage.name, reused=True)
+    run.made[stage.name] = found
+    return True
+
+
+def _waiting(observer: Observer, what: str) -> Callable[[], None]:
+    return lambda: observer.message(f"Another process makes {what}; waiting for it.")
+
+
+def _make_stage(run: Run, folder: RunFolder, left: Sequence[Stage], inputs: Mapping[str, Any], shared: Shared) -> None:
+    """Makes the first of the stages that are left."""
+    stage = left[0]
+    key = digest_of(inputs)
     prepare(run, left, shared)
     reason = folder.why_again(stage.name, key, inputs)
     run.observer.stage(stage.name, reused=False, reason=reason)
@@ -343,7 +361,6 @@ def _run_stage(run: Run, folder: RunFolder, left: Sequence[Stage], shared: Share
         withdraw_stale(folder, stage, made)
     folder.log("stage complete", stage=stage.name, seconds=round(seconds, 2))
     run.observer.finished(stage.name, seconds)
-    return False
 
 
 def _withdraw(run: Run, folder: RunFolder, stage: Stage, inputs: Mapping[str, Any], shared: Shared) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mint_core.files import remove_leftovers, storage_errors
+from filelock import FileLock
+
+from mint_core.files import acquire, remove_leftovers, storage_errors
 from mint_core.runs.folder import RunFolder
 from mint_core.stages.stage import Manifest
 
@@ -38,6 +41,22 @@ class Store:
                 folder = RunFolder(path.parent.parent)
                 if folder.complete(stage, key) is not None:
                     yield folder
+
+    @contextmanager
+    def alone(self, stage: str, key: str, waiting: Callable[[], None]) -> Iterator[None]:
+        """No other process that comes here makes this stage meanwhile; one that does so already is waited for.
+
+        Args:
+            stage: Its name.
+            key: Its key, see `Stage.key`.
+            waiting: Called where another process makes it.
+        """
+        lock = FileLock(self.cache / f"{stage}-{key[:16]}.lock")
+        acquire(lock, waiting)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def adopt(self, into: RunFolder, stage: str, key: str) -> Manifest | None:
         """Copies a stage that is complete in another run; None where there is none."""
