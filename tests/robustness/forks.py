@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0
 """Seconds that a command may take."""
-_FIRST = (
+FIRST = (
     "torch", "transformers", "transformers.trainer", "transformers.models.llama.modeling_llama", "peft", "datasets",
     "pyarrow.parquet", "matplotlib.pyplot", "accelerate", "hypothesis", "mint_core.cli",
     "tests.robustness.file_layer",
@@ -125,9 +125,9 @@ def serve() -> None:
     """Answers requests until there are no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    for name in _FIRST:
+    for name in FIRST:
         importlib.import_module(name)
-    _warm()
+    warm()
     place = Path(f"/tmp/mint-robustness-{os.getpid()}")  # noqa: S108 - of this process alone
     place.mkdir(mode=0o700)
     known: set[str] = set()
@@ -148,7 +148,7 @@ def serve() -> None:
         place.rmdir()
 
 
-def _warm() -> None:
+def warm() -> None:
     """Fills caches that every child would fill anew, where this version of transformers has them."""
     with contextlib.suppress(Exception):
         from transformers.conversion_mapping import get_checkpoint_conversion_mapping
