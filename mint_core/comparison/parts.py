@@ -13,10 +13,10 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, TextIO, cast
 
 from mint_core import processes
 from mint_core.comparison.folder import config_of, refuse_another, tables
@@ -95,7 +95,7 @@ def make_side_by_side(made: Schedule, jobs: int, observer: Observer, *, overwrit
     if processes.count() > 1:
         raise ConfigError("torchrun started several processes already; leave --jobs out, or start mint without it.")
     config = made.path / _CONFIG
-    write_json(config, {**config_of(made), "name": made.path.name, "out": str(made.store.out.absolute())})
+    write_json(config, {**config_of(made), "name": made.path.name, "out": str(made.store.out)})
     command = [sys.executable, "-m", "mint_core", made.kind, "--config", str(config)]
     command += ["--overwrite"] if overwrite else []
     left = deque(enumerate(made.work, 1))
@@ -188,9 +188,9 @@ class _Children:
         threading.Thread(target=self._listen, args=(child,), daemon=True).start()
 
     def _listen(self, child: _Child) -> None:
-        lines: Iterable[str] = child.process.stderr or ()
-        for line in lines:
-            self._lines.put((child, line.rstrip("\n")))
+        with cast(TextIO, child.process.stderr) as lines:
+            for line in lines:
+                self._lines.put((child, line.rstrip("\n")))
         self._lines.put((child, None))
 
     def next_ended(self) -> dict[str, str]:
