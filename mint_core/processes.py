@@ -1,17 +1,18 @@
-"""Several processes under torchrun: the first makes the run, the others join its training and wait in between."""
+"""Several processes under torchrun: the first makes the run; the others label, train and answer along, and wait."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from mint_core.errors import ConfigError
 
+T = TypeVar("T")
 _PATIENCE = timedelta(days=30)
-"""The others wait while the first process labels and predicts."""
+"""The others wait while the first process does what nobody shares."""
 
 
 def count() -> int:
@@ -23,6 +24,17 @@ def count() -> int:
 def is_first() -> bool:
     """Whether this is the process that makes the run."""
     return count() == 1 or os.environ["RANK"] == "0"
+
+
+def rank() -> int:
+    """The place of this process among all; 0 where there is one."""
+    return int(os.environ["RANK"]) if count() > 1 else 0
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """The part of a sequence that this process works on: contiguous, and as long as the others' or one longer."""
+    place, total = rank(), count()
+    return items[len(items) * place // total : len(items) * (place + 1) // total]
 
 
 def check() -> None:

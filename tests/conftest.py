@@ -16,6 +16,7 @@ from tests.predicting import adapter, notes, predict, run_folder  # noqa: F401
 
 if TYPE_CHECKING:
     from mint_core.interfaces import Student
+    from tests.robustness.forks import Forks
     from tests.servers import Server
 
 
@@ -133,3 +134,25 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
         server.released.set()
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Imports everything once for all launches of two processes."""
+    from tests.robustness.forks import Forks
+
+    forks = Forks(tmp_path_factory.mktemp("nothing"))
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def two_processes(forks: Forks, tmp_path: Path) -> Callable[..., tuple[list[int], str]]:
+    """`mint` in two processes that torchrun could have started: their exit codes, and what they said on stderr."""
+
+    def run(*arguments: object) -> tuple[list[int], str]:
+        given = [str(tmp_path / "site"), [str(one) for one in arguments]]
+        answer = forks.call(tmp_path, function="tests.two_processes:both", arguments=given)
+        return answer.result, answer.err
+
+    return run

@@ -92,6 +92,29 @@ def mint_teachers():
 """
 
 
+def test_an_adapter_counts_without_its_card(tmp_path: Path) -> None:
+    """`mint preserve` and `mint evaluate` write the card anew; what begins from the adapter stays as it is."""
+    adapter, texts = tmp_path / "adapter", tmp_path / "texts"
+    for folder in (adapter, texts):
+        folder.mkdir()
+        (folder / "README.md").write_text("One.")
+    (adapter / "adapter_config.json").write_text("{}")
+
+    def identities() -> list:
+        return [
+            configured("aligner", {"name": "dpo", "sft_adapter": str(folder)}, registry()).identity()
+            for folder in (adapter, texts)
+        ]
+
+    before = identities()
+    for folder in (adapter, texts):
+        (folder / "README.md").write_text("Two.")
+    after = identities()
+    assert (after[0] == before[0], after[1] == before[1]) == (True, False)
+    (adapter / "adapter_config.json").write_text('{"r": 2}')
+    assert identities()[0] != before[0]
+
+
 def test_overrides_are_read_as_yaml() -> None:
     assert parse_override("aligner.epochs=3") == {"aligner": {"epochs": 3}}
     assert parse_override("task.data=null") == {"task": {"data": None}}

@@ -17,7 +17,6 @@ import yaml
 import mint_core
 from mint_core.aligners.trainer import Guard
 from mint_core.errors import ConfigError
-from tests.robustness.forks import Forks
 from tests.tiny_students import build
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
@@ -123,26 +122,6 @@ def test_resumed_in_the_middle(mint, config, aligner, monkeypatch) -> None:
     assert "Resuming from step 6 of 10." in again.err
     assert '"Resuming from step 6 of 10."' in Path("runs/g/log.jsonl").read_text()
     assert_golden(trajectory(Path("runs/g")), aligner)
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory):
-    """Imports everything once for all launches of two processes."""
-    forks = Forks(tmp_path_factory.mktemp("nothing"))
-    yield forks
-    forks.close()
-
-
-@pytest.fixture
-def two_processes(forks: Forks, tmp_path: Path):
-    """`mint` in two processes that torchrun could have started: their exit codes, and what they said on stderr."""
-
-    def run(*arguments: object) -> tuple[list[int], str]:
-        given = [str(tmp_path / "site"), [str(one) for one in arguments]]
-        answer = forks.call(tmp_path, function="tests.two_processes:both", arguments=given)
-        return answer.result, answer.err
-
-    return run
 
 
 @pytest.mark.skipif("MINT_WRITE_GOLDEN" in os.environ, reason="writes the golden numbers")

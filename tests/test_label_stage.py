@@ -49,7 +49,7 @@ def ranked(install_plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(teacher: str, at_once: int):
         import toy_plugin_under_test as toy
 
-        monkeypatch.setattr(label, "_AT_ONCE", at_once)
+        monkeypatch.setattr(label, "SIZE", at_once)
         toy.CALLS.clear()
         made = mint_core.run({"task": "toy", "teacher": teacher, "out": f"{teacher}-{at_once}"}, until="label")
         return pq.read_table(made.path / "rankings" / "rankings.parquet"), toy.CALLS.copy()

@@ -9,8 +9,10 @@ import yaml
 
 import mint_core
 from mint_core.errors import ConfigError, DataError, MintError
+from mint_core.preservation.harness import load_tasks
 from mint_core.preservation.local import correct_share, local_tasks, with_data
 from mint_core.preservation.results import read_preserved
+from mint_core.preservation.wanted import Wanted
 
 pytest.importorskip("lm_eval", reason="general ability needs the extra preserve")
 
@@ -109,7 +111,7 @@ def test_base_against_a_zero_adapter_differs_by_nothing_and_the_run_says_so(mint
     # Measured again with a limit, every output says so, and what is about another adapter is not shown.
     limited = mint("preserve", run, "--suite", "local_mmlu_medical", "--data", data, "--limit", 1)
     assert limited.code == 0, limited.err
-    told = "FIRST 1 ITEMS OF EACH TASK (--limit)"
+    told = "ONLY 1 ITEMS OF EACH TASK, DRAWN AT RANDOM (--limit)"
     card = (run / "adapter" / "README.md").read_text()
     assert card.count("## General ability") == card.count(told) == 1
     assert "report is as it was" not in limited.err, limited.err
@@ -258,3 +260,19 @@ def test_the_share_of_the_correct_answers() -> None:
 
     doc = {"correct_answers": ["a", "b"]}
     assert correct_share(doc, [(log(0.5), True), (log(0.25), False), (log(0.25), False)])["acc"] == pytest.approx(0.75)
+
+
+def test_a_limit_draws_items_of_a_sorted_file(folder: Path, data: Path, tmp_path: Path) -> None:
+    """The first twenty answers are all "yes": the first ten items would be asked about one answer alone."""
+    answers = ["yes"] * 20 + ["no"] * 20
+    items = [{"context": "A patch.", "question": f"Is it {n}?", "answer": one} for n, one in enumerate(answers)]
+    place = tmp_path / "sorted"
+    shutil.copytree(data, place)
+    (place / "pubmedqa_test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    how = {"suite": ("local_pubmedqa",), "data": (str(place),), "limit": 10}
+    (asked,) = load_tasks(Wanted(**how))
+    assert (asked.asked, asked.total) == (10, 40)
+    assert {request.doc["answer"] for request in asked.task.instances} == {"yes", "no"}
+    student = {"model": str(folder), "device": "cpu"}
+    (row,) = mint_core.preserve(student=student, out=tmp_path, **how).content["rows"]
+    assert row["n"] == 10

@@ -75,11 +75,22 @@ class ScoreTable:
 
     @classmethod
     def create(cls, folder: Path, samples: Iterable[str], labels: LabelSpace) -> ScoreTable:
-        """An empty table; arrays that an interrupted stage left there stay."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """A table without arrays."""
         table = cls(folder, tuple(samples), labels.names)
-        write_json(folder / INDEX, {"samples": table.samples, "labels": table.labels})
+        table.begin(())
         return table
+
+    def begin(self, variants: Iterable[str]) -> None:
+        """Writes the index and empty arrays; what an interrupted stage left of them stays.
+
+        Args:
+            variants: Those that several processes will write.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / INDEX, {"samples": self.samples, "labels": self.labels})
+        for variant in variants:
+            with self.writer(variant):
+                pass
 
     @classmethod
     def read(cls, folder: Path) -> ScoreTable | None:

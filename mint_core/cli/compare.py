@@ -59,7 +59,7 @@ _PART = click.option("--part", metavar="I/N", help="Only the I-th of N parts of 
 @click.option("--preserve", help="Also measure general ability beside each row: local, h6, or tasks of the harness.")
 @click.option("--preserve-data", multiple=True, metavar="DIR|FILE_NAME=PATH", help="Files of its local tasks.")
 @click.option("--preserve-include-path", multiple=True, metavar="DIR", help="Its tasks of your own: their code IS RUN.")
-@click.option("--preserve-limit", type=click.IntRange(1), help="Only the first items of each of its tasks.")
+@click.option("--preserve-limit", type=click.IntRange(1), help="So many items of each task, drawn at random.")
 @_SEEDS
 @_JOBS
 @_PART

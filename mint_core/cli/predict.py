@@ -336,14 +336,14 @@ def _how(given: dict[str, Any], setting: Setting) -> str:
 def _settings(given: dict[str, Any], setting: Setting) -> dict[str, Any]:
     """What decides the outcomes; an output that other settings made is not continued."""
     from mint_core.config import decisive
-    from mint_core.files import digest_of_path
+    from mint_core.files import digest_of_adapter
 
     asked = ("top", "threshold", "response", "echo_text")
     options = setting.task.config.model_dump(mode="json", exclude={"data"})
     predict = decisive(setting.predict)
     local = setting.predict.engine != "endpoint"
     return {
-        "adapter": digest_of_path(setting.adapter) if setting.adapter else None,
+        "adapter": digest_of_adapter(setting.adapter) if setting.adapter else None,
         "student": setting.student.model if setting.student and local else None,
         "retriever": [setting.retriever.identity(), decisive(setting.retrieval)] if setting.retriever else None,
         "task": {"name": setting.task.name, "version": setting.task.version, **options},

@@ -34,7 +34,7 @@ _FOLDER = click.Path(path_type=Path)
     metavar="DIR",
     help="Tasks of your own for the harness; Python code that they name IS RUN. May be repeated.",
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first items of each task; every output says so.")
+@click.option("--limit", type=click.IntRange(1), help="So many items of each task, drawn at random; outputs say so.")
 @click.option("--shots", type=click.IntRange(0), help="Solved examples per item. [default: as the task says; h6: 5]")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Prompts per batch.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")

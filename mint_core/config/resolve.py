@@ -16,7 +16,7 @@ from mint_core.config.layers import merge
 from mint_core.config.schema import PredictConfig, RetrievalConfig, RunConfig, StudentConfig
 from mint_core.config.validate import refuse_unknown, validated
 from mint_core.errors import ConfigError, did_you_mean
-from mint_core.files import digest_of_path
+from mint_core.files import digest_of_adapter, digest_of_path
 from mint_core.interfaces import ComponentConfig, Context, Retriever, Task, Teacher
 from mint_core.interfaces.task import SIMULATED
 from mint_core.plugins import Registered, Registry
@@ -27,6 +27,8 @@ _CONSTRAINED = (
 )
 DEFAULT_STRATEGY = "listwise"
 DEFAULT_ALIGNER = "orpo"
+_ADAPTER = "adapter_config.json"
+"""A folder with it is an adapter."""
 _COMPONENTS = ("task", "teacher", "strategy", "aligner", "retriever")
 _QUICK = {"aligner": {"epochs": 1, "sft_epochs": 1}, "evaluate": {"bootstrap": 200}}
 """The most that these options may be in a quick run."""
@@ -114,7 +116,7 @@ class Configured:
     def _by_content(self, option: str, value: Any, plain: Any) -> Any:
         if isinstance(value, Path):
             self._check_there(option, value)
-            return digest_of_path(value)
+            return digest_of_adapter(value) if (value / _ADAPTER).is_file() else digest_of_path(value)
         if isinstance(value, list | tuple) and any(isinstance(one, Path) for one in value):
             return [self._by_content(option, one, str(one)) for one in value]
         return plain

@@ -30,7 +30,22 @@ class Teacher(Component[ComponentConfig]):
     reads: ClassVar[tuple[Channel, ...]] = ()
     """What it cannot do without: a run where a sample lacks it is refused before anything is computed."""
     together: ClassVar[bool] = False
-    """Whether it must be given all samples in one call; else many come some thousands at a time."""
+    """Whether it must be given all samples in one call; else they come some hundreds at a time."""
+
+    @property
+    def shares_work(self) -> bool:
+        """Whether each of torchrun's processes may fit a teacher of its own and rank some of the samples.
+
+        True promises that `fit` gives the same in all of them, and writes nothing that another one reads half-written.
+        """
+        return False
+
+    def extract(self, samples: Sequence[Sample]) -> None:
+        """Computes what needs no `fit` and is kept in `context.cache`, for example frozen features; called before it.
+
+        Args:
+            samples: Some hundreds of any split. Under torchrun every process gets others, and then reads the cache.
+        """
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Learns from the training split. Teachers that need no training leave it out.

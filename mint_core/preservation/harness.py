@@ -149,12 +149,13 @@ class Model:
         """
         from lm_eval.evaluator import evaluate
 
+        drawn = _drawn(asked.task, wanted.limit)
         asked.task.set_fewshot_seed(_SEED)
         with self._answering(adapter=adapter), _told(asked.name, asking=True):
             judged = evaluate(
                 lm=self._model,
                 task_dict={"tasks": {asked.name: asked.task}},
-                limit=wanted.limit,
+                samples=drawn and {asked.name: drawn},
                 bootstrap_iters=0,
                 log_samples=True,
             )
@@ -231,7 +232,7 @@ def _prepared(task: Any, row: str, wanted: Wanted, shots: int | None) -> Asked:
         )
     task.set_fewshot_seed(_SEED)
     with _told(name):
-        task.build_all_requests(limit=wanted.limit)
+        task.build_all_requests(samples=_drawn(task, wanted.limit))
         requests = [[one.doc_id, one.request_type, one.args] for one in task.instances]
         config = _ADDRESS.sub("", json.dumps(task.dump_config(), sort_keys=True, default=str))
     better = task.higher_is_better()
@@ -246,6 +247,17 @@ def _prepared(task: Any, row: str, wanted: Wanted, shots: int | None) -> Asked:
         lower_is_better=tuple(key for key in means if not better.get(key, True)),
         identity=digest_of([requests, config, _code(wanted.include_path)]),
     )
+
+
+def _drawn(task: Any, limit: int | None) -> list[int] | None:
+    """Places of the items that are asked, the same for every student; None = all.
+
+    The first items of a file are no sample of it: it may be sorted by its answers.
+    """
+    total = len(task.eval_docs)
+    if limit is None or limit >= total:
+        return None
+    return sorted(np.random.default_rng(_SEED).choice(total, limit, replace=False).tolist())
 
 
 def _code(folders: Sequence[str]) -> list[str]:

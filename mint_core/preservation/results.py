@@ -37,7 +37,7 @@ def withdraw_preserved(folder: Path) -> None:
 
 def title(content: Mapping[str, Any]) -> str:
     """What a table or a figure shows, in one line; that items were left out is said first."""
-    limit = f"FIRST {content['limit']} ITEMS OF EACH TASK (--limit). " if content["limit"] else ""
+    limit = f"ONLY {content['limit']} ITEMS OF EACH TASK, DRAWN AT RANDOM (--limit). " if content["limit"] else ""
     level = round(100 * content["confidence"])
     return f"{limit}General ability, {content['harness']}, percent with {level} % intervals"
 

@@ -32,7 +32,7 @@ class Wanted(ComponentConfig):
     include_path: tuple[str, ...] = Field(
         (), description="Folders with tasks of your own; Python code that they name is run."
     )
-    limit: int | None = Field(None, ge=1, description="Only the first items of each task; every output says so.")
+    limit: int | None = Field(None, ge=1, description="So many items of each task, drawn at random; outputs say so.")
     shots: int | None = Field(
         None, ge=0, le=1000, description="Solved examples in front of each item; null = as the task says, 5 for h6."
     )

@@ -63,7 +63,7 @@ def preserve(
         suite: `local`, `h6`, or tasks of the harness.
         data: Folders with the files of local tasks, or `FILE_NAME=PATH`.
         include_path: Folders with tasks of the user's own. Python code that their YAML names is run.
-        limit: Only the first items of each task; every output says so.
+        limit: Only so many items of each task, drawn at random; every output says so.
         shots: Solved examples in front of each item; None = as the task says, 5 for h6.
         batch_size: Prompts per batch.
         device: Where the student computes; None = as the run says, else auto.

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from mint_core import processes
 from mint_core.config import Configured
 from mint_core.errors import ContractError
 from mint_core.files import storage_errors, write_json
 from mint_core.interfaces import Teacher
 from mint_core.stages.outputs import RANKINGS, TEACHER, RankingsWriter
+from mint_core.stages.parts import SIZE, Parts
 from mint_core.stages.run import Run
 from mint_core.stages.stage import Facts, Stage
 from mint_core.teachers.accuracy import Top1
 from mint_core.types import Part, Sample
 
-_AT_ONCE = 8192
-"""Samples whose rankings are in memory at a time: a multiple of the usual batch sizes, so that no batch is cut."""
+_GROUP = 16
+"""Parts that are a row group of the file."""
 
 
 class Label(Stage):
@@ -29,6 +31,7 @@ class Label(Stage):
     name = "label"
     writes = ("rankings",)
     kept = True
+    joined = True
     lower = "lower the teacher's batch size (teacher.batch_size)"
 
     def inputs(self, run: Run) -> dict[str, Any]:
@@ -42,29 +45,74 @@ class Label(Stage):
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
         data = run.data
-        teacher = cast(Teacher, run.resolved.teacher.make(run.context(run.advance(len(data.samples), "samples"))))
+        progress = _Progress()
+        teacher = cast(Teacher, run.resolved.teacher.make(run.context(progress)))
+        alone = teacher.together or not teacher.shares_work
+        if alone and not processes.is_first():
+            return {}
         with storage_errors(out):
-            (out / RANKINGS).parent.mkdir(exist_ok=True)
+            parts = Parts(work / "parts", len(data.samples), len(data.samples) if teacher.together else SIZE)
+            missing = parts.all if alone else parts.missing  # a teacher that is fitted anew ranks all of them anew
+            meet = _nobody if alone else processes.wait
+            meet()  # all know what is missing before the first one writes
+            mine = missing if alone else processes.share(missing)
+            count = sum(part.stop - part.start for part in mine)
+            if not teacher.together:
+                progress.now = run.advance(count, "samples read")
+                for part in mine:
+                    teacher.extract(_blind(data.samples[part]))
+                meet()
+            progress.now = _unheard
             train = data.split("train")
-            blind = Sample.for_teacher
-            teacher.fit(train.each(blind) if isinstance(train, Part) else [blind(sample) for sample in train])
-            hits = Top1(data.labels)
-            with RankingsWriter(out / RANKINGS, data.labels) as writer:
-                for some in _pieces(data.samples, len(data.samples) if teacher.together else _AT_ONCE):
-                    log_probs = teacher.log_probs([sample.for_teacher() for sample in some])
-                    _check_log_probs(run.resolved.teacher, log_probs, (len(some), len(data.labels)))
-                    writer.write(some, log_probs)
-                    hits.add(some, log_probs)
-            facts = {"teacher": teacher.describe(), "top_1": hits.by_split()}
+            teacher.fit(train.each(Sample.for_teacher) if isinstance(train, Part) else _blind(train))
+            progress.now = run.advance(count, "samples")
+            for part in mine:
+                log_probs = teacher.log_probs(_blind(data.samples[part]))
+                _check_log_probs(run.resolved.teacher, log_probs, (part.stop - part.start, len(data.labels)))
+                parts.write(part, log_probs)
+            meet()
+            if not processes.is_first():
+                return {}
+            facts = {"teacher": teacher.describe(), "top_1": _write(run, parts, out / RANKINGS).by_split()}
             write_json(out / TEACHER, facts)
         del teacher
         gc.collect()
         return facts
 
 
-def _pieces(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    for begin in range(0, len(samples), size):
-        yield samples[begin : begin + size]
+def _write(run: Run, parts: Parts, path: Path) -> Top1:
+    """All rankings in one file; returns how often the truth stands first."""
+    data = run.data
+    path.parent.mkdir(exist_ok=True)
+    hits = Top1(data.labels)
+    with RankingsWriter(path, data.labels) as writer:
+        for place, log_probs in parts.read(_GROUP):
+            some = data.samples[place]
+            writer.write(some, log_probs)
+            hits.add(some, log_probs)
+    return hits
+
+
+class _Progress:
+    """Tells what is counted now: a teacher is given one counter for all that it does."""
+
+    def __init__(self) -> None:
+        self.now: Callable[[int], None] = _unheard
+
+    def __call__(self, count: int) -> None:
+        self.now(count)
+
+
+def _unheard(count: int) -> None:
+    """Nobody counts."""
+
+
+def _nobody() -> None:
+    """Nobody is waited for."""
+
+
+def _blind(samples: Sequence[Sample]) -> list[Sample]:
+    return [sample.for_teacher() for sample in samples]
 
 
 def _wording(run: Run) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
+from mint_core import processes
 from mint_core.answering.asker import open_engine
 from mint_core.answering.asking import Passages, Wording, questions
-from mint_core.answering.engine import Answered, Asking, Engine, count_truncated
+from mint_core.answering.engine import WINDOW, Answered, Asking, Engine, count_truncated
 from mint_core.answering.scores import ScoreTable, ScoreWriter, retriever_scores
 from mint_core.config import decisive
 from mint_core.errors import DataError
-from mint_core.files import digest_of, read_lines, replaced, storage_errors, write_line
+from mint_core.files import digest_of, read_lines, remove, replaced, storage_errors, write_line
 from mint_core.interfaces import Unreadable
 from mint_core.stages.outputs import ADAPTER, PREDICTIONS, SCORES
 from mint_core.stages.prompts import examples, passages_identity
@@ -32,6 +33,8 @@ _KEPT = tuple(field.name for field in fields(Prediction) if field.name != "score
 """What a line says of an answer; the scores of all labels lie in an array of their own."""
 
 
+_OTHERS = "predictions-"
+"""How the files of the further processes begin."""
 _SCORES_CHECK = "scores_crc32"
 """In a line of an answer that is not published yet: checksum of the scores that belong to it."""
 
@@ -46,6 +49,7 @@ class Predict(Stage):
     name = "predict"
     writes = ("predictions.jsonl", "scores")
     kept = True
+    joined = True
     lower = "lower predict.batch_size"
     reads = {"align": ("adapter",)}  # noqa: RUF012 - never changed
 
@@ -68,9 +72,14 @@ class Predict(Stage):
     def make(self, run: Run, work: Path, out: Path) -> Facts:
         """See `Stage.make`."""
         asking = asking_of(run)
-        partial = work / PREDICTIONS
-        samples = run.asked
         resolved = run.resolved
+        alone = resolved.config.predict.engine != "transformers"  # servers and vLLM use what there is by themselves
+        if alone and not processes.is_first():
+            return {}
+        meet = _nobody if alone else processes.wait
+        partial = work / PREDICTIONS
+        own = partial if processes.is_first() else work / f"{_OTHERS}{processes.rank()}.jsonl"
+        samples = run.asked
         aligned = resolved.aligner is not None
         student, adapter = resolved.config.student, run.path / ADAPTER if aligned else None
         with storage_errors(partial):
@@ -80,27 +89,34 @@ class Predict(Stage):
                 wording = Wording(examples(run), resolved.config.predict.reason)
                 asked = questions(run.task, samples, run.n, wording, passages_of(run, engine))
                 variants = variants_of(run, asked.prompts)
-                table = ScoreTable.create(work / SCORES, [sample.id for sample in samples], run.data.labels)
-                done = _resume(partial, table)
+                scored = {v.name for v in variants if resolved.config.predict.decode == "score" and not v.free}
+                table = ScoreTable(work / SCORES, tuple(sample.id for sample in samples), run.data.labels.names)
+                if processes.is_first():
+                    table.begin(scored)
+                    _gather(work, table)
+                meet()
+                done = {(line["variant"], line["sample_id"]) for line in read_lines(partial)}
+                meet()  # all know what is there before anyone goes on
+                left = {
+                    variant: _share([i for i in prompts if (variant.name, i) not in done], asking.batch_size, alone)
+                    for variant, prompts in variants.items()
+                }
                 total = sum(map(len, variants.values()))
-                advance = run.advance(total, "responses")
+                advance = run.advance(len(done) + sum(map(len, left.values())), "responses")
                 advance(len(done))
-                with ExitStack() as stack, partial.open("a", encoding="utf-8") as stream:
+                with ExitStack() as stack, own.open("a", encoding="utf-8") as stream:
                     stack.callback(gc.collect)
-                    worn = False
-                    for variant, prompts in variants.items():
-                        if variant.who == "aligned" and not worn:
-                            engine.put_on(run.path / ADAPTER)
-                            worn = True
-                        left = {i: prompt for i, prompt in prompts.items() if (variant.name, i) not in done}
-                        scored = resolved.config.predict.decode == "score" and not variant.free
-                        writer = stack.enter_context(table.writer(variant.name)) if scored else None
-                        for answers in engine.answers(variant.name, left, free=variant.free):
-                            _keep(stream, writer, answers, asked.sources)
-                            advance(len(answers))
+                    writers = {name: stack.enter_context(table.writer(name)) for name in scored}
+                    for variant, answers in _answered(engine, run.path / ADAPTER, variants, left):
+                        _keep(stream, writers.get(variant), answers, asked.sources)
+                        advance(len(answers))
+                meet()
+                if not processes.is_first():
+                    return {}
                 facts = {"who": engine.facts, "max_new_tokens": asking.budget(engine.counter), **asked.facts}
                 owner = getattr(getattr(engine, "student", None), "processor", None)
                 replaced = count_control_tokens(asked.prompts.values(), owner)
+            _gather(work, table)
             names = [variant.name for variant in variants]
             cut = _truncated(partial, [v.name for v in variants if v.free or resolved.config.predict.decode == "free"])
             if cut.sentence:
@@ -111,6 +127,20 @@ class Predict(Stage):
         told: dict[str, Any] = {"control_tokens_replaced": replaced} if replaced else {}
         told |= {"truncated": cut.by_variant} if cut.by_variant else {}
         return {"responses": total, "resumed": len(done), "variants": names, **facts, **told, **retriever}
+
+
+def _answered(
+    engine: Engine, adapter: Path, variants: Mapping[Variant, Mapping[str, Prompt]], left: Mapping[Variant, list[str]]
+) -> Iterator[tuple[str, list[Answered]]]:
+    """Some answers at a time, with the variant's name; the adapter is put on before the first that needs it."""
+    worn = False
+    for variant, ids in left.items():
+        if variant.who == "aligned" and not worn:
+            engine.put_on(adapter)
+            worn = True
+        prompts = {i: variants[variant][i] for i in ids}
+        for answers in engine.answers(variant.name, prompts, free=variant.free):
+            yield variant.name, answers
 
 
 def asking_of(run: Run) -> Asking:
@@ -212,18 +242,32 @@ def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Promp
     return shuffled
 
 
-def _resume(partial: Path, table: ScoreTable) -> set[tuple[str, str]]:
-    """What an interrupted stage answered; answers that are cut off or damaged, or whose scores are, are left out."""
+def _nobody() -> None:
+    """Nobody is waited for."""
+
+
+def _share(ids: Sequence[str], batch_size: int, alone: bool) -> list[str]:
+    """The samples that this process asks about, in whole windows, so that its batches are those of one process."""
+    size = WINDOW * batch_size
+    windows = [ids[begin : begin + size] for begin in range(0, len(ids), size)]
+    return [i for window in (windows if alone else processes.share(windows)) for i in window]
+
+
+def _gather(work: Path, table: ScoreTable) -> None:
+    """Puts what all processes answered into one file; what is cut off or damaged, or whose scores are, is left out."""
 
     def whole(record: Mapping[str, Any]) -> bool:
         check = record.get(_SCORES_CHECK)
         return check is None or check == table.checksum(record["variant"], record["sample_id"])
 
-    records = [record for record in read_lines(partial, drop=True) if whole(record)]
+    partial, others = work / PREDICTIONS, sorted(work.glob(f"{_OTHERS}*.jsonl"))
+    records = [record for path in (partial, *others) for record in read_lines(path, drop=True) if whole(record)]
+    found = {(record["variant"], record["sample_id"]): record for record in records}
     with replaced(partial) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for record in records:
+        for record in found.values():
             write_line(stream, record, checked=True)
-    return {(record["variant"], record["sample_id"]) for record in records}
+    for path in others:
+        remove(path)
 
 
 def read_predictions(path: Path) -> list[Prediction]:

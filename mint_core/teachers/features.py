@@ -120,6 +120,13 @@ class Features(FittedTeacher):
             yield np.fromiter(rows, object, len(rows))
         next(images, None)  # ends the stream, which closes the cache
 
+    def extract(self, samples: Sequence[Sample]) -> None:
+        """Reads the images ahead: only their features are kept."""
+        if any(sample.image is not None for sample in samples) and self.config.image != NONE:
+            super().extract(samples)
+        else:
+            self.context.advance(len(samples))
+
     def fit(self, samples: Sequence[Sample]) -> None:
         """See `FittedTeacher.fit`."""
         wanted = self.config.privileged if isinstance(self.config.privileged, tuple) else ()

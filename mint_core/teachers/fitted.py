@@ -173,6 +173,11 @@ class FittedTeacher(Teacher):
         return 64
 
     @property
+    def shares_work(self) -> bool:
+        """scikit-learn fits the same classifier in every process."""
+        return True
+
+    @property
     def workers(self) -> int:
         """Threads that run `prepare`."""
         return min(8, os.cpu_count() or 1)
@@ -199,6 +204,14 @@ class FittedTeacher(Teacher):
                 f"Sample '{sample.id}' has no {what}, and the teacher {self.name} needs one; leave the sample out."
             )
         return value
+
+    def extract(self, samples: Sequence[Sample]) -> None:
+        """Fills the feature cache, where there is one."""
+        if not self.cached or self.dtype is None:
+            self.context.advance(len(samples))
+            return
+        for _ in self.stream(samples, self.context.advance):
+            pass
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Fits on the labelled samples, or on some where they are very many, once per fold and once on all of them."""

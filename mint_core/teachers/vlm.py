@@ -201,6 +201,11 @@ class Vlm(Teacher):
     def _reads_images(self) -> bool:
         return not self.config.base_url and self._student.reads_images
 
+    @property
+    def shares_work(self) -> bool:
+        """Nothing is trained; a server is asked by one process."""
+        return not self.config.base_url
+
     def fit(self, samples: Sequence[Sample]) -> None:
         """Keeps the labelled samples that may stand in front of a question; nothing is trained.
 

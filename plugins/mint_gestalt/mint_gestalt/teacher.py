@@ -198,6 +198,11 @@ class Gestalt(Teacher):
     def _workers(self) -> int:
         return self.config.workers or min(8, os.cpu_count() or 1)
 
+    @property
+    def shares_work(self) -> bool:
+        """What is trained is trained once."""
+        return self._epochs == 0
+
     def fit(self, samples: Sequence[Sample]) -> None:
         """Trains on the labelled samples, or goes on where an equal fit stopped.
 

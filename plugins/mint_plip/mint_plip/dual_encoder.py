@@ -145,7 +145,12 @@ class DualEncoder(FittedTeacher):
     @property
     def cached(self) -> bool:
         """The features of a trained tower are never kept."""
-        return self.config.cache and self._tuned is None
+        return self.config.cache and self.config.head != "finetune"
+
+    @property
+    def shares_work(self) -> bool:
+        """A tower that is trained is trained once."""
+        return self.config.head != "finetune"
 
     @property
     def cache_name(self) -> str:
