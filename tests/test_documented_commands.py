@@ -171,7 +171,8 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise Reached
 
     monkeypatch.setattr("mint_core.runs.pipeline.run_resolved", run)
-    monkeypatch.setattr("mint_core.comparison.compare._carry_out", compare)
+    monkeypatch.setattr("mint_core.comparison.compare.carry_out", compare)
+    monkeypatch.setattr("mint_core.comparison.parts.make_part", compare)
     monkeypatch.setattr("mint_core.planning.plan.make_plan", lambda resolved, **_: run(resolved))
     monkeypatch.setattr("mint_core.answering.new_samples.predict", stop)
     monkeypatch.setattr("mint_core.runs.export.export_to_trl", stop)
@@ -199,7 +200,7 @@ def identity(command: Command) -> str:
 def test_a_documented_command_comes_to_its_work(command: Command, stopped, place: Path) -> None:
     for given in arguments(command.text):
         words = filled(given)
-        quick = words[0] in ("plugins", "doctor", "config", "runs")
+        quick = words[0] in ("plugins", "doctor", "config", "runs", "submit")
         try:
             with pytest.MonkeyPatch.context() as patch:
                 if REAL_DATA.search(command.text):

@@ -1,4 +1,4 @@
-"""Every command of examples/ is given, on a few samples: plugins installed, a job requeued, notebooks executed.
+"""Every command of examples/ is given, on a few samples: plugins installed, batch scripts made, notebooks executed.
 
 And Python of the docs that needs a finished run, because here is one.
 """
@@ -9,10 +9,7 @@ import os
 import re
 import runpy
 import shlex
-import signal
-import subprocess
 import sys
-import time
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -40,6 +37,7 @@ SMALL = {
     "own_task": ["--student", "llama"],
     "own_teacher": ["--student", "llava", "--until", "prefer"],
     "own_aligner": ["--student", "llava"],
+    "slurm": [],
 }
 """What makes an example's run tiny, beside `--quick`: a student of a few thousand weights."""
 
@@ -156,71 +154,6 @@ def test_python_that_needs_a_run_works(page: str, place: Path, tiny, scored: str
         assert Path(folder, "config.json").exists()
     if folder == "aligners":
         assert {"prompt", "chosen", "rejected", "images"} == set(trained[0]["train_dataset"].column_names)
-
-
-JOB = '''
-import os, time
-from pathlib import Path
-from mint_core.plugin import Teacher, hookimpl
-from toy_plugin_under_test import Oracle
-
-class Slow(Oracle):
-    """Knows the labels, and takes its time in the first life of a job."""
-    name = "slow"
-    tasks = ("toy",)
-
-    def log_probs(self, samples):
-        if os.environ["SLURM_RESTART_COUNT"] == "0":
-            Path("working").touch()
-            time.sleep(60)
-        return super().log_probs(samples)
-
-@hookimpl
-def mint_teachers():
-    return [Slow]
-'''
-
-
-def test_a_job_whose_time_is_up_is_requeued(install_plugin, mint, tmp_path: Path, folder: Path, monkeypatch) -> None:
-    """Cluster commands of the same names stand in for SLURM; script, signals, exit codes and mint are real."""
-    toy = Path(__file__).with_name("toy_plugin.py").read_text(encoding="utf-8")
-    install_plugin("mint-toy", "toy_plugin_under_test", toy)
-    install_plugin("mint-slow", "slow_plugin_under_test", JOB)
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name, line in {
-        "srun": 'exec "$@"',
-        "mint": f'exec {sys.executable} -m mint_core "$@"',
-        "scontrol": 'echo "$@" >> requeued',
-    }.items():
-        (tools / name).write_text(f"#!/bin/bash\n{line}\n")
-        (tools / name).chmod(0o755)
-    (sbatch,) = commands("slurm")
-    assert shlex.split(sbatch)[:2] == ["sbatch", "examples/slurm/job.sh"]
-    options = ["--task", "toy", "--teacher", "slow", "--student", str(folder), "--until", "prefer", "--name", "job"]
-
-    environment = {
-        **os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0",
-        "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path]),
-        "MINT_PLUGINS": "mint-core,mint-toy,mint-slow,mint-metrics",
-    }  # fmt: skip
-    job = subprocess.Popen(
-        ["bash", str(EXAMPLES / "slurm" / "job.sh"), *options],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    while not (tmp_path / "working").exists() and job.poll() is None:
-        time.sleep(0.05)
-    job.send_signal(signal.SIGTERM)
-    said, _ = job.communicate(timeout=120)
-    assert job.returncode == 130, said
-    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
-    record = tmp_path / "runs" / "job" / "run.json"
-    assert json.loads(record.read_text())["status"] == "interrupted"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    again = mint("run", *options)  # what the second life of the job calls
-    assert again.code == 0, again.err
-    assert json.loads(record.read_text())["status"] == "complete until prefer"
 
 
 def test_the_notebooks_run_from_top_to_bottom(place: Path, tiny) -> None:
