@@ -170,9 +170,9 @@ def stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 run(one.resolved, until="label" if one.baseline else "report", coming=coming)
         raise Reached
 
-    monkeypatch.setattr("mint_core.runs.pipeline.run_resolved", run)
     monkeypatch.setattr("mint_core.comparison.compare.carry_out", compare)
     monkeypatch.setattr("mint_core.comparison.parts.make_part", compare)
+    monkeypatch.setattr("mint_core.runs.pipeline.run_resolved", run)  # behind the imports of those above
     monkeypatch.setattr("mint_core.planning.plan.make_plan", lambda resolved, **_: run(resolved))
     monkeypatch.setattr("mint_core.answering.new_samples.predict", stop)
     monkeypatch.setattr("mint_core.runs.export.export_to_trl", stop)

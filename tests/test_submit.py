@@ -6,6 +6,7 @@ sbatch, srun and scontrol are small stand-ins of the real ones: scripts, signals
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import mint_core
-from mint_core.comparison.parts import parse_part
-from mint_core.errors import ConfigError, ContractError
+from mint_core.comparison.compare import plan_compare
+from mint_core.comparison.parts import _environments, parse_part
+from mint_core.errors import ConfigError
 from mint_core.runs.folder import RunFolder
 from mint_core.slurm import Job, batch_script, seconds_of
 from tests.fork_server import ForkServer
@@ -206,11 +209,23 @@ def without_config(content: dict) -> dict:
     return json.loads(json.dumps({key: value for key, value in content.items() if key != "config"}))
 
 
-def test_side_by_side_an_error_is_the_rows_own(toy) -> None:
-    rows = ["bad=base:teacher.fail=true", "good=base:teacher.sharpness=1"]
-    with pytest.raises(ContractError, match=r"^The teacher 'oracle' of mint-toy returned shape .*\.$"):
-        mint_core.compare(toy, rows=rows, name="c", jobs=2)
+def test_side_by_side_an_error_is_the_rows_own(toy, mint) -> None:
+    rows = ("--row", "bad=base:teacher.fail=true", "--row", "good=base:teacher.sharpness=1")
+    answer = mint("compare", "-c", "mint.yaml", *rows, "--name", "c", "--jobs", 2)
+    assert answer.code == 5
+    assert re.search(r"^mint: The teacher 'oracle' of mint-toy returned shape .*\.$", answer.err, re.M), answer.err
     assert not Path("runs/c/compare.json").exists()
+
+
+def test_each_process_has_a_gpu_and_its_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan_compare({"task": "tissue-type", "teacher": "plip"}, aligners=["base"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # there is none here
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    given = [(one["CUDA_VISIBLE_DEVICES"], one["OMP_NUM_THREADS"]) for one in _environments(3, made)]
+    assert given == [("3", "2"), ("5", "2"), ("3", "2")]
+    fixed = plan_compare({"task": "tissue-type", "student": {"device": "cpu"}}, aligners=["base"])
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in _environments(2, fixed)] == ["3,5"] * 2
 
 
 def test_ctrl_c_ends_all_processes(toy) -> None:

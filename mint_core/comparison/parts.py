@@ -33,17 +33,17 @@ _CONFIG = ".jobs.json"
 
 
 class Part(NamedTuple):
-    """Every `count`-th run of a comparison, from the `number`-th on."""
+    """Every `total`-th run of a comparison, from the `number`-th on."""
 
     number: int
     """From 1."""
-    count: int
+    total: int
 
     def runs(self, made: Schedule) -> list[PlannedRun]:
         """Its runs, each behind those that it starts from."""
         by_folder = {run.folder: run for run in made.work}
         found: dict[str, PlannedRun] = {}
-        for run in made.work[self.number - 1 :: self.count]:
+        for run in made.work[self.number - 1 :: self.total]:
             chain = [run]
             while chain[0].starts_from is not None:
                 chain.insert(0, by_folder[chain[0].starts_from])
@@ -59,7 +59,7 @@ def parse_part(text: str) -> Part:
     """
     numbers = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text)
     part = Part(*map(int, numbers.groups())) if numbers else Part(1, 0)
-    if part.number > part.count:
+    if part.number > part.total:
         raise ConfigError(f"--part takes I/N, the I-th of N parts, not '{text}'; for example 2/6.")
     return part
 

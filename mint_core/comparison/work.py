@@ -48,9 +48,10 @@ def prepare_all(runs: Sequence[PlannedRun], shared: Shared, observer: Observer) 
 def make_all(runs: Sequence[PlannedRun], made: Schedule, shared: Shared, observer: Observer) -> list[RunResult]:
     """Makes runs of a comparison, in this order; complete stages are reused."""
     results = []
+    places = {run.folder: place for place, run in enumerate(made.work, 1)}
     for run in runs:
         start = f", from the adapter of {run.starts_from}" if run.starts_from else ""
-        observer.message(f"[{made.work.index(run) + 1}/{len(made.work)}] {run.title}{start}")
+        observer.message(f"[{places[run.folder]}/{len(places)}] {run.title}{start}")
         results.append(run_resolved(run.resolved, until=_last(run), observer=observer, shared=shared))
     return results
 
