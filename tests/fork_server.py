@@ -16,8 +16,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mint_core.plugins import registry
 from tests.robustness.forks import FIRST, ROOT, warm
 
+_ALSO = (
+    "mint_core.aligners.trainer", "mint_core.answering.constrained", "mint_core.answering.transformers",
+    "mint_core.cli.progress", "mint_core.comparison.compare", "mint_core.stages", "matplotlib.backends.backend_svg",
+)  # fmt: skip
 _CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 if sys.argv[1:3] != ["-m", "mint_core"]:
@@ -61,9 +66,10 @@ class ForkServer:
 
 def serve(address: str) -> None:
     """Forks for every connection."""
-    for name in FIRST:
+    for name in (*FIRST, *_ALSO):
         importlib.import_module(name)
     warm()
+    registry()  # the plugins that everybody has
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(16)
@@ -95,6 +101,7 @@ def _child(client: socket.socket) -> None:
         os.chdir(asked["folder"])
         sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         importlib.invalidate_caches()
+        registry.cache_clear()
         from mint_core.cli import main
 
         client.sendall(f"{os.getpid()}\n".encode())
