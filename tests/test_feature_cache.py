@@ -166,6 +166,27 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
     assert {key: float(value[0]) for key, value in found.items()} == {str(n): float(n) for n in range(200)}
 
 
+def test_several_that_open_a_new_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """sqlite3 itself does not wait where two switch to write-ahead logging at once."""
+    together, refused = threading.Barrier(4), []
+
+    def open_all() -> None:
+        for number in range(60):
+            together.wait()
+            try:
+                with FeatureStore(tmp_path / f"{number}.sqlite", np.float32):
+                    pass
+            except StorageError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=open_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not refused
+
+
 def test_a_value_that_was_altered_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "f.sqlite"
     with FeatureStore(path, np.float32) as store:

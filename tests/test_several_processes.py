@@ -119,8 +119,8 @@ def test_what_a_killed_process_left_is_not_done_again(given, mint, two_processes
     assert mint(*given("one")).code == 0
     calls()
     Path("kill").touch()
-    codes, _ = two_processes(*given("two"))
-    assert codes[1] == -9
+    codes, said = two_processes(*given("two"))
+    assert codes[1] == -9, (codes, said)
     begun = calls()
     assert begun["rank 1"] == 2  # one part is whole, and the second one was its end
     parts = sorted(path.name for path in Path("two").rglob("parts/*.npy"))

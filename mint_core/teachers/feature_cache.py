@@ -7,6 +7,7 @@ of every batch, so an interrupted run goes on where it stopped; two processes ma
 from __future__ import annotations
 
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -45,7 +46,7 @@ class FeatureStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(self._connection)
             self._connection.execute("PRAGMA synchronous=NORMAL")
             with self._connection:
                 self._connection.execute(
@@ -98,6 +99,20 @@ class FeatureStore:
         return StorageError(
             f"The feature cache {self.path} cannot be used ({error}); make room or delete the file, and run again."
         )
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Lets others read while one writes; sqlite3 itself does not wait where two processes ask for that at once."""
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _checksum(key: str, value: bytes) -> int:
