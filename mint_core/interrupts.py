@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 _USUAL: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""What these signals do in a Python program; one that has a handler of its own keeps it."""
 if hasattr(signal, "SIGUSR1"):  # not on Windows
     _USUAL[signal.SIGUSR1] = signal.SIG_DFL
-"""What these signals do in a Python program; one that has a handler of its own keeps it."""
 
 
 class Stop:
