@@ -410,6 +410,7 @@ _RETURNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "log_probs": ("an array of float32, one row per sample", _are_log_probs),
     "parts": ("a tuple of mappings", _many(Mapping)),
     "asks": ("True or False", _is(bool)),
+    "shares_work": ("True or False", _is(bool)),
     "sends": ("a text", _is(str)),
     "fingerprint": ("a text", _is(str)),
     "describe": ("a record: a mapping from texts to plain data", _is_record),

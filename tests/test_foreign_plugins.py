@@ -224,7 +224,7 @@ def test_log_probs_that_are_no_logarithms_are_told_as_such(install_plugin, mint,
 
 
 def test_every_method_that_returns_something_has_a_rule_for_it() -> None:
-    nothing = {"fit", "build", "check", "check_installed", "publish"}
+    nothing = {"extract", "fit", "build", "check", "check_installed", "publish"}
     items = {"read_inputs", "labels", "n"}
     public = {
         name

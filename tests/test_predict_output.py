@@ -15,7 +15,7 @@ from mint_core.answering.formats import Csv, JsonLines, Written
 from mint_core.answering.outcome import Outcome
 from mint_core.answering.page import Heading, HtmlPage
 from mint_core.answering.standard_input import as_file
-from mint_core.files import digest_of_path
+from mint_core.files import digest_of_adapter
 from tests.predicting import NOTES, SECRET, lines, write
 
 
@@ -79,8 +79,11 @@ def test_an_output_of_another_adapter_or_program_is_refused(
     out = tmp_path / "out.jsonl"
     assert predict("--output", out).code == 0
     other = shutil.copytree(adapter, tmp_path / "other")
-    (other / "README.md").write_text("trained anew")
-    assert digest_of_path(other) != digest_of_path(adapter)
+    (other / "README.md").write_text("A card that tells more.")
+    again = mint("predict", "--adapter", other, "--input", notes, "--output", out)
+    assert (again.code, "6 there already" in again.err) == (0, True), again.err
+    (other / "trained-anew.json").write_text("{}")
+    assert digest_of_adapter(other) != digest_of_adapter(adapter)
     answer = mint("predict", "--adapter", other, "--input", notes, "--output", out)
     assert (answer.code, "another adapter;" in answer.err) == (2, True), answer.err
     moved = notes.rename(tmp_path / "other.jsonl")
