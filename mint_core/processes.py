@@ -50,9 +50,9 @@ def check() -> None:
         )
 
 
-def wait() -> None:
-    """Waits until all processes are here; nothing where there is one."""
-    if count() > 1 and _connected():
+def wait(*, alone: bool = False) -> None:
+    """Waits until all processes are here; nothing where there is one, or where this one works `alone`."""
+    if not alone and count() > 1 and _connected():
         from torch import distributed
 
         distributed.barrier()

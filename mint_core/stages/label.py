@@ -53,15 +53,14 @@ class Label(Stage):
         with storage_errors(out):
             parts = Parts(work / "parts", len(data.samples), len(data.samples) if teacher.together else SIZE)
             missing = parts.all if alone else parts.missing  # a teacher that is fitted anew ranks all of them anew
-            meet = _nobody if alone else processes.wait
-            meet()  # all know what is missing before the first one writes
+            processes.wait(alone=alone)  # all know what is missing before the first one writes
             mine = missing if alone else processes.share(missing)
             count = sum(part.stop - part.start for part in mine)
             if not teacher.together:
                 progress.now = run.advance(count, "samples read")
                 for part in mine:
                     teacher.extract(_blind(data.samples[part]))
-                meet()
+                processes.wait(alone=alone)
             progress.now = _unheard
             train = data.split("train")
             teacher.fit(train.each(Sample.for_teacher) if isinstance(train, Part) else _blind(train))
@@ -70,7 +69,7 @@ class Label(Stage):
                 log_probs = teacher.log_probs(_blind(data.samples[part]))
                 _check_log_probs(run.resolved.teacher, log_probs, (part.stop - part.start, len(data.labels)))
                 parts.write(part, log_probs)
-            meet()
+            processes.wait(alone=alone)
             if not processes.is_first():
                 return {}
             facts = {"teacher": teacher.describe(), "top_1": _write(run, parts, out / RANKINGS).by_split()}
@@ -105,10 +104,6 @@ class _Progress:
 
 def _unheard(count: int) -> None:
     """Nobody counts."""
-
-
-def _nobody() -> None:
-    """Nobody is waited for."""
 
 
 def _blind(samples: Sequence[Sample]) -> list[Sample]:

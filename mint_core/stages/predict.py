@@ -76,7 +76,6 @@ class Predict(Stage):
         alone = resolved.config.predict.engine != "transformers"  # servers and vLLM use what there is by themselves
         if alone and not processes.is_first():
             return {}
-        meet = _nobody if alone else processes.wait
         partial = work / PREDICTIONS
         own = partial if processes.is_first() else work / f"{_OTHERS}{processes.rank()}.jsonl"
         samples = run.asked
@@ -94,9 +93,9 @@ class Predict(Stage):
                 if processes.is_first():
                     table.begin(scored)
                     _gather(work, table)
-                meet()
+                processes.wait(alone=alone)
                 done = {(line["variant"], line["sample_id"]) for line in read_lines(partial)}
-                meet()  # all know what is there before anyone goes on
+                processes.wait(alone=alone)  # all know what is there before anyone goes on
                 left = {
                     variant: _share([i for i in prompts if (variant.name, i) not in done], asking.batch_size, alone)
                     for variant, prompts in variants.items()
@@ -110,7 +109,7 @@ class Predict(Stage):
                     for variant, answers in _answered(engine, run.path / ADAPTER, variants, left):
                         _keep(stream, writers.get(variant), answers, asked.sources)
                         advance(len(answers))
-                meet()
+                processes.wait(alone=alone)
                 if not processes.is_first():
                     return {}
                 facts = {"who": engine.facts, "max_new_tokens": asking.budget(engine.counter), **asked.facts}
@@ -240,10 +239,6 @@ def _shuffle_images(prompts: Mapping[str, Prompt], seed: int) -> dict[str, Promp
     for mine, other in zip(order, np.roll(order, 1), strict=True):
         shuffled[ids[mine]] = replace(prompts[ids[mine]], image=prompts[ids[other]].image)
     return shuffled
-
-
-def _nobody() -> None:
-    """Nobody is waited for."""
 
 
 def _share(ids: Sequence[str], batch_size: int, alone: bool) -> list[str]:
